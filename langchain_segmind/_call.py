@@ -1,0 +1,466 @@
+"""One call of the model: the body it sends, and how its answer is to be read.
+
+Both readings, of a whole answer and of a stream of events, end in the same messages.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from httpx_sse import EventSource
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.utils.json import parse_partial_json
+
+from langchain_segmind._replies import (
+    UnusableAnswerError,
+    completion_from,
+    decode_json,
+    error_from_answer,
+    request_id_of,
+    text_of,
+)
+from langchain_segmind._stop import StopCutter
+from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
+from langchain_segmind.credits import Credits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from langchain_core.messages.tool import InvalidToolCall, ToolCall
+
+    from langchain_segmind._exchange import Reply
+    from langchain_segmind._tools import ToolSet
+
+PROVIDER = "segmind"
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What an answer says about itself beside its text."""
+
+    credits: Credits
+    request_id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More for `response_metadata`: times, the seed."""
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Accounting:
+        """Read the headers of a v1 answer."""
+        extra: dict[str, Any] = {"generation_time": _seconds(headers.get("x-generation-time"))}
+        if (seed := headers.get("x-seed-value")) is not None:
+            extra["seed"] = seed
+        return cls(Credits.from_headers(headers), request_id_of(headers), extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that is ready to be sent."""
+
+    model: str
+    body: bytes = field(repr=False)
+    tools: ToolSet | None = None
+    stop: tuple[str, ...] = ()
+
+    def result(self, reply: Reply) -> ChatResult:
+        """Read a whole v1 answer, JSON or a finished event stream.
+
+        Raises:
+            SegmindResponseError: It cannot be used.
+        """
+        try:
+            if reply.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                completion = _assembled(reply.body)
+            else:
+                completion = completion_from(decode_json(reply.body))
+        except UnusableAnswerError as error:
+            why = str(error)
+        else:
+            return self.result_of(completion, Accounting.from_headers(reply.headers))
+        raise error_from_answer(reply, why)
+
+    def result_of(self, completion: Mapping[str, Any], accounting: Accounting) -> ChatResult:
+        """Turn a completion into generations, one for each choice."""
+        usage = usage_from(completion.get("usage"))
+        generations = [
+            self._generation(choice, completion, accounting, usage if index == 0 else None)
+            for index, choice in enumerate(completion["choices"])
+        ]
+        llm_output: dict[str, Any] = {
+            "model_name": _model_name(completion, self.model),
+            "credits": accounting.credits.as_dict(),
+        }
+        if usage is not None:
+            llm_output["token_usage"] = dict(usage)
+        return ChatResult(generations=generations, llm_output=llm_output)
+
+    def _generation(
+        self,
+        choice: Mapping[str, Any],
+        completion: Mapping[str, Any],
+        accounting: Accounting,
+        usage: UsageMetadata | None,
+    ) -> ChatGeneration:
+        message = choice["message"]
+        cutter = StopCutter(self.stop)
+        text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
+        reason = "stop" if cutter.cut else choice.get("finish_reason")
+        parsed = self._parsed(text, message.get("tool_calls"), cut=cutter.cut or reason == "length")
+        return ChatGeneration(
+            message=AIMessage(
+                content=parsed.content,
+                tool_calls=parsed.tool_calls,
+                invalid_tool_calls=parsed.invalid_tool_calls,
+                usage_metadata=usage,
+                response_metadata=self._metadata(completion, reason, accounting),
+            ),
+            generation_info=_generation_info(reason, accounting, choice),
+        )
+
+    def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
+        if isinstance(native, list) and native:
+            calls, invalid = read_native_calls(native, cut=cut)
+            return ParsedReply(text, calls, invalid)
+        if self.tools is None:
+            return ParsedReply(text, [], [])
+        return parse_tool_calls(text, self.tools, truncated=cut)
+
+    def _metadata(
+        self, completion: Mapping[str, Any], reason: object, accounting: Accounting
+    ) -> dict[str, Any]:
+        metadata = {
+            "model_name": _model_name(completion, self.model),
+            "model_provider": PROVIDER,
+            "finish_reason": reason,
+            "request_id": accounting.request_id,
+            **accounting.extra,
+            "credits": accounting.credits.as_dict(),
+        }
+        if isinstance(completion.get("id"), str):
+            metadata["id"] = completion["id"]
+        return metadata
+
+    # --- Streaming ---
+
+    def emulated_stream(self, result: ChatResult) -> ChatGenerationChunk:
+        """Give a whole answer as the one chunk of a stream: the gateway sends no events today."""
+        generation = result.generations[0]
+        message = generation.message
+        assert isinstance(message, AIMessage)  # noqa: S101 - `result_of` makes no other.
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=message.content,
+                tool_call_chunks=_call_chunks(message.tool_calls, message.invalid_tool_calls),
+                usage_metadata=message.usage_metadata,
+                response_metadata=message.response_metadata,
+                chunk_position="last",
+            ),
+            generation_info=generation.generation_info,
+        )
+
+    def reader(self, reply: Reply) -> StreamReader:
+        """Start to read an event stream."""
+        return StreamReader(self, reply)
+
+
+class StreamReader:
+    """Reads a stream of OpenAI-shaped chunks; text that may become a call or a stop is held back."""
+
+    def __init__(self, call: Call, reply: Reply) -> None:
+        """Start before the first event."""
+        self._call = call
+        self._reply = reply
+        self._seen = Assembly()
+        self._cutter = StopCutter(call.stop)
+        self._calls = None if call.tools is None else ToolCallStream(call.tools)
+
+    def feed(self, data: str) -> Iterator[ChatGenerationChunk]:
+        """Take the data of one event; give the text that is certain to be text.
+
+        Raises:
+            SegmindResponseError: The event cannot be used.
+        """
+        try:
+            text = self._seen.add(data)
+        except UnusableAnswerError as error:
+            why = str(error)
+        else:
+            if text := self._certain(text):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+            return
+        raise error_from_answer(self._reply, why)
+
+    def finish(self) -> ChatGenerationChunk:
+        """Give what was held back, the calls and the metadata, when the stream has ended.
+
+        Raises:
+            SegmindResponseError: It ended before the answer did.
+        """
+        if not self._seen.is_complete:
+            raise error_from_answer(self._reply, "its event stream ended before the answer did")
+        rest = self._cutter.finish()
+        reason = "stop" if self._cutter.cut else self._seen.finish_reason
+        parsed = self._end(rest, cut=self._cutter.cut or reason == "length")
+        accounting = Accounting.from_headers(self._reply.headers)
+        completion = self._seen.completion()
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=parsed.content,
+                tool_call_chunks=_call_chunks(parsed.tool_calls, parsed.invalid_tool_calls),
+                usage_metadata=usage_from(completion.get("usage")),
+                response_metadata=self._call._metadata(completion, reason, accounting),  # noqa: SLF001 - of one piece with it.
+                chunk_position="last",
+            ),
+            generation_info=_generation_info(reason, accounting, {}),
+        )
+
+    def _certain(self, text: str) -> str:
+        text = self._cutter.feed(text)
+        return text if self._calls is None else self._calls.feed(text)
+
+    def _end(self, rest: str, *, cut: bool) -> ParsedReply:
+        if self._calls is None:
+            parsed = ParsedReply(rest, [], [])
+        else:
+            said = self._calls.feed(rest)
+            parsed = self._calls.finish(truncated=cut)
+            parsed = replace(parsed, content=said + parsed.content)
+        if not self._seen.tool_calls:
+            return parsed
+        calls, invalid = read_native_calls(list(self._seen.tool_calls.values()), cut=cut)
+        return replace(
+            parsed,
+            tool_calls=[*parsed.tool_calls, *calls],
+            invalid_tool_calls=[*parsed.invalid_tool_calls, *invalid],
+        )
+
+
+class Assembly:
+    """Puts the first choice of a chunked completion together."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.tool_calls: dict[int, dict[str, Any]] = {}
+        self.finish_reason: str | None = None
+        self.is_complete = False
+        self._text: list[str] = []
+        self._facts: dict[str, Any] = {}
+
+    def add(self, data: str) -> str:
+        """Take one event's data; give the text it adds.
+
+        Raises:
+            UnusableAnswerError: It is no chunk of a completion.
+        """
+        if data.strip() == "[DONE]":
+            self.is_complete = True
+            return ""
+        chunk = decode_json(data.encode("utf-8", "replace")) if data.strip() else {}
+        if not isinstance(chunk, dict):
+            raise UnusableAnswerError("an event of its stream is no JSON object")
+        if chunk.get("error"):
+            # The same check, and the same words, as for a whole body.
+            completion_from({"error": chunk["error"]})
+        for name in ("id", "model", "usage"):
+            if chunk.get(name):
+                self._facts[name] = chunk[name]
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("index", 0) == 0:
+                return self._add_choice(choice)
+        return ""
+
+    def completion(self) -> dict[str, Any]:
+        """Give the whole, in the shape an unstreamed answer has."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text)}
+        if self.tool_calls:
+            message["tool_calls"] = list(self.tool_calls.values())
+        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        return {**self._facts, "choices": [choice]}
+
+    def _add_choice(self, choice: Mapping[str, Any]) -> str:
+        if isinstance(choice.get("finish_reason"), str):
+            self.finish_reason = choice["finish_reason"]
+            self.is_complete = True
+        delta = choice.get("delta") or choice.get("message")
+        if not isinstance(delta, dict):
+            return ""
+        for call in delta.get("tool_calls") or ():
+            if isinstance(call, dict):
+                self._add_call(call)
+        content = delta.get("content")
+        text = text_of(content) if isinstance(content, str | list) else ""
+        self._text.append(text)
+        return text
+
+    def _add_call(self, delta: Mapping[str, Any]) -> None:
+        index = delta.get("index")
+        call = self.tool_calls.setdefault(
+            index if isinstance(index, int) else len(self.tool_calls),
+            {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
+        )
+        call["id"] = delta.get("id") or call["id"]
+        function = delta.get("function")
+        for name in ("name", "arguments"):
+            if isinstance(function, dict) and isinstance(function.get(name), str):
+                call["function"][name] += function[name]
+
+
+def sse_response(chunks: Any) -> EventSource:
+    """Wrap bytes, or an iterator of them, for httpx-sse to decode."""
+    headers = {"content-type": "text/event-stream"}
+    return EventSource(httpx.Response(httpx.codes.OK, headers=headers, content=chunks))
+
+
+def _assembled(body: bytes) -> dict[str, Any]:
+    assembly = Assembly()
+    for event in sse_response(body).iter_sse():
+        assembly.add(event.data)
+    if not assembly.is_complete:
+        raise UnusableAnswerError("its event stream ended before the answer did")
+    return assembly.completion()
+
+
+def read_native_calls(
+    native: Iterable[object], *, cut: bool
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Read `message.tool_calls`, should the gateway come to forward tools."""
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    raws = [
+        raw for raw in native if isinstance(raw, dict) and isinstance(raw.get("function"), dict)
+    ]
+    for raw in raws:
+        # What the token limit cut off is the end of the last call.
+        unfinished = cut and raw is raws[-1] and not _is_json(raw["function"].get("arguments"))
+        reason = "the reply was cut short" if unfinished else None
+        try:
+            parsed = None if unfinished else parse_tool_call(dict(raw), strict=True, return_id=True)
+        except Exception as error:  # noqa: BLE001 - langchain-core raises its parser exception and more.
+            parsed, reason = None, str(error)
+        if parsed is None:
+            invalid.append(make_invalid_tool_call(dict(raw), reason))
+        else:
+            calls.append(parsed)  # type: ignore[arg-type]
+    return calls, invalid
+
+
+def _is_json(text: object) -> bool:
+    try:
+        json.loads(text if isinstance(text, str) else "")
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _call_chunks(calls: Sequence[ToolCall], invalid: Sequence[InvalidToolCall]) -> list[Any]:
+    chunks = [
+        tool_call_chunk(
+            name=call["name"],
+            args=json.dumps(call["args"], ensure_ascii=False),
+            id=call["id"],
+            index=index,
+        )
+        for index, call in enumerate(calls)
+    ]
+    return chunks + [
+        tool_call_chunk(
+            name=call["name"],
+            args=_unrunnable(call["args"] or ""),
+            id=call["id"],
+            index=index,
+        )
+        for index, call in enumerate(invalid, start=len(chunks))
+    ]
+
+
+def _unrunnable(args: str) -> str:
+    """Spell broken arguments so that no chunk arithmetic completes them into a call that runs.
+
+    langchain-core closes open JSON in summed chunks; a JSON string of it stays invalid.
+    """
+    try:
+        completed = parse_partial_json(args) if args else {}
+    except (ValueError, RecursionError):
+        return args
+    return json.dumps(args, ensure_ascii=False) if isinstance(completed, dict) else args
+
+
+def usage_from(usage: object) -> UsageMetadata | None:
+    """Read OpenAI's `usage`; None where a count is missing or no number."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not _is_count(prompt) or not _is_count(completion):
+        return None
+    total = usage.get("total_tokens")
+    return UsageMetadata(
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=total if _is_count(total) else prompt + completion,
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _generation_info(
+    reason: object, accounting: Accounting, choice: Mapping[str, Any]
+) -> dict[str, Any]:
+    info: dict[str, Any] = {"finish_reason": reason, "credits": accounting.credits.as_dict()}
+    if choice.get("logprobs"):
+        info["logprobs"] = choice["logprobs"]
+    return info
+
+
+def _model_name(completion: Mapping[str, Any], slug: str) -> str:
+    name = completion.get("model")
+    return name if isinstance(name, str) and name else slug
+
+
+def _seconds(value: str | None) -> float | None:
+    return Credits.from_headers({"x-cost": value}).cost if value else None
+
+
+def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Add up the `llm_output` of several prompts; the last balance is the one that counts."""
+    known = [output for output in outputs if output]
+    if not known:
+        return {}
+    combined: dict[str, Any] = {"model_name": known[-1].get("model_name")}
+    accounts = [output["credits"] for output in known if output.get("credits")]
+    costs = [account["cost"] for account in accounts if account["cost"] is not None]
+    balances = [account["remaining"] for account in accounts if account["remaining"] is not None]
+    combined["credits"] = {
+        "remaining": balances[-1] if balances else None,
+        "cost": sum(costs) if costs else None,
+    }
+    if usages := [output["token_usage"] for output in known if output.get("token_usage")]:
+        combined["token_usage"] = {
+            name: sum(usage.get(name, 0) for usage in usages)
+            for name in ("input_tokens", "output_tokens", "total_tokens")
+        }
+    return combined
+
+
+def free_of_charge(generation: ChatGeneration) -> ChatGeneration:
+    """Say that an answer from LangChain's cache cost nothing; the balance then is not known."""
+    message = generation.message
+    if not isinstance(message, AIMessage):
+        return generation
+    free = Credits(cost=0.0).as_dict()
+    changes: dict[str, Any] = {"response_metadata": {**message.response_metadata, "credits": free}}
+    usage = message.usage_metadata
+    if usage is not None and "input_tokens" not in usage:
+        changes["usage_metadata"] = None  # langchain-core wrote a cost where there was no usage.
+    return ChatGeneration(
+        message=message.model_copy(update=changes),
+        generation_info={**(generation.generation_info or {}), "credits": free},
+    )

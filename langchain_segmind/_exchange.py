@@ -1,0 +1,68 @@
+"""The vocabulary of a flow: what it asks its driver to do, and what it is told in return.
+
+A flow is a generator that yields commands and is sent their outcome. It does no I/O and never
+sees the API key; `_http.run` and `_http.arun` perform what it describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Send this, and tell what came back."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    """Below `base_url`, percent-encoded: `/v1/llama-v3p1-70b-instruct`."""
+    body: bytes | None = field(default=None, repr=False)
+    accept_stream: bool = False
+    """Hand over a `text/event-stream` body as it comes instead of reading it to its end."""
+    deadline: float | None = None
+    """The monotonic time by which the whole exchange has to be over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let this many seconds pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Ask the rate limiter for one more request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, decompressed and read to its end, unless `chunks` is there to read."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes = field(default=b"", repr=False)
+    chunks: Iterator[bytes] | AsyncIterator[bytes] | None = field(default=None, repr=False)
+    """The body still to come, where `accept_stream` was asked for and an event stream came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No usable answer: what happened, and how far it had got."""
+
+    kind: Literal["unsent", "timeout", "lost", "unreadable"]
+    """Not sent at all; too slow; the connection broke; or the body was too large or undecodable."""
+    detail: str
+    sent: bool = True
+    """Whether the request may have reached the server."""
+    head: Reply | None = None
+    """Status and headers, where the answer had begun."""
+
+
+Command = Request | Wait | Permit
+Outcome = Reply | Failure | None
+T = TypeVar("T")
+Flow = Generator[Command, Outcome, T]

@@ -1,0 +1,188 @@
+"""What a call may be given: ranges and forms, refused here before they cost money."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+
+from langchain_segmind.exceptions import SegmindInvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OUR_HEADERS = frozenset(
+    ["x-api-key", "content-type", "content-length", "host", "accept-encoding", "transfer-encoding"]
+)
+_NEVER_IN_A_BODY = frozenset(["messages", "api_key", "segmind_api_key", "base_url"])
+
+
+def _checked_slug(slug: str) -> str:
+    if not _SLUG.fullmatch(slug):
+        raise ValueError(
+            f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the "
+            "last part of the model's URL on segmind.com"
+        )
+    return slug
+
+
+def _as_list(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else stop
+
+
+ModelSlug = Annotated[str, AfterValidator(_checked_slug)]
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+MaxTokens = Annotated[int, Field(ge=1)]
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=64)
+]
+
+_OVERRIDES: dict[str, TypeAdapter[Any]] = {
+    "model": TypeAdapter(ModelSlug),
+    "temperature": TypeAdapter(Temperature | None),
+    "max_tokens": TypeAdapter(MaxTokens | None),
+    "top_p": TypeAdapter(Probability | None),
+    "seed": TypeAdapter(int | None),
+    "stop": TypeAdapter(Stop | None),
+}
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the parameters of one call as the constructor checks its own.
+
+    Raises:
+        SegmindInvalidInputError: One is out of range, or may not be sent at all.
+    """
+    checked = dict(overrides)
+    for name in overrides.keys() & _OVERRIDES.keys():
+        try:
+            checked[name] = _OVERRIDES[name].validate_python(overrides[name])
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise SegmindInvalidInputError(
+                f"{name}={overrides[name]!r} is refused: {why}. Nothing was sent."
+            ) from None
+    return checked
+
+
+def check_passed_on(names: Collection[str]) -> None:
+    """Refuse what must not travel in a body.
+
+    Raises:
+        SegmindInvalidInputError: One of the names is a setting of the model itself.
+    """
+    if wrong := sorted(_NEVER_IN_A_BODY.intersection(names)):
+        raise SegmindInvalidInputError(
+            f"{', '.join(wrong)} cannot be passed on in the body of a call: set it on the model "
+            "(or through configurable_fields). Nothing was sent."
+        )
+
+
+def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Move parameters that have no field into `model_kwargs`, with a warning."""
+    unknown = [name for name in values if name not in known]
+    if not unknown:
+        return values
+    moved = {name: values.pop(name) for name in unknown}
+    for name in unknown:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        warnings.warn(
+            f"{name!r} is no parameter of ChatSegmindLlama; it goes into model_kwargs and so into "
+            f"the body of every call.{hint}",
+            stacklevel=6,
+        )
+    values["model_kwargs"] = {**moved, **(values.get("model_kwargs") or {})}
+    return values
+
+
+def normalized_base_url(url: str) -> str:
+    """Check a base URL and take off a trailing slash and API version.
+
+    Raises:
+        ValueError: It is no http(s) URL with a host and nothing but a path behind it.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"base_url must be an http(s) URL such as https://api.segmind.com, not {url[:80]!r}"
+        )
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("base_url must not carry a query, a fragment or credentials")
+    _ = parts.port  # Raises ValueError for one that is no port number.
+    path = re.sub(r"/v[12]$", "", parts.path.rstrip("/"))
+    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Check headers to send along.
+
+    Raises:
+        ValueError: One is malformed, or is one that this package sets itself.
+    """
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is no header name")
+        if name.lower() in _OUR_HEADERS:
+            raise ValueError(f"default_headers cannot set {name!r}: this package does")
+        if not value.isprintable() or not value.isascii():
+            raise ValueError(f"the value of the header {name!r} has characters that HTTP forbids")
+    return dict(headers)
+
+
+def checked_timeout(timeout: object) -> object:
+    """Check a time-out in seconds and take an `httpx.Timeout` apart, which cannot be serialized.
+
+    Raises:
+        ValueError: A part of it is not a positive number of seconds.
+    """
+    if isinstance(timeout, httpx.Timeout):
+        timeout = (timeout.connect, timeout.read, timeout.write, timeout.pool)
+    if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= 4:  # noqa: PLR2004
+        raise ValueError("timeout takes up to four numbers: connect, read, write, pool")
+    for part in timeout if isinstance(timeout, list | tuple) else (timeout,):
+        if isinstance(part, int | float) and not 0 < part < float("inf"):
+            raise ValueError("timeout takes positive numbers of seconds, or None for no limit")
+    return timeout
+
+
+def as_timeout(timeout: object) -> httpx.Timeout:
+    """Give httpx's form of seconds, a (connect, read, write, pool) tuple, or None for no limit."""
+    if isinstance(timeout, list | tuple):
+        connect, read, write, pool = (*timeout, *(None,) * 4)[:4]
+        return httpx.Timeout(connect=connect, read=read, write=write, pool=pool)
+    return httpx.Timeout(timeout)  # type: ignore[arg-type]
+
+
+def total_seconds(timeout: httpx.Timeout) -> float | None:
+    """Give the deadline of a whole call: the longest that any of its steps may take."""
+    steps = (timeout.connect, timeout.read, timeout.write, timeout.pool)
+    return max((step for step in steps if step is not None), default=None)
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """Encode a request body.
+
+    Raises:
+        SegmindInvalidInputError: It holds what JSON or UTF-8 has no form for.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise SegmindInvalidInputError(
+            "The prompt holds half a surrogate pair, which is no character: "
+            "text.encode('utf-8', 'replace').decode() removes it. Nothing was sent."
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SegmindInvalidInputError(
+            f"The call cannot be written as JSON: {error}. Nothing was sent."
+        ) from None

@@ -1,0 +1,128 @@
+"""What this API carries in words: tools and answer schemas, written into the messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_segmind._messages import TextPart, WireMessage
+from langchain_segmind._tool_prompt import render_tools
+from langchain_segmind._tools import (
+    Auto,
+    Choice,
+    NoTools,
+    ToolSet,
+    parse_tool_choice,
+    response_format,
+)
+from langchain_segmind.exceptions import SegmindInvalidInputError
+
+
+class BoundTools(list[dict[str, Any]]):
+    """Tools as OpenAI-format dicts: a plain list to LangChain, which remembers what it compiles to."""
+
+    @cached_property
+    def compiled(self) -> ToolSet:
+        """The tools, ready to be rendered and parsed."""
+        return ToolSet.compile(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The messages and fields of a body, and the tools whose calls its answer may hold."""
+
+    messages: Sequence[WireMessage]
+    fields: dict[str, Any]
+    tools: ToolSet | None = None
+    answers_wrapped: bool = False
+    """Whether decoding was constrained to a call or an answer, so that answers come as JSON."""
+
+
+def prompted(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
+    """Write tools or an answer schema into the messages, and take them out of the fields.
+
+    Args:
+        wire: The conversation.
+        given: The parameters of the call, with `tools`, `tool_choice`, `strict`,
+            `parallel_tool_calls` and `response_format` where they were given.
+
+    Raises:
+        SegmindInvalidInputError: `tool_choice` names no tool, or tools meet `response_format`.
+    """
+    fields = dict(given)
+    tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))
+    strict = bool(fields.pop("strict", None))
+    parallel = fields.pop("parallel_tool_calls", None)
+    if tools is None:
+        return Prompt(_with_schema_in_words(wire, fields.get("response_format")), fields)
+    if fields.get("response_format") is not None:
+        raise SegmindInvalidInputError(
+            "response_format and tools exclude each other on this API, whose tool calls are text: "
+            "bind a tool of the answer's form, or with create_agent use ToolStrategy. "
+            "Nothing was sent."
+        )
+    constraint = response_format(tools, choice, strict=strict, parallel=parallel)
+    if constraint is not None:
+        fields["response_format"] = constraint
+    text = render_tools(tools, choice, parallel=parallel)
+    wrapped = constraint is not None and isinstance(choice, Auto)
+    return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
+
+
+def _tools_from(tools: Sequence[Any] | None, tool_choice: object) -> tuple[ToolSet | None, Choice]:
+    if not tools:
+        return None, NoTools()
+    if not isinstance(tools, BoundTools):
+        tools = BoundTools(convert_to_openai_tool(tool) for tool in tools)
+    try:
+        choice = parse_tool_choice(tool_choice, tools.compiled.names)
+    except ValueError as error:
+        raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
+    return (None if isinstance(choice, NoTools) else tools.compiled), choice
+
+
+def _ahead_of_first_user(wire: Sequence[WireMessage], text: str) -> list[WireMessage]:
+    """Put text where the model was trained to find its tools: in the first user message."""
+    for index, message in enumerate(wire):
+        if message["role"] == "user":
+            return [*wire[:index], _prefixed(message, text), *wire[index + 1 :]]
+    system = sum(1 for message in wire if message["role"] == "system")
+    return [*wire[:system], {"role": "user", "content": text}, *wire[system:]]
+
+
+def _prefixed(message: WireMessage, text: str) -> WireMessage:
+    content = message["content"]
+    if isinstance(content, str):
+        return {"role": message["role"], "content": text + content}
+    return {"role": message["role"], "content": [TextPart(type="text", text=text), *content]}
+
+
+def _with_schema_in_words(wire: Sequence[WireMessage], form: object) -> Sequence[WireMessage]:
+    """Say in the last user message what `response_format` says, for back ends that ignore it."""
+    match form:
+        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
+            described = json.dumps(schema, ensure_ascii=False)
+            text = (
+                "\n\nReply with one JSON object and nothing else: no prose, no code fence. "
+                f"It must fit this JSON schema:\n{described}"
+            )
+        case {"type": "json_object"}:
+            text = "\n\nReply with one JSON object and nothing else: no prose, no code fence."
+        case _:
+            return wire
+    for index in reversed(range(len(wire))):
+        if wire[index]["role"] == "user":
+            return [*wire[:index], _suffixed(wire[index], text), *wire[index + 1 :]]
+    return [*wire, {"role": "user", "content": text.strip()}]
+
+
+def _suffixed(message: WireMessage, text: str) -> WireMessage:
+    content = message["content"]
+    if isinstance(content, str):
+        return {"role": message["role"], "content": content + text}
+    return {"role": message["role"], "content": [*content, TextPart(type="text", text=text)]}

@@ -1,0 +1,187 @@
+"""What comes back: HTTP answers into completions, or into the error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind._retry import retry_after
+from langchain_segmind.credits import Credits
+from langchain_segmind.exceptions import (
+    SegmindConnectionError,
+    SegmindError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+    error_class,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_segmind._exchange import Failure, Reply
+
+EXCERPT = 400
+"""Characters of the server's own words that an error repeats."""
+
+
+class UnusableAnswerError(Exception):
+    """A body that is no completion; the text says why."""
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode a body.
+
+    Raises:
+        UnusableAnswerError: It is empty, no JSON, cut short or nested too deeply.
+    """
+    if not body.strip():
+        raise UnusableAnswerError("its body is empty")
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise UnusableAnswerError("its body is nested too deeply") from None
+    except ValueError:
+        raise UnusableAnswerError(f"its body is no JSON: {words_of(body)}") from None
+
+
+def completion_from(data: Any) -> dict[str, Any]:
+    """Check that decoded JSON has OpenAI's chat completion shape, as Segmind passes it on.
+
+    Raises:
+        UnusableAnswerError: It has another one.
+    """
+    if not isinstance(data, dict):
+        raise UnusableAnswerError("its body is no JSON object")
+    choices = data.get("choices")
+    if not choices and data.get("error"):
+        raise UnusableAnswerError(f"it reports an error: {_shortened(_error_words(data))}")
+    if not isinstance(choices, list) or not choices:
+        raise UnusableAnswerError("it has no choices")
+    for choice in choices:
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise UnusableAnswerError("a choice has no message")
+        if not isinstance(message.get("content"), str | list | None):
+            raise UnusableAnswerError("a message's content is neither text nor a list of parts")
+    return data
+
+
+def text_of(content: str | list[Any] | None) -> str:
+    """Give the text of a message's content: null, a string, or a list of parts."""
+    if isinstance(content, str):
+        return sound(content)
+    parts = (part.get("text") if isinstance(part, dict) else part for part in content or ())
+    return sound("".join(part for part in parts if isinstance(part, str)))
+
+
+def sound(text: str) -> str:
+    r"""Replace lone surrogates, which JSON can spell (`\ud800`) but UTF-8, and so nobody, can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+# --- Errors ------------------------------------------------------------------------------------
+
+
+def error_from_reply(reply: Reply, now: float) -> SegmindError:
+    """Turn an answered status into its error, with the server's words and what to do."""
+    words = words_of(reply.body)
+    kind = error_class(reply.status, words)
+    wait = retry_after(reply.headers, now) if reply.status == 429 else None  # noqa: PLR2004
+    advice = kind.advice
+    if wait is not None:
+        advice = f"The limit resets in {wait:.0f} s. {advice}"
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's class of redirects.
+        advice = f"Redirects are not followed, since they would carry the key away. {advice}"
+    return kind(
+        f"Segmind answered {reply.status}{f': {words}' if words else ''}. {advice}",
+        status_code=reply.status,
+        request_id=request_id_of(reply.headers),
+        credits=Credits.from_headers(reply.headers),
+        retry_after=wait,
+    )
+
+
+def error_from_failure(failure: Failure) -> SegmindError:
+    """Turn a failed exchange into its error; what may have been billed says so."""
+    head = failure.head
+    facts: dict[str, Any] = {"outcome_unknown": failure.sent}
+    if head is not None:
+        facts["status_code"] = head.status
+        facts["request_id"] = request_id_of(head.headers)
+        facts["credits"] = Credits.from_headers(head.headers)
+    detail = _shortened(failure.detail)
+    if failure.kind == "timeout":
+        told = f"Segmind gave {detail}." if failure.sent else f"There was {detail} to Segmind."
+        return SegmindTimeoutError(_advised(told, failure.sent, SegmindTimeoutError), **facts)
+    if failure.kind == "unreadable" or head is not None:
+        told = f"Segmind's answer cannot be used: {detail}."
+        return SegmindResponseError(f"{told} {SegmindResponseError.advice}", **facts)
+    what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
+    told = f"{what}: {detail}."
+    return SegmindConnectionError(_advised(told, failure.sent, SegmindConnectionError), **facts)
+
+
+def error_from_answer(reply: Reply, why: str) -> SegmindResponseError:
+    """Say why a 200 cannot be used."""
+    return SegmindResponseError(
+        f"Segmind answered {reply.status}, but {why}. {SegmindResponseError.advice}",
+        status_code=reply.status,
+        request_id=request_id_of(reply.headers),
+        credits=Credits.from_headers(reply.headers),
+        outcome_unknown=True,
+    )
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Read `x-request-id`."""
+    return headers.get("x-request-id") or None
+
+
+def words_of(body: bytes) -> str:
+    """Give the server's own words from a JSON, HTML or plain body, shortened."""
+    text = body[: 64 * 1024].decode("utf-8", "replace").strip()
+    try:
+        return _shortened(_error_words(json.loads(text)))
+    except (ValueError, RecursionError):
+        pass
+    if text[:1] == "<":
+        text = unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+    return _shortened(text)
+
+
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
+
+
+def _error_words(data: Any) -> str:
+    """Find the message in Segmind's `{"error": …}` and in the shapes that proxies use."""
+    if not isinstance(data, dict):
+        return json.dumps(data, ensure_ascii=False)
+    found = []
+    for name in ("error", "error_description", "message", "detail"):
+        value = data.get(name)
+        if isinstance(value, dict):
+            value = value.get("message") or json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str) and value and value not in found:
+            found.append(value)
+    return ": ".join(found) or json.dumps(data, ensure_ascii=False)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(sound(text).split())
+    return line if len(line) <= EXCERPT else line[:EXCERPT] + " …"
+
+
+def _advised(told: str, sent: bool, kind: type[SegmindError]) -> str:  # noqa: FBT001 - internal.
+    if not sent:
+        return f"{told} Nothing was sent. {kind.advice}"
+    return (
+        f"{told} The request had been sent and may have been billed, so it is not sent again by "
+        f"itself (retry_unknown_outcome=True changes that). {kind.advice}"
+    )

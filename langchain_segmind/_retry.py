@@ -1,0 +1,74 @@
+"""What may be sent again, and when: functions of numbers and headers, no clock, no I/O."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BASE_DELAY = 0.5
+"""Seconds before the first retry, at most."""
+LONGEST_DELAY = 8.0
+"""Seconds before any retry that the server did not ask for, at most."""
+LONGEST_RESET = 120.0
+"""Seconds that a 429 may make a call wait; beyond that the caller is told instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a request may be sent again, and whether one of unknown outcome may be."""
+
+    max_retries: int
+    retry_unknown_outcome: bool = False
+
+
+def is_unbilled_and_passing(status: int) -> bool:
+    """Tell the answers that cost nothing and may differ next time: 429 and 5xx."""
+    return status == 429 or status >= 500  # noqa: PLR2004 - HTTP statuses are their own names.
+
+
+def backoff(attempt: int, jitter: float) -> float:
+    """Give the seconds to wait after attempt 0, 1, 2, …: exponential, with jitter in 0..1."""
+    ceiling = min(BASE_DELAY * 2.0 ** min(attempt, 10), LONGEST_DELAY)
+    return ceiling * (0.5 + jitter / 2)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Read how many seconds the server asks to wait, at the Unix time `now`.
+
+    `x-rate-limit-reset-at-utc` is Segmind's; `Retry-After` is what proxies send (RFC 9110).
+    """
+    if (reset := _moment(headers.get("x-rate-limit-reset-at-utc", ""))) is not None:
+        return max(0.0, reset - now)
+    value = headers.get("retry-after", "").strip()
+    if (seconds := _number(value)) is not None:
+        return max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _moment(value: str) -> float | None:
+    """Read a time of day in UTC as ISO 8601 or as a Unix time in seconds or milliseconds."""
+    text = value.strip()
+    if (number := _number(text)) is not None:
+        return number / 1000 if number > 1e11 else number  # noqa: PLR2004 - 1e11 s is year 5138.
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,230 @@
+"""Structured output: a schema sent and said, and the reply found, validated and, if paid for, repaired."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.output_parsers import BaseGenerationOutputParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ConfigDict
+
+from langchain_segmind._tool_values import fit_arguments
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel, LanguageModelInput
+    from langchain_core.runnables import RunnableConfig
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+
+
+def structured_chain(
+    llm: BaseChatModel,
+    schema: dict[str, Any] | type,
+    method: Method,
+    *,
+    include_raw: bool,
+    strict: bool | None,
+    max_repairs: int,
+    options: dict[str, Any],
+) -> Runnable[LanguageModelInput, Any]:
+    """Build the chain from a prompt to an object of the schema.
+
+    Raises:
+        ValueError: The schema, the method or the number of repairs cannot be used.
+    """
+    if max_repairs < 0:
+        raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
+    parser = StructuredOutputParser(form=schema, method=method)
+    asked = _asking(llm, schema, method, strict=strict, options=options)
+    if max_repairs:
+        asked = _repairing(llm, asked, parser, max_repairs)
+    if not include_raw:
+        return asked | parser
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _asking(
+    llm: BaseChatModel,
+    schema: dict[str, Any] | type,
+    method: Method,
+    *,
+    strict: bool | None,
+    options: dict[str, Any],
+) -> Runnable[LanguageModelInput, AIMessage]:
+    """Bind to the model what makes it answer in the form."""
+    traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+    options = {**options, "ls_structured_output_format": traced}
+    match method:
+        case "json_schema":
+            form = {"name": _name_of(schema), "schema": _json_schema(schema)}
+            if strict is not None:
+                form["strict"] = strict
+            return llm.bind(response_format={"type": "json_schema", "json_schema": form}, **options)
+        case "json_mode":
+            return llm.bind(response_format={"type": "json_object"}, **options)
+        case "function_calling":
+            return llm.bind_tools(
+                [schema],
+                tool_choice=_name_of(schema),
+                strict=strict,
+                parallel_tool_calls=False,
+                **options,
+            )
+        case _:
+            raise ValueError(
+                f"method={method!r} is unknown: use 'json_schema', 'function_calling' or 'json_mode'"
+            )
+
+
+def _name_of(schema: dict[str, Any] | type) -> str:
+    return str(convert_to_openai_tool(schema)["function"]["name"])
+
+
+def _json_schema(schema: dict[str, Any] | type) -> dict[str, Any]:
+    if (
+        isinstance(schema, type)
+        and is_basemodel_subclass(schema)
+        and hasattr(schema, "model_json_schema")
+    ):
+        return dict(schema.model_json_schema())
+    return convert_to_json_schema(schema)
+
+
+class StructuredOutputParser(BaseGenerationOutputParser[Any]):
+    """Turns a reply into an object of the schema, or says why it is none, with its text."""
+
+    form: Any
+    """The pydantic class, TypedDict or JSON schema."""
+    method: Method
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Read the first generation.
+
+        Raises:
+            OutputParserException: There is no JSON object in it, or it does not fit.
+        """
+        generation = result[0]
+        text = generation.text
+        message = generation.message if isinstance(generation, ChatGeneration) else None
+        if self.method == "function_calling" and isinstance(message, AIMessage):
+            text = "\n".join([text, *(call["args"] or "" for call in message.invalid_tool_calls)])
+            return self._first_fit([call["args"] for call in message.tool_calls], text.strip())
+        return self._first_fit(find_objects(text), text)
+
+    def _first_fit(self, found: Sequence[dict[str, Any]], text: str) -> Any:
+        """Build the first object that fits: a model may say the schema again before it answers."""
+        reasons = []
+        for candidate in found:
+            try:
+                return self._built(candidate)
+            except (ValueError, RecursionError) as error:
+                reasons.append(str(error))
+        why = reasons[-1] if reasons else "there is no whole JSON object in it"
+        raise OutputParserException(
+            f"The reply does not fit the schema: {why}\nThe reply was: {text}", llm_output=text
+        )
+
+    def _built(self, found: dict[str, Any]) -> Any:
+        form = self.form
+        if isinstance(form, type) and is_basemodel_subclass(form):
+            return (
+                form.model_validate(found)
+                if hasattr(form, "model_validate")
+                else form.parse_obj(found)
+            )
+        if self.method == "json_mode" and not isinstance(form, type):
+            return found
+        schema = _json_schema(form)
+        fitted = fit_arguments(found, schema)
+        if (why := misfit(fitted, schema)) is not None:
+            raise ValueError(why)
+        return fitted
+
+
+def misfit(value: object, schema: dict[str, Any]) -> str | None:
+    """Say what about a value does not fit a JSON schema, or None."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only dict schemas need it.
+
+    error = next(Draft202012Validator(schema).iter_errors(value), None)
+    return None if error is None else f"{error.json_path}: {error.message}"
+
+
+def find_objects(text: str) -> list[dict[str, Any]]:
+    """Find the JSON objects of a reply, alone or amid prose and fences, in their order.
+
+    An object that is broken or cut short ends the search: what lies inside it is no reply.
+    """
+    found: list[dict[str, Any]] = []
+    decoder = json.JSONDecoder(strict=False)
+    for _ in range(_TRIES):
+        start = _OBJECT.search(text)
+        if start is None:
+            break
+        try:
+            value, end = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            break
+        found.append(value)
+        text = text[end:]
+    return found
+
+
+_OBJECT = re.compile(r"\{\s*[\"'}]")
+_TRIES = 100
+"""Objects to look at: each takes a copy of the text behind it."""
+
+
+def _repairing(
+    llm: BaseChatModel,
+    asked: Runnable[LanguageModelInput, AIMessage],
+    parser: StructuredOutputParser,
+    max_repairs: int,
+) -> Runnable[LanguageModelInput, AIMessage]:
+    """Ask again, at most so often, while the reply does not fit; every time is a paid call."""
+
+    def wrong(reply: AIMessage) -> str | None:
+        try:
+            parser.parse_result([ChatGeneration(message=reply)])
+        except OutputParserException as error:
+            return str(error)
+        return None
+
+    def invoke(prompt: Any, config: RunnableConfig) -> AIMessage:
+        reply = asked.invoke(prompt, config)
+        for _ in range(max_repairs):
+            if (why := wrong(reply)) is None:
+                break
+            prompt = _once_more(prompt, reply, why)
+            reply = asked.invoke(prompt, config)
+        return reply
+
+    async def ainvoke(prompt: Any, config: RunnableConfig) -> AIMessage:
+        reply = await asked.ainvoke(prompt, config)
+        for _ in range(max_repairs):
+            if (why := wrong(reply)) is None:
+                break
+            prompt = _once_more(prompt, reply, why)
+            reply = await asked.ainvoke(prompt, config)
+        return reply
+
+    def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
+        messages = llm._convert_input(prompt).to_messages()  # noqa: SLF001 - what invoke does.
+        asked_again = f"{why}\n\nReply again with one JSON object that fits the schema."
+        return [*messages, reply, HumanMessage(asked_again)]
+
+    return RunnableLambda(invoke, ainvoke)

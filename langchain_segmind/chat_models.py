@@ -1,0 +1,501 @@
+"""`ChatSegmindLlama`: Segmind's Llama models as a LangChain chat model.
+
+A call is built, run and read: `_prepare` makes the body, a flow of `_flows` describes the
+exchange, `_http` performs it, and `_call` reads the answer.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.utils import from_env, secret_from_env
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from langchain_segmind import _http
+from langchain_segmind._call import Call, combined_llm_output, free_of_charge, sse_response
+from langchain_segmind._flows import Surroundings, post
+from langchain_segmind._messages import text_of_wire, to_wire
+from langchain_segmind._parameters import (
+    MaxTokens,
+    ModelSlug,
+    Probability,
+    Stop,
+    Temperature,
+    as_timeout,
+    check_overrides,
+    check_passed_on,
+    checked_headers,
+    checked_timeout,
+    encoded,
+    known_or_passed_on,
+    normalized_base_url,
+    total_seconds,
+)
+from langchain_segmind._profiles import PROFILES
+from langchain_segmind._prompting import BoundTools, prompted
+from langchain_segmind._replies import error_from_failure
+from langchain_segmind._retry import RetryPolicy
+from langchain_segmind._structured import structured_chain
+from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
+from langchain_segmind._tools import parse_tool_choice
+from langchain_segmind._version import VERSION
+from langchain_segmind.exceptions import SegmindAuthenticationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
+    from langchain_core.runnables import Runnable
+    from langchain_core.tools import BaseTool
+    from pydantic import BaseModel
+
+    from langchain_segmind._exchange import Flow, Reply
+    from langchain_segmind._structured import Method
+
+DEFAULT_MODEL = "llama-v3p1-70b-instruct"
+DEFAULT_BASE_URL = "https://api.segmind.com"
+DEFAULT_TIMEOUT = 120.0
+"""Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
+
+_WORLD = Surroundings(time.monotonic, time.time, random.random)
+_SENT = ("temperature", "max_tokens", "top_p", "seed")
+"""The fields that go into the body under their own names."""
+
+
+class ChatSegmindLlama(BaseChatModel):
+    """A Llama model hosted by Segmind.
+
+    Example:
+        ```python
+        from langchain_segmind import ChatSegmindLlama
+
+        llm = ChatSegmindLlama(temperature=0)  # reads SEGMIND_API_KEY
+        answer = llm.invoke("Tell me a joke on cats")
+        print(answer.content, answer.response_metadata["credits"])
+        ```
+    """
+
+    model: ModelSlug = Field(default=DEFAULT_MODEL, alias="model_name")
+    """The slug, the last part of the model's URL on segmind.com."""
+
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env("SEGMIND_API_KEY", default=None),
+        alias="segmind_api_key",
+    )
+    """The API key; from the environment variable SEGMIND_API_KEY where it is not given."""
+
+    base_url: str = Field(default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL))
+    """The root of the API, with or without a trailing `/v1`; from SEGMIND_BASE_URL."""
+
+    temperature: Temperature | None = None
+    """Randomness, 0 to 2; the model's own default where it is not given."""
+
+    max_tokens: MaxTokens | None = None
+    """The longest answer, in tokens."""
+
+    top_p: Probability | None = None
+    """The share of probability to sample from, above 0 and up to 1."""
+
+    seed: int | None = None
+    """Makes sampling repeatable where the model honours it."""
+
+    stop: Stop | None = None
+    """Texts that end the answer; sent on, and enforced here too."""
+
+    timeout: float | tuple[float | None, ...] | None = DEFAULT_TIMEOUT
+    """Seconds, a (connect, read, write, pool) tuple, an `httpx.Timeout`, or None for no limit.
+
+    Its longest step is also the deadline of the whole call, retries and waits included."""
+
+    max_retries: int = Field(default=2, ge=0)
+    """How often a call is sent again that was answered with 429 or 5xx or was never sent."""
+
+    retry_unknown_outcome: bool = False
+    """Whether to send again what was sent and whose answer was lost: it may be billed twice."""
+
+    streaming: bool = False
+    """Whether to ask the gateway for a stream; it sends none today, and both are understood."""
+
+    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """Headers to send along; not shown and not serialized, since they may hold secrets."""
+
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """An `httpx.Client` to use for blocking calls instead of our own; yours to close."""
+
+    http_async_client: Any = Field(default=None, exclude=True, repr=False)
+    """An `httpx.AsyncClient` to use for async calls instead of our own; yours to close."""
+
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More fields for the body of every call."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    _clients: _http.Clients | None = PrivateAttr(default=None)
+
+    # --- Construction ---
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_on_unknown(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        known = {name for name, field in cls.model_fields.items()}
+        known |= {field.alias for field in cls.model_fields.values() if field.alias}
+        return known_or_passed_on(dict(values), known)
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _check_base_url(cls, url: Any) -> str:
+        return normalized_base_url(DEFAULT_BASE_URL if url is None else str(url))
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _check_timeout(cls, timeout: Any) -> Any:
+        return checked_timeout(timeout)
+
+    @field_validator("default_headers", mode="after")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        return checked_headers(headers)
+
+    @model_validator(mode="after")
+    def _check_and_sign(self) -> Self:
+        check_passed_on(self.model_kwargs)
+        self._checked_key()
+        self._add_version("langchain-segmind", VERSION)
+        return self
+
+    def _checked_key(self) -> SecretStr:
+        key = self.api_key
+        if key is None or not key.get_secret_value().strip():
+            raise SegmindAuthenticationError(
+                f"There is no API key. {SegmindAuthenticationError.advice}"
+            )
+        if not (value := key.get_secret_value()).isascii() or not value.isprintable():
+            raise SegmindAuthenticationError(
+                f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
+            )
+        return key
+
+    # --- A call: build, run, read ---
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._prepare(messages, stop, kwargs)
+        reply = _http.run(self._flow(call), self._connected(), self.rate_limiter)
+        return call.result(reply)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._prepare(messages, stop, kwargs)
+        reply = await _http.arun(self._flow(call), self._connected(), self.rate_limiter)
+        return call.result(reply)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._prepare(messages, stop, kwargs)
+        reply = _http.run(self._flow(call, stream=True), self._connected(), self.rate_limiter)
+        if reply.chunks is None:
+            yield call.emulated_stream(call.result(reply))
+            return
+        reader, broken = call.reader(reply), None
+        try:
+            for event in sse_response(reply.chunks).iter_sse():
+                yield from reader.feed(event.data)
+        except _http.StreamBrokenError as error:
+            broken = error.failure
+        if broken is not None:
+            raise error_from_failure(broken)
+        yield reader.finish()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = self._prepare(messages, stop, kwargs)
+        reply = await _http.arun(
+            self._flow(call, stream=True), self._connected(), self.rate_limiter
+        )
+        if reply.chunks is None:
+            yield call.emulated_stream(call.result(reply))
+            return
+        reader, broken = call.reader(reply), None
+        try:
+            async with aclosing(sse_response(reply.chunks).aiter_sse()) as events:
+                async for event in events:
+                    for chunk in reader.feed(event.data):
+                        yield chunk
+        except _http.StreamBrokenError as error:
+            broken = error.failure
+        if broken is not None:
+            raise error_from_failure(broken)
+        yield reader.finish()
+
+    def _prepare(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> Call:
+        """Check what this call was given and write its body; nothing has been sent yet."""
+        given = {name: getattr(self, name) for name in _SENT} | {"stop": self.stop}
+        if options or stop is not None:
+            own = options if stop is None else {**options, "stop": stop}
+            given |= check_overrides(own)
+            check_passed_on(options)
+        model = given.pop("model", None) or self.model
+        wire = to_wire(messages, model=model, images=self._takes_images(model))
+        prompt = prompted(wire, given)
+        body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
+        if self.streaming:
+            body["stream"] = True
+        return Call(
+            model=model,
+            body=encoded({name: value for name, value in body.items() if value is not None}),
+            tools=prompt.tools,
+            stop=tuple(given["stop"] or ()),
+        )
+
+    def _flow(self, call: Call, *, stream: bool = False) -> Flow[Reply]:
+        return post(
+            f"/v1/{call.model}",
+            call.body,
+            policy=RetryPolicy(self.max_retries, self.retry_unknown_outcome),
+            timeout=total_seconds(as_timeout(self.timeout)),
+            world=_WORLD,
+            accept_stream=stream,
+        )
+
+    def _takes_images(self, model: str) -> bool:
+        profile = self.profile if model == self.model else PROFILES.get(model)
+        return bool((profile or {}).get("image_inputs"))
+
+    # --- Tools and structured output ---
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call tools; Segmind forwards none, so they go into the prompt.
+
+        Args:
+            tools: Functions, pydantic classes, TypedDicts, LangChain tools or OpenAI-format dicts.
+            tool_choice: "auto" (the default), "none", "any" (also "required" and True), a tool's
+                name, or OpenAI's dict for one.
+            strict: Constrain decoding, to a call or an answer, where the back end honours it.
+            parallel_tool_calls: False asks for at most one call a turn.
+            **kwargs: Parameters for every call of the bound model.
+
+        Raises:
+            ValueError: `tool_choice` names no tool, or two tools share a name.
+        """
+        bound = BoundTools(convert_to_openai_tool(tool) for tool in tools)
+        parse_tool_choice(tool_choice, bound.compiled.names)
+        options = {
+            "tool_choice": tool_choice,
+            "strict": strict,
+            "parallel_tool_calls": parallel_tool_calls,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.bind(tools=bound, **given, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        max_repairs: int = 0,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answer in the form of a schema.
+
+        Args:
+            schema: A pydantic class, a TypedDict, a JSON schema or an OpenAI function.
+            method: "json_schema" constrains decoding and also says the schema in words;
+                "function_calling" forces a call of a tool of that form; "json_mode" asks for some
+                JSON object and leaves the rest to your prompt.
+            include_raw: Give `raw`, `parsed` and `parsing_error` instead of raising.
+            strict: Sent on with the schema.
+            max_repairs: How often the model is asked again, for money, when its reply does not fit.
+            **kwargs: Parameters for every call.
+
+        Raises:
+            ValueError: The schema or the method is none of these.
+        """
+        return structured_chain(
+            self,
+            schema,
+            method,
+            include_raw=include_raw,
+            strict=strict,
+            max_repairs=max_repairs,
+            options=kwargs,
+        )
+
+    # --- Clients ---
+
+    def close(self) -> None:
+        """Close the connections of blocking calls; a later call opens new ones."""
+        if self._clients is not None:
+            self._clients.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop and those of blocking calls."""
+        if self._clients is not None:
+            await self._clients.aclose()
+
+    def __enter__(self) -> Self:
+        """Close the connections at the end of a `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Close the connections at the end of an `async with` block."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _connected(self) -> _http.Clients:
+        """Give this model's clients, anew where a copy or an assignment changed their settings."""
+        settings = _http.Settings(
+            self.base_url,
+            self._checked_key(),
+            self.default_headers,
+            as_timeout(self.timeout),
+            self.http_client,
+            self.http_async_client,
+        )
+        if self._clients is None or self._clients.settings != settings:
+            self._clients = _http.Clients(settings)
+        return self._clients
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy everything but the user's own clients, which cannot be copied and are shared."""
+        memo = {} if memo is None else memo
+        for client in (self.http_client, self.http_async_client):
+            memo[id(client)] = client
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickle the settings: no connections, and no key that came from the environment."""
+        if self.http_client is not None or self.http_async_client is not None:
+            raise TypeError(
+                "A ChatSegmindLlama with an http_client of its own cannot be pickled: build it in "
+                "the other process, or leave http_client out."
+            )
+        state = super().__getstate__()
+        fields = dict(state["__dict__"])
+        if "api_key" not in self.model_fields_set:
+            fields["api_key"] = None
+        return {**state, "__dict__": fields, "__pydantic_private__": {"_clients": None}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Unpickle; a key that was left out is read from this process's environment."""
+        super().__setstate__(state)
+        if "api_key" not in self.model_fields_set:
+            self.__dict__["api_key"] = secret_from_env("SEGMIND_API_KEY", default=None)()
+
+    # --- What LangChain asks ---
+
+    @property
+    def _llm_type(self) -> str:
+        return "segmind-llama"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in ("base_url", *_SENT, "stop")}
+        given = {name: value for name, value in named.items() if value is not None}
+        return {"model": self.model, "model_name": self.model, **given, **self.model_kwargs}
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Serialize the key as the name of its environment variable."""
+        return {"api_key": "SEGMIND_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Serialize the base URL also where it came from the environment."""
+        return {"base_url": self.base_url}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Tell that `langchain_core.load.dumps` works."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Give the place where `langchain_core.load.loads` finds the class."""
+        return ["langchain_segmind", "chat_models"]
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return PROFILES.get(self.model)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = "segmind"
+        return params
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return combined_llm_output(llm_outputs)
+
+    def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
+        return [free_of_charge(kept) for kept in super()._convert_cached_generations(cache_val)]
+
+    def get_num_tokens(self, text: str) -> int:
+        """Estimate the tokens of a text without a download; exact with `custom_get_token_ids`."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return estimate_tokens(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Estimate the tokens of a prompt, with its tools, without a download."""
+        wire = to_wire(messages, model=self.model, images=True)
+        given = {} if tools is None else {"tools": list(tools)}
+        texts = [text_of_wire(message) for message in prompted(wire, given).messages]
+        return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)

@@ -1,0 +1,230 @@
+"""What can go wrong, as one tree.
+
+SegmindError
+├── SegmindInvalidRequestError        400, 422, 413 and other 4xx   (ModelInvalidRequestError)
+│   ├── SegmindInvalidInputError      refused here, before it was sent     (also ValueError)
+│   ├── SegmindContextOverflowError   the prompt is too long        (ContextOverflowError)
+│   ├── SegmindMethodNotAllowedError  405
+│   ├── SegmindNotAcceptableError     406, about the request
+│   └── SegmindJobFailedError         a queued job that ran and failed
+├── SegmindAuthenticationError        401                           (ModelAuthenticationError)
+├── SegmindPermissionDeniedError      403                           (ModelPermissionDeniedError)
+│   └── SegmindInsufficientCreditsError  406, about credits or a spend limit
+├── SegmindModelNotFoundError         404, 410                      (ModelNotFoundError)
+│   └── SegmindJobNotFoundError       a queued job that is unknown, or has expired
+├── SegmindRateLimitError             429                           (ModelRateLimitError)
+├── SegmindAPIError                   5xx                           (ModelAPIError)
+│   └── SegmindResponseError          an answer that cannot be used
+├── SegmindConnectionError            no connection, or one that broke     (ModelConnectionError)
+└── SegmindTimeoutError               too slow                      (ModelTimeoutError)
+
+Each one is also langchain-core's `ModelError` named in brackets, or its parent's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from langchain_segmind.credits import Credits
+
+
+class SegmindError(ModelError):
+    """Whatever went wrong between this package and Segmind."""
+
+    advice: str = ""
+    """What to do about it, in one sentence; it ends the message."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        credits: Credits | None = None,  # noqa: A002 - the name of the field it fills.
+        retry_after: float | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        """Keep the facts beside the sentence.
+
+        Args:
+            message: What happened, and what to do.
+            status_code: The HTTP status, where there was one.
+            request_id: Segmind's id of the request, or of the queued job.
+            credits: The accounting the answer carried.
+            retry_after: Seconds until it makes sense to try again, where the server said so.
+            outcome_unknown: The request was sent and its answer was lost: it may have been billed.
+        """
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.request_id = request_id
+        self.credits = credits
+        self.retry_after = retry_after
+        self.outcome_unknown = outcome_unknown
+        if outcome_unknown:
+            # LangChain's retry middleware asks this; sending again could pay twice.
+            self.is_retryable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by message and facts, so that errors cross process pools."""
+        return type(self), (self.message,), self.__dict__
+
+
+class SegmindInvalidRequestError(SegmindError, ModelInvalidRequestError):
+    """Segmind refused the request as malformed (400, 422 and 4xx that have no class here)."""
+
+    advice = "Check the messages and parameters of this call; sending it again will not help."
+
+
+class SegmindInvalidInputError(SegmindInvalidRequestError, ValueError):
+    """The input was refused here, before anything was sent or billed."""
+
+
+class SegmindContextOverflowError(SegmindInvalidRequestError, ContextOverflowError):
+    """The prompt does not fit into the model's context."""
+
+    advice = "Shorten the prompt (langchain_core.messages.trim_messages) or take a larger model."
+
+
+class SegmindMethodNotAllowedError(SegmindInvalidRequestError):
+    """The URL does not take this HTTP method (405)."""
+
+    advice = "Check base_url: it must be the root of a Segmind API."
+
+
+class SegmindNotAcceptableError(SegmindInvalidRequestError):
+    """The request was not acceptable for a reason other than credits (406)."""
+
+    advice = "A parameter value was rejected; change it as the message says."
+
+
+class SegmindJobFailedError(SegmindInvalidRequestError):
+    """A queued job ran and failed (status FAILED, HTTP 422); it was not billed."""
+
+    advice = "The job was not billed; check the messages and parameters, then call again."
+
+
+class SegmindAuthenticationError(SegmindError, ModelAuthenticationError):
+    """The API key is missing or not valid (401)."""
+
+    advice = (
+        "Set SEGMIND_API_KEY, or pass api_key=..., to a key from https://cloud.segmind.com/console."
+    )
+
+
+class SegmindPermissionDeniedError(SegmindError, ModelPermissionDeniedError):
+    """The account or team may not call this model (403)."""
+
+    advice = "Ask the owner of the Segmind workspace for access, or choose another model."
+
+
+class SegmindInsufficientCreditsError(SegmindPermissionDeniedError):
+    """The account has not enough credits, or its team's spend limit is reached (406)."""
+
+    advice = "Top up at https://cloud.segmind.com/billing or raise the team's limit, then go on."
+
+
+class SegmindModelNotFoundError(SegmindError, ModelNotFoundError):
+    """No model has this slug (404), or it has been retired (410)."""
+
+    advice = "Check model=... against https://www.segmind.com/models, and base_url."
+
+
+class SegmindJobNotFoundError(SegmindModelNotFoundError):
+    """No queued job has this request id, or its record has expired (404)."""
+
+    advice = (
+        "Records expire about an hour after submission; a job older than that must be run anew."
+    )
+
+
+class SegmindRateLimitError(SegmindError, ModelRateLimitError):
+    """Too many requests for this account's plan (429)."""
+
+    advice = (
+        "Wait for the window to reset, or pace calls with rate_limiter=SegmindRateLimiter(...)."
+    )
+
+
+class SegmindAPIError(SegmindError, ModelAPIError):
+    """Segmind had a problem of its own (5xx); the request was not billed."""
+
+    advice = (
+        "The call was not billed and may be sent again; on a request just changed, suspect a "
+        "parameter."
+    )
+
+
+class SegmindResponseError(SegmindAPIError):
+    """An answer came that cannot be used; it may have been billed, so it is not asked for again."""
+
+    is_retryable = False
+    advice = (
+        "It may have been billed; check base_url and any proxy in between before you call again."
+    )
+
+
+class SegmindConnectionError(SegmindError, ModelConnectionError):
+    """No connection to Segmind, or one that broke before the answer was complete."""
+
+    advice = "Check the network, base_url and proxy settings."
+
+
+class SegmindTimeoutError(SegmindError, ModelTimeoutError):
+    """The answer did not come within `timeout`, or a queued job within `queue_timeout`."""
+
+    advice = "Raise timeout=..., or use queue=True, which is made for slow generations."
+
+
+_BY_STATUS: dict[int, type[SegmindError]] = {
+    401: SegmindAuthenticationError,
+    403: SegmindPermissionDeniedError,
+    404: SegmindModelNotFoundError,
+    405: SegmindMethodNotAllowedError,
+    406: SegmindNotAcceptableError,
+    410: SegmindModelNotFoundError,
+    429: SegmindRateLimitError,
+}
+_CREDIT_WORDS = ("credit", "balance", "spend", "billing", "payment", "quota", "budget", "funds")
+_CONTEXT_WORDS = (
+    "context length",
+    "context_length",
+    "context window",
+    "context size",
+    "maximum context",
+    "prompt is too long",
+    "too many tokens",
+    "maximum input length",
+)
+
+
+def error_class(status_code: int, server_message: str) -> type[SegmindError]:
+    """Choose the class for an answered status; 406 and overflow are told apart by their words."""
+    words = server_message.lower()
+    match status_code:
+        case 406 if any(word in words for word in _CREDIT_WORDS):
+            return SegmindInsufficientCreditsError
+        case 400 | 413 | 422 if any(word in words for word in _CONTEXT_WORDS):
+            return SegmindContextOverflowError
+        case _ if status_code in _BY_STATUS:
+            return _BY_STATUS[status_code]
+        case _ if 400 <= status_code < 500:  # noqa: PLR2004 - HTTP's classes of status.
+            return SegmindInvalidRequestError
+        case _ if status_code >= 500:  # noqa: PLR2004 - as above.
+            return SegmindAPIError
+        case _:
+            return SegmindResponseError

@@ -1,6 +1,6 @@
 """Llama on Segmind for LangChain: `ChatSegmindLlama`, and the errors it raises."""
 
-from langchain_segmind._version import VERSION as __version__
+from langchain_segmind._version import __version__
 from langchain_segmind.chat_models import ChatSegmindLlama
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (

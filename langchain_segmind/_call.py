@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import httpx
 from httpx_sse import EventSource
@@ -33,7 +33,7 @@ from langchain_segmind.credits import Credits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from langchain_core.messages.tool import InvalidToolCall, ToolCall
+    from langchain_core.messages import InvalidToolCall, ToolCall
 
     from langchain_segmind._exchange import Reply
     from langchain_segmind._tools import ToolSet
@@ -170,7 +170,7 @@ class Call:
 
 
 class StreamReader:
-    """Reads a stream of OpenAI-shaped chunks; text that may become a call or a stop is held back."""
+    """Reads a stream of OpenAI-shaped chunks; holds back what may become a call or a stop."""
 
     def __init__(self, call: Call, reply: Reply) -> None:
         """Start before the first event."""
@@ -407,7 +407,7 @@ def usage_from(usage: object) -> UsageMetadata | None:
     )
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
+        Iterable,
         Iterator,
         Mapping,
     )
@@ -513,10 +514,17 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, **options: Any
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         timeout = _bounded(timeout, httpcore.ConnectTimeout)
-        return _DeadlineStream(self._sockets.connect_tcp(host, port, timeout, **options))
+        return _DeadlineStream(
+            self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
 
 
 class _DeadlineStream(httpcore.NetworkStream):
@@ -580,6 +588,11 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
+        self._lock: threading.Lock
+        self._door: Door | None
+        self._async_doors: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncDoor, AsyncGenerator[None, None]]
+        ]
         self._forget()
         _ALL.add(self)
 
@@ -658,10 +671,8 @@ class Clients:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._door: Door | None = None
-        self._async_doors: dict[
-            asyncio.AbstractEventLoop, tuple[AsyncDoor, AsyncGenerator[None, None]]
-        ] = {}
+        self._door = None
+        self._async_doors = {}
 
 
 async def _until_the_loop_ends(

@@ -24,7 +24,7 @@ from langchain_segmind.exceptions import SegmindInvalidInputError
 
 
 class BoundTools(list[dict[str, Any]]):
-    """Tools as OpenAI-format dicts: a plain list to LangChain, which remembers what it compiles to."""
+    """Tools as OpenAI-format dicts: a plain list to LangChain, and compiled once."""
 
     @cached_property
     def compiled(self) -> ToolSet:

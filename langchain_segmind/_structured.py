@@ -1,10 +1,9 @@
-"""Structured output: a schema sent and said, and the reply found, validated and, if paid for, repaired."""
+"""Structured output: a schema sent and said, and the reply found, validated and repaired."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,8 @@ from pydantic import ConfigDict
 from langchain_segmind._tool_values import fit_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.runnables import RunnableConfig
 
@@ -69,7 +70,7 @@ def _asking(
     options = {**options, "ls_structured_output_format": traced}
     match method:
         case "json_schema":
-            form = {"name": _name_of(schema), "schema": _json_schema(schema)}
+            form: dict[str, Any] = {"name": _name_of(schema), "schema": _json_schema(schema)}
             if strict is not None:
                 form["strict"] = strict
             return llm.bind(response_format={"type": "json_schema", "json_schema": form}, **options)
@@ -85,7 +86,7 @@ def _asking(
             )
         case _:
             raise ValueError(
-                f"method={method!r} is unknown: use 'json_schema', 'function_calling' or 'json_mode'"
+                f"method={method!r} is unknown: use json_schema, function_calling or json_mode"
             )
 
 
@@ -112,7 +113,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:  # noqa: ARG002 - LangChain's.
         """Read the first generation.
 
         Raises:
@@ -140,16 +141,12 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         )
 
     def _built(self, found: dict[str, Any]) -> Any:
-        form = self.form
-        if isinstance(form, type) and is_basemodel_subclass(form):
-            return (
-                form.model_validate(found)
-                if hasattr(form, "model_validate")
-                else form.parse_obj(found)
-            )
-        if self.method == "json_mode" and not isinstance(form, type):
-            return found
-        schema = _json_schema(form)
+        if isinstance(self.form, type) and is_basemodel_subclass(self.form):
+            # pydantic.v1 classes are still about, and LangChain takes them.
+            model: Any = self.form
+            build = getattr(model, "model_validate", None) or model.parse_obj
+            return build(found)
+        schema = _json_schema(self.form)
         fitted = fit_arguments(found, schema)
         if (why := misfit(fitted, schema)) is not None:
             raise ValueError(why)

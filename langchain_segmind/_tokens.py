@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 PER_MESSAGE = 4
-"""Header tokens around each message: <|start_header_id|>, the role, <|end_header_id|>, <|eot_id|>."""
+"""Around each message: <|start_header_id|>, the role, <|end_header_id|>, <|eot_id|>."""
 PER_PROMPT = 4
 """<|begin_of_text|> and the header of the answer."""
 LETTERS_PER_TOKEN = 6

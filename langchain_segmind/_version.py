@@ -3,6 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    VERSION = version("langchain-segmind")
+    __version__ = version("langchain-segmind")
 except PackageNotFoundError:  # Run from a source tree that is not installed.
-    VERSION = "0"
+    __version__ = "0"

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
-from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.utils import from_env, secret_from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
@@ -44,7 +43,7 @@ from langchain_segmind._retry import RetryPolicy
 from langchain_segmind._structured import structured_chain
 from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._tools import parse_tool_choice
-from langchain_segmind._version import VERSION
+from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
@@ -171,7 +171,7 @@ class ChatSegmindLlama(BaseChatModel):
     def _check_and_sign(self) -> Self:
         check_passed_on(self.model_kwargs)
         self._checked_key()
-        self._add_version("langchain-segmind", VERSION)
+        self._add_version("langchain-segmind", __version__)
         return self
 
     def _checked_key(self) -> SecretStr:

@@ -67,6 +67,8 @@ class Call:
     body: bytes = field(repr=False)
     tools: ToolSet | None = None
     stop: tuple[str, ...] = ()
+    answers_wrapped: bool = False
+    """Whether decoding is constrained to a call or a wrapped answer (`strict`)."""
 
     def result(self, reply: Reply) -> ChatResult:
         """Read a whole v1 answer, JSON or a finished event stream.
@@ -129,7 +131,7 @@ class Call:
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
-        return parse_tool_calls(text, self.tools, truncated=cut)
+        return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 
     def _metadata(
         self, completion: Mapping[str, Any], reason: object, accounting: Accounting
@@ -178,7 +180,11 @@ class StreamReader:
         self._reply = reply
         self._seen = Assembly()
         self._cutter = StopCutter(call.stop)
-        self._calls = None if call.tools is None else ToolCallStream(call.tools)
+        self._calls = (
+            None
+            if call.tools is None
+            else ToolCallStream(call.tools, strict=call.answers_wrapped)
+        )
 
     def feed(self, data: str) -> Iterator[ChatGenerationChunk]:
         """Take the data of one event; give the text that is certain to be text.

@@ -278,6 +278,7 @@ class ChatSegmindLlama(BaseChatModel):
             body=encoded({name: value for name, value in body.items() if value is not None}),
             tools=prompt.tools,
             stop=tuple(given["stop"] or ()),
+            answers_wrapped=prompt.answers_wrapped,
         )
 
     def _flow(self, call: Call, *, stream: bool = False) -> Flow[Reply]:

@@ -1,0 +1,120 @@
+"""Tell a call from an example of one.
+
+A model that explains a tool writes just what it would write to call it. Only the words around it
+tell the two apart, and only clear words count: without them a call is a call.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from langchain_segmind._tool_scan import Found
+
+_NEAR = 240
+"""How many characters around a call are read for what it is meant to be."""
+
+
+def meant_calls(text: str, found: Sequence[Found]) -> list[Found]:
+    """Those that are meant as calls; examples and program text stay text."""
+    if not found:
+        return []
+    code = _code_blocks(text) if any(item.as_code for item in found) else []
+    meant: list[Found] = []
+    example = _is_example(text, 0, found[0])
+    for previous, item in pairwise([None, *found]):
+        if item is None:
+            continue
+        if previous is not None and _SEPARATORS.fullmatch(text, previous.end, item.start) is None:
+            example = _is_example(text, previous.end, item)
+        if not example and not (item.as_code and _is_program(text, item, found, code)):
+            meant.append(item)
+    return meant
+
+
+def _is_example(text: str, previous_end: int, item: Found) -> bool:
+    before = text[max(previous_end, item.start - _NEAR) : item.start]
+    after = text[item.end : item.end + _NEAR]
+    said_before = _last_paragraph(before)
+    if _EXAMPLE_BEFORE.search(said_before) or _REFUSAL_BEFORE.search(said_before):
+        return True
+    if _EXAMPLE_AFTER.search(after):
+        return True
+    return _in_a_sentence(before, after)
+
+
+def _last_paragraph(before: str) -> str:
+    """The words that lead up to a call, without the fence or tag that opens it."""
+    words = _OPENING.sub("", before).rstrip()
+    return words.rpartition("\n\n")[2]
+
+
+def _in_a_sentence(before: str, after: str) -> bool:
+    """Whether a call is a word of a sentence: in inline code, with words on both sides of it."""
+    line_before = before.rpartition("\n")[2]
+    if not line_before.endswith("`") or line_before.endswith("``"):
+        return False
+    words_before = line_before.strip("`*->. \t")
+    words_after = after.partition("\n")[0].lstrip("`")
+    return bool(words_before) and _WORD.search(words_after) is not None
+
+
+def _is_program(
+    text: str, item: Found, found: Sequence[Found], code: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether a bare line of Python belongs to a program that the model shows."""
+    for start, end in code:
+        if start <= item.start and item.end <= end:
+            inside = [other for other in found if start <= other.start and other.end <= end]
+            return _rest_of(text, start, end, inside) != ""
+    before = text[max(0, item.start - _NEAR) : item.start].rstrip().rpartition("\n")[2]
+    after = text[item.end : item.end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
+    return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
+
+
+def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
+    """What a code block holds besides calls."""
+    edges = [start, *(edge for item in inside for edge in (item.start, item.end)), end]
+    rest = "".join(text[left:right] for left, right in zip(edges[::2], edges[1::2], strict=True))
+    return re.sub(r"[\s;,\[\]]+|^\s*#.*$", "", rest, flags=re.MULTILINE)
+
+
+def _code_blocks(text: str) -> list[tuple[int, int]]:
+    """The insides of fenced blocks; the last one may be open."""
+    fences = [fence.span() for fence in _FENCE.finditer(text)]
+    fences.append((len(text), len(text)))
+    return [
+        (opening[1], closing[0]) for opening, closing in zip(fences[::2], fences[1::2], strict=False)
+    ]
+
+
+_FENCE = re.compile(r"```[\w+\-]{0,20}")
+_OPENING = re.compile(r"(?:\s|`{1,3}\w{0,16}|<\|?[\w\-]{1,32}\|?>|\[TOOL_CALLS\]){1,20}\Z")
+_SEPARATORS = re.compile(r"(?:[\s;,\[\]`]|<\|\w{1,32}\|>|json){0,80}")
+_WORD = re.compile(r"^[\s,]*[A-Za-z]{2}")
+_PROGRAM_LINE = re.compile(
+    r"\s*(?:import |from \w+ import|def |class |for |if |while |return\b|print\(|with |try:|"
+    r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"
+)
+_EXAMPLE_BEFORE = re.compile(
+    r"""\b(?: for\ (?:example|instance) | e\.g\. | (?:an?|this|following|simple|some)\ (?:\w+\ )?examples?\b
+      | examples?\ (?:of|call|usage|request|format|invocation)\b | example: | sample\ (?:call|usage|request)
+      | looks?\ (?:like|something\ like) | such\ as | hypothetical | like\ this
+      | the\ (?:general\ )?(?:format|syntax|form|schema|structure)\ (?:is|of|for|would)
+      | would\ write | you\ (?:could|might|would)\ (?:say|write|send|type)
+      | if\ (?:you|the\ user|someone)\ (?:\w+\ ){0,3}(?:want|ask|wish|need|were|prefer)
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_REFUSAL_BEFORE = re.compile(
+    r"""(?: \b(?:not|never|without|instead\ of|rather\ than|avoid) | n['’]t )
+      \ (?:\w+\ ){0,2}(?:call|calling|invoke|invoking|emit|send|run|execute)\b
+      (?! [^.!?]* \b(?:but|so|however)\b )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_EXAMPLE_AFTER = re.compile(
+    r"""\A (?:[\s`;,.)]|</?function>){0,20} [^\n]{0,120}
+      (?: \b(?:just|only|merely)\ an?\ (?:\w+\ )?(?:example|illustration) | \bis\ an\ example\ of
+        | \bfor\ illustration | \breplac(?:e|ing)\ [^\n]{1,60}\ with\b
+        | \b(?:where|here)\ [`"']?(?:name|parameters)\b )""",
+    re.VERBOSE | re.IGNORECASE,
+)

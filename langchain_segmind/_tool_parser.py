@@ -1,0 +1,266 @@
+"""From the text of a reply to its tool calls, and to the text that remains.
+
+Llama 3.1 writes its calls as text, in the form it was trained on or in one like it. The parser
+takes out what is a call of a bound tool and leaves the rest as it is. Calls that were cut short or
+cannot be read are reported, never run.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from langchain_core.messages.tool import (
+    InvalidToolCall,
+    ToolCall,
+    invalid_tool_call,
+    tool_call,
+)
+
+from langchain_segmind._tool_intent import meant_calls
+from langchain_segmind._tool_reader import Whole, read_value
+from langchain_segmind._tool_scan import Found, scan
+from langchain_segmind._tools import ANSWER_KEY, ToolSet
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """A reply, taken apart."""
+
+    content: str
+    """The text that remains."""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    invalid_tool_calls: list[InvalidToolCall] = field(default_factory=list)
+
+
+def new_call_id() -> str:
+    """An identifier for a call, since the model gives none."""
+    return f"call_{secrets.token_hex(12)}"
+
+
+def parse_tool_calls(
+    text: str,
+    tools: ToolSet,
+    *,
+    truncated: bool = False,
+    strict: bool = False,
+    new_id: Callable[[], str] = new_call_id,
+) -> ParsedReply:
+    """Take the calls out of a reply.
+
+    Args:
+        text: The whole reply.
+        tools: The tools that are bound; only these can be called.
+        truncated: Whether the reply ended at the token limit.
+        strict: Whether decoding was constrained to a call or `{"answer": ...}`.
+        new_id: Makes the identifier of each call.
+    """
+    answer = _answer_in(text) if strict else None
+    if answer is not None:
+        return ParsedReply(answer)
+    if not tools.mentioned_in(text):
+        return ParsedReply(text)
+    found = scan(text, tools, truncated=truncated).found
+    return _taken_apart(text, meant_calls(text, found), new_id)
+
+
+class ToolCallStream:
+    """Takes the calls out of a reply while it arrives.
+
+    Text that cannot become part of a call is let out at once; the rest waits for `finish`.
+    """
+
+    def __init__(
+        self,
+        tools: ToolSet,
+        *,
+        strict: bool = False,
+        new_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        """Start on a new reply."""
+        self._tools = tools
+        self._strict = strict
+        self._new_id = new_id
+        self._parts: list[str] = []
+        self._released = 0
+        self._window = ""
+        """The end of what was let out, for context, and all that waits."""
+        self._waiting_at = 0
+        self._scan_at = 0
+        self._arrived: list[str] = []
+        self._arrived_length = 0
+        self._look_at = 0
+        self._calling = False
+
+    def feed(self, delta: str) -> str:
+        """Take a piece of the reply; return the text that is certain by now."""
+        self._parts.append(delta)
+        if self._calling:
+            return ""
+        self._arrived.append(delta)
+        self._arrived_length += len(delta)
+        if self._arrived_length < self._look_at:
+            return ""
+        self._window += "".join(self._arrived)
+        self._arrived, self._arrived_length = [], 0
+        return self._let_out()
+
+    def finish(self, *, truncated: bool) -> ParsedReply:
+        """The calls, and the text that was not let out before."""
+        text = "".join(self._parts)
+        reply = parse_tool_calls(
+            text, self._tools, truncated=truncated, strict=self._strict, new_id=self._new_id
+        )
+        rest = reply.content[self._released :]
+        return ParsedReply(rest, reply.tool_calls, reply.invalid_tool_calls)
+
+    def _let_out(self) -> str:
+        if self._strict and self._released == 0 and self._window.lstrip()[:1] in {"{", ""}:
+            return ""
+        window, waiting_at = self._window, self._waiting_at
+        scanned = scan(window, self._tools, truncated=True, start=self._scan_at)
+        self._calling = bool(scanned.found)
+        end = min(scanned.settled, _unsure_from(window, scanned.position, self._tools))
+        end = max(waiting_at, _start_of_wrapping(window, end))
+        waiting = len(window) - end
+        self._look_at = 0 if waiting < _EAGER else waiting // 2
+        dropped = max(0, end - _CONTEXT)
+        self._window, self._waiting_at = window[dropped:], end - dropped
+        self._scan_at = max(scanned.position, end) - dropped
+        self._released += end - waiting_at
+        return window[waiting_at:end]
+
+
+def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
+    """Where the end of a text begins that may be the beginning of a tag or of a tool's name."""
+    reach = tools.longest_name + _TAG_LENGTH
+    tag = text.find("<", max(position, len(text) - reach))
+    unsure = len(text) if tag < 0 else tag
+    line = text.rfind("\n", max(0, len(text) - reach)) + 1
+    if line == 0 and len(text) > reach:
+        return unsure
+    marks = _MARKS.match(text, line)
+    start = marks.end() if marks else line
+    rest = text[start:]
+    if start >= position and any(name.startswith(rest) or rest.startswith(name) for name in tools.names):
+        unsure = min(unsure, start)
+    return unsure
+
+
+_TAG_LENGTH = 100
+_MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
+
+_EAGER = 400
+"""Up to this length what waits is looked at again with every piece; beyond, at each half more."""
+
+_CONTEXT = 400
+
+
+def _answer_in(text: str) -> str | None:
+    """The text of `{"answer": "..."}`, also if the reply was cut inside it."""
+    stripped = text.strip()
+    for ending in ("", '"}', "}"):
+        read = read_value(stripped + ending, 0)
+        if not isinstance(read, Whole) or not isinstance(read.value, dict):
+            continue
+        answer = read.value.get(ANSWER_KEY)
+        if isinstance(answer, str) and len(read.value) == 1 and not (stripped + ending)[read.end :]:
+            return answer
+    return None
+
+
+# What remains of the text.
+
+
+def _taken_apart(text: str, found: Sequence[Found], new_id: Callable[[], str]) -> ParsedReply:
+    if not found:
+        return ParsedReply(text)
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for request in (item.request for item in found):
+        if request.error is None:
+            calls.append(tool_call(name=request.name, args=request.arguments, id=new_id()))
+        else:
+            raw, error = request.raw, request.error
+            invalid.append(
+                invalid_tool_call(name=request.name, args=raw, id=new_id(), error=error)
+            )
+    return ParsedReply(_text_besides(text, found), calls, invalid)
+
+
+def _text_besides(text: str, found: Sequence[Found]) -> str:
+    """The text without its calls, their separators and the marks wrapped around them."""
+    pieces: list[str] = []
+    gap = ""
+    position = 0
+    for start, end in _wrapped(text, found):
+        piece = text[position:start]
+        if piece:
+            pieces += [gap, piece]
+            gap = ""
+        gap = gap or _leading_space(text, start) if pieces else ""
+        position = end
+    if text[position:]:
+        pieces += [gap, text[position:]]
+    return "".join(pieces)
+
+
+def _leading_space(text: str, position: int) -> str:
+    space = _SPACE.match(text, position)
+    return space[0] if space else ""
+
+
+def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
+    """The stretches that calls take up, grown over what only belongs to them."""
+    groups: list[tuple[int, int]] = []
+    for item in found:
+        start, end = item.start, item.end
+        if groups and _skip_wrapping(text, groups[-1][1], item.start) >= item.start:
+            groups[-1] = (groups[-1][0], end)
+        else:
+            groups.append((start, end))
+    return [_grown(text, start, end) for start, end in groups]
+
+
+def _grown(text: str, start: int, end: int) -> tuple[int, int]:
+    left = _start_of_wrapping(text, start)
+    fenced = "```" in text[left:start]
+    closing = _CLOSING_FENCE.match(text, end)
+    if fenced and closing is None:  # The block holds more than calls: it keeps its marks.
+        left = start - len(text[left:start].rpartition("```")[2])
+        left = start - _length_of_space_before(text, start)
+    right = closing.end() if closing is not None else _AFTER.match(text, end).end()  # type: ignore[union-attr]
+    return left, right
+
+
+def _length_of_space_before(text: str, position: int) -> int:
+    return position - _without_space(text, position)
+
+
+def _without_space(text: str, position: int) -> int:
+    while position > 0 and text[position - 1].isspace():
+        position -= 1
+    return position
+
+
+def _start_of_wrapping(text: str, position: int) -> int:
+    """Go back over space, fence openings, special tokens and tags."""
+    while True:
+        position = _without_space(text, position)
+        mark = _WRAPPING_BEFORE.search(text, max(0, position - 48), position)
+        if mark is None:
+            return position
+        position = mark.start()
+
+
+def _skip_wrapping(text: str, position: int, stop: int) -> int:
+    found = _BETWEEN.match(text, position, stop)
+    return found.end() if found else position
+
+
+_TOKEN = r"<\|\w{1,32}\|>|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
+_SPACE = re.compile(r"\s*+")
+_WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_TOKEN}|[;\[])\Z")
+_BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_TOKEN}|</?function>)*+")
+_AFTER = re.compile(rf"(?:[\s;,]|{_TOKEN}|</function>|`(?!``))*+(?:```\s*+\Z)?")
+_CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_TOKEN})*+(?:```(?:[\s;,]|{_TOKEN})*+|\Z)")

@@ -1,0 +1,330 @@
+"""What a value that a model wrote asks for: calls, or nothing.
+
+Models shape a call in many ways: wrapped, renamed, with its arguments as a string, or with the
+schema around them. `requests_in` accepts those that leave no doubt, and answers None for a value
+that is no call, so that an answer which merely is JSON stays an answer.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_segmind._tool_reader import Broken, Frame, PythonCall, Value, Whole, read_value
+from langchain_segmind._tool_values import fit_arguments
+from langchain_segmind._tools import ToolSet
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call that a model asked for: with its arguments, or with the reason it cannot be run."""
+
+    name: str
+    arguments: dict[str, Any]
+    raw: str = ""
+    """The arguments as the model wrote them, where they cannot be used."""
+    error: str | None = None
+
+
+NAME_KEYS = ("name", "function_name", "tool_name", "tool", "function")
+ARGUMENT_KEYS = ("parameters", "arguments", "args", "params", "input", "kwargs")
+_CONTAINERS = ("tool_calls", "tool_call", "function_calls", "function_call", "calls", "functions")
+_CALL_TYPES = frozenset({"function", "function_call", "tool_call", "tool_use", "tool", "custom"})
+_LABELS = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
+
+
+def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
+    """The calls that a value asks for; None if it is no call of a bound tool."""
+    match value:
+        case PythonCall():
+            request = _from_python(value, tools)
+        case dict():
+            contained = _container(value)
+            if contained is not None:
+                return _from_all(contained, tools)
+            request = _from_object(value, tools)
+        case list():
+            return _from_all(value, tools)
+        case _:
+            request = None
+    return None if request is None else [request]
+
+
+def looks_like_a_call(value: Value) -> bool:
+    """Whether a value has the shape of a call, whoever's tool it names."""
+    if isinstance(value, PythonCall):
+        return True
+    if not isinstance(value, dict):
+        return False
+    value = _unwrapped(value)
+    return isinstance(_name(value), str) and any(key in value for key in ARGUMENT_KEYS)
+
+
+def _from_all(values: list[Value], tools: ToolSet) -> list[Request] | None:
+    """All the calls of a list, or None if an element is something else."""
+    found: list[Request] = []
+    for value in values:
+        requests = None if isinstance(value, list) else requests_in(value, tools)
+        if requests is None:
+            return None
+        found += requests
+    return found or None
+
+
+def _container(value: dict[str, Value]) -> list[Value] | None:
+    for key in _CONTAINERS:
+        inner = value.get(key)
+        if isinstance(inner, list) and len(value) <= 1 + len(_LABELS & value.keys()):
+            return inner
+        if isinstance(inner, dict) and len(value) == 1:
+            return [inner]
+    return None
+
+
+def _from_object(value: dict[str, Value], tools: ToolSet) -> Request | None:
+    value = _unwrapped(value)
+    name = _name(value)
+    if name is None or name not in tools or _is_definition(value):
+        return None
+    for key in ARGUMENT_KEYS:
+        if key in value:
+            return with_arguments(name, value[key], tools)
+    return _without_arguments(name, value, tools)
+
+
+def _unwrapped(value: dict[str, Value]) -> dict[str, Value]:
+    """The inside of `{"type": "function", "function": {...}}`, with what stands beside it."""
+    inner = value.get("function")
+    if isinstance(inner, str) and inner.lstrip().startswith("{"):
+        read = _read_object(inner)
+        inner = inner if read is None else read
+    if not isinstance(inner, dict):
+        return value
+    return {**{key: item for key, item in value.items() if key != "function"}, **inner}
+
+
+def _name(value: Mapping[str, Value]) -> str | None:
+    for key in NAME_KEYS:
+        name = value.get(key)
+        if isinstance(name, str):
+            return name.strip()
+    return None
+
+
+def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> Request | None:
+    """A call with no word of arguments, or with the arguments beside the name."""
+    rest = {key: item for key, item in value.items() if key not in _LABELS}
+    rest = {key: item for key, item in rest.items() if key not in NAME_KEYS or item != name}
+    typed = value.get("type") in _CALL_TYPES
+    if not rest and (typed or not tools.required(name)):
+        return with_arguments(name, {}, tools)
+    if rest and rest.keys() <= tools.properties(name).keys() and tools.required(name) <= rest.keys():
+        return with_arguments(name, rest, tools)
+    return None
+
+
+def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
+    """A call of a bound tool with whatever stands in the place of its arguments."""
+    read = _as_object(arguments)
+    if read is None:
+        return _invalid(name, arguments, "The arguments are not a JSON object.")
+    read = _unnested(name, read, tools)
+    if any(isinstance(item, PythonCall) for item in _walk(read)):
+        return _invalid(name, arguments, "The arguments hold another call.")
+    plain = _without_schema(read, tools.schema(name))
+    if plain is None:
+        return _invalid(name, arguments, "The arguments repeat the schema instead of values.")
+    return Request(name, fit_arguments(plain, tools.schema(name)))
+
+
+def _as_object(arguments: Value) -> dict[str, Value] | None:
+    match arguments:
+        case dict():
+            return arguments
+        case None | [] | "":
+            return {}
+        case str():
+            return _read_object(arguments)
+        case _:
+            return None
+
+
+def _read_object(text: str) -> dict[str, Value] | None:
+    text = text.strip()
+    read = read_value(text, 0)
+    whole = isinstance(read, Whole) and read.end == len(text)
+    return read.value if whole and isinstance(read.value, dict) else None  # type: ignore[union-attr]
+
+
+def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[str, Value]:
+    """The arguments of a call that stands where only its arguments should: `f>{"name": "f", …}`."""
+    properties = tools.properties(name)
+    inner_keys = [key for key in ARGUMENT_KEYS if key in arguments and key not in properties]
+    if "name" in properties or len(inner_keys) != 1 or _name(arguments) != name:
+        return arguments
+    inner = _as_object(arguments[inner_keys[0]])
+    return arguments if inner is None else inner
+
+
+def _walk(value: Value) -> Iterator[Value]:
+    waiting: list[Value] = [value]
+    while waiting:
+        item = waiting.pop()
+        yield item
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+# A call in Python.
+
+
+def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
+    name = call.name
+    if name not in tools and name.endswith(".call"):
+        name = name.removesuffix(".call")
+    if name not in tools:
+        return None
+    properties = list(tools.properties(name))
+    match call.positional:
+        case []:
+            return with_arguments(name, call.keywords, tools)
+        case [dict() as arguments] if not call.keywords:
+            return with_arguments(name, arguments, tools)
+        case [only] if len(properties) == 1 and not call.keywords:
+            return with_arguments(name, {properties[0]: only}, tools)
+        case _:
+            reason = "The arguments have no names."
+            return _invalid(name, [*call.positional, call.keywords], reason)
+
+
+# A schema where values should be.
+
+
+def _is_definition(value: Mapping[str, Value]) -> bool:
+    """Whether this is a tool's definition, read back from the prompt: a text about the tool."""
+    parameters = value.get("parameters")
+    if not isinstance(parameters, dict):
+        return False
+    properties = parameters.get("properties")
+    if parameters.get("type") != "object" or not isinstance(properties, dict):
+        return False
+    return all(_is_bare_schema(item) for item in properties.values())
+
+
+def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> Any:
+    """The arguments freed from a schema's form around them; None where no value can be told."""
+    properties = schema.get("properties") or {}
+    inner = arguments.get("properties")
+    if isinstance(inner, dict) and "properties" not in properties and _is_frame(arguments):
+        arguments = inner
+    plain: dict[str, Value] = {}
+    for key, item in arguments.items():
+        if not _is_schema(item) or _wants_object(properties.get(key)):
+            plain[key] = item
+        elif isinstance(item, dict) and "value" in item:
+            plain[key] = item["value"]
+        else:
+            return None
+    return plain
+
+
+def _is_frame(arguments: Mapping[str, Value]) -> bool:
+    return arguments.keys() <= {"type", "properties", "required", "additionalProperties"}
+
+
+_SCHEMA_KEYS = frozenset({"type", "description", "title", "default", "enum", "format", "items"})
+_SCHEMA_TYPES = frozenset(
+    {"string", "integer", "number", "boolean", "array", "object", "null", "float", "str", "int"}
+)
+
+
+def _is_schema(item: Value) -> bool:
+    """Whether a value is a schema, perhaps with the true value inside: `{"type": …, "value": …}`."""
+    if not isinstance(item, dict) or item.get("type") not in _SCHEMA_TYPES:
+        return False
+    return item.keys() <= _SCHEMA_KEYS | {"value"}
+
+
+def _is_bare_schema(item: Value) -> bool:
+    return isinstance(item, dict) and "value" not in item and bool(item.keys() & _REFERRING)
+
+
+_REFERRING = _SCHEMA_KEYS | {"$ref", "anyOf", "allOf", "oneOf", "const"}
+
+
+def _wants_object(schema: Any) -> bool:
+    """Whether the tool asks for an object here, which then may well have a `type` of its own."""
+    if not isinstance(schema, Mapping):
+        return True
+    return schema.get("type") not in _SCHEMA_TYPES - {"object"}
+
+
+def _invalid(name: str, arguments: Value, error: str) -> Request:
+    raw = arguments if isinstance(arguments, str) else json.dumps(arguments, default=_python_source)
+    return Request(name, {}, raw, error)
+
+
+def _python_source(call: PythonCall) -> str:
+    return f"{call.name}(...)"
+
+
+# A call whose reading stopped.
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenCall:
+    """A call that began with a bound name and then could not be read to its end."""
+
+    name: str
+    arguments_at: int
+    """Where its arguments begin."""
+
+
+def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> BrokenCall | None:
+    """The bound tool that a broken value was about to call."""
+    frames = broken.frames
+    while frames and _holds_calls(frames[0]):
+        frames = frames[1:]
+    if not frames:
+        return None
+    if frames[0].opener != "{":
+        name = frames[0].opener.removesuffix(".call")
+        name = frames[0].opener if frames[0].opener in tools else name
+        return BrokenCall(name, frames[0].start) if name in tools else None
+    return _broken_object(frames, tools, broken.end if cut else None)
+
+
+def list_of_calls(broken: Broken) -> Frame | None:
+    """The open list whose elements were to be calls."""
+    for frame in broken.frames:
+        if not _holds_calls(frame):
+            return None
+        if frame.opener == "[":
+            return frame
+    return None
+
+
+def lacks_arguments(frame: Frame) -> bool:
+    """Whether an open object has named a function but not come to its arguments."""
+    named = frame.opener == "{" and _name(frame.named) is not None
+    return named and not any(key in frame.named for key in ARGUMENT_KEYS)
+
+
+def _holds_calls(frame: Frame) -> bool:
+    return frame.opener == "[" or (frame.opener == "{" and frame.key in _CONTAINERS)
+
+
+def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> BrokenCall | None:
+    known = dict(frames[0].named)
+    inner = frames[0]
+    if inner.key == "function" and len(frames) > 1 and frames[1].opener == "{":
+        inner = frames[1]
+        known |= inner.named
+    name = _name(known)
+    if name is None or name not in tools:
+        return None
+    if inner.key in ARGUMENT_KEYS or any(key in known for key in ARGUMENT_KEYS):
+        return BrokenCall(name, inner.value_start)
+    return BrokenCall(name, end) if end is not None else None

@@ -1,0 +1,264 @@
+"""The tools bound to a model: compiled once, asked often.
+
+A `ToolSet` keeps everything that depends on the tools alone (their text for the prompt, the pattern
+that finds their names in a reply), a `Choice` says which of them the model may or must call, and
+`response_format` turns both into a schema that constrains decoding.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, assert_never
+
+JsonSchema: TypeAlias = dict[str, Any]
+
+ANSWER_KEY = "answer"
+"""Under strict decoding a reply that calls nothing comes as `{"answer": "..."}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """The model decides whether to call."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoTools:
+    """The model must not call, and is not told of any tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyTool:
+    """The model must call one of the tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneTool:
+    """The model must call this tool."""
+
+    name: str
+
+
+Choice: TypeAlias = Auto | NoTools | AnyTool | OneTool
+
+_KEYWORDS: Mapping[str, Choice] = {
+    "auto": Auto(),
+    "none": NoTools(),
+    "any": AnyTool(),
+    "required": AnyTool(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSet:
+    """The tools bound to a model, compiled once."""
+
+    names: tuple[str, ...]
+    prompt: str
+    """The tools as the model was trained to read them: JSON, indented by four."""
+
+    starts: re.Pattern[str] = field(repr=False)
+    """Finds every place of a reply at which a call may begin."""
+
+    _schemas: Mapping[str, JsonSchema] = field(repr=False)
+    _mention: re.Pattern[str] = field(repr=False)
+
+    @classmethod
+    def compile(cls, tools: Sequence[Mapping[str, Any]]) -> "ToolSet":
+        """Compile OpenAI-format tools; descriptions and parameters may be missing."""
+        functions = [dict(tool.get("function", tool)) for tool in tools]
+        schemas = {function["name"]: _parameters(function) for function in functions}
+        pattern = "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True))
+        return cls(
+            names=tuple(schemas),
+            prompt="\n\n".join(_render(function) for function in functions),
+            starts=re.compile(_STARTS.replace("NAMES", pattern or "(?!)"), re.VERBOSE),
+            _schemas=schemas,
+            _mention=re.compile(pattern or "(?!)"),
+        )
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a tool has this name."""
+        return name in self._schemas
+
+    @property
+    def longest_name(self) -> int:
+        """How long the longest name is."""
+        return max(map(len, self.names), default=0)
+
+    def schema(self, name: str) -> JsonSchema:
+        """The JSON schema of a tool's parameters."""
+        return self._schemas[name]
+
+    def properties(self, name: str) -> Mapping[str, Any]:
+        """A tool's parameters by name."""
+        properties = self._schemas[name].get("properties")
+        return properties if isinstance(properties, Mapping) else {}
+
+    def required(self, name: str) -> frozenset[str]:
+        """The parameters a tool cannot do without."""
+        required = self._schemas[name].get("required")
+        return frozenset(required) if isinstance(required, list) else frozenset()
+
+    def mentioned_in(self, text: str) -> bool:
+        """Whether a text names any tool at all: without that it cannot hold a call."""
+        return self._mention.search(text) is not None
+
+
+_STARTS = r"""
+    (?P<tag> < \s{0,4} function \b \s{0,4} (?: =+ | name \s{0,4} = | [(/:>] ) \s{0,4} ["'`]?
+        (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
+  | (?P<value> [{\[] )
+  | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
+        (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
+"""
+
+
+def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:
+    """Understand every spelling of `tool_choice`; a name no tool has is refused."""
+    match value:
+        case None | False:
+            return Auto()
+        case True:
+            return AnyTool()
+        case str() if value in _KEYWORDS:
+            return _KEYWORDS[value]
+        case str():
+            return _one_of(value, names)
+        case {"type": "function", "function": {"name": str(name)}}:
+            return _one_of(name, names)
+        case {"type": "tool" | "function", "name": str(name)}:
+            return _one_of(name, names)
+        case {"type": str(keyword)} if keyword in _KEYWORDS:
+            return _KEYWORDS[keyword]
+        case _:
+            raise ValueError(_refusal(value, names))
+
+
+def response_format(
+    tools: ToolSet, choice: Choice, *, strict: bool, parallel: bool | None
+) -> JsonSchema | None:
+    """The `response_format` that lets only allowed replies be decoded, if any are excluded.
+
+    A forced choice is always a single call object: small models close it reliably, and a further
+    call can follow in the next turn. `parallel` therefore changes nothing here.
+    """
+    del parallel
+    allowed = _allowed_names(tools, choice)
+    match choice:
+        case NoTools():
+            return None
+        case Auto():
+            return _schema_format("call_or_answer", tools, allowed, answer=True) if strict else None
+        case AnyTool() | OneTool():
+            return _schema_format("call", tools, allowed, answer=False)
+        case _:
+            assert_never(choice)
+
+
+def _schema_format(
+    title: str, tools: ToolSet, names: Sequence[str], *, answer: bool
+) -> JsonSchema | None:
+    if not names:
+        return None
+    definitions: JsonSchema = {}
+    branches = [_call_schema(tools, name, definitions) for name in names]
+    if answer:
+        branches.append(_exact_object({ANSWER_KEY: {"type": "string"}}))
+    schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
+    if definitions:
+        schema = {**schema, "$defs": definitions}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": title, "strict": True, "schema": schema},
+    }
+
+
+def _call_schema(tools: ToolSet, name: str, definitions: JsonSchema) -> JsonSchema:
+    """One call as a schema; the tool's own definitions move up under names of their own."""
+    index = str(tools.names.index(name))
+    schema = _rebased(tools.schema(name), index)
+    for keyword in ("$defs", "definitions"):
+        for key, definition in schema.pop(keyword, {}).items():
+            definitions[f"{index}-{key}"] = definition
+    if any(_refers_to(index, item) for item in (schema, *definitions.values())):
+        definitions[index] = schema
+    return _exact_object({"name": {"const": name}, "parameters": schema})
+
+
+def _rebased(node: Any, index: str) -> Any:
+    """Copy a schema with its local `$ref`s pointing at where its parts are hoisted to."""
+    if isinstance(node, list):
+        return [_rebased(item, index) for item in node]
+    if not isinstance(node, dict):
+        return node
+    copy = {key: _rebased(value, index) for key, value in node.items()}
+    reference = copy.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        named = _DEFINITION.sub(f"#/$defs/{index}-", reference)
+        copy["$ref"] = named if named != reference else f"#/$defs/{index}{reference[1:]}"
+    return copy
+
+
+_DEFINITION = re.compile(r"^#/(?:\$defs|definitions)/")
+
+
+def _refers_to(index: str, node: Any) -> bool:
+    """Whether a rebased schema points at the whole of the tool's schema."""
+    if isinstance(node, list):
+        return any(_refers_to(index, item) for item in node)
+    if not isinstance(node, dict):
+        return False
+    root = f"#/$defs/{index}"
+    reference = node.get("$ref")
+    if isinstance(reference, str) and (reference == root or reference.startswith(root + "/")):
+        return True
+    return any(_refers_to(index, value) for value in node.values())
+
+
+def _exact_object(properties: JsonSchema) -> JsonSchema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _allowed_names(tools: ToolSet, choice: Choice) -> Sequence[str]:
+    return (choice.name,) if isinstance(choice, OneTool) else tools.names
+
+
+def _parameters(function: Mapping[str, Any]) -> JsonSchema:
+    schema = function.get("parameters")
+    return dict(schema) if schema else {"type": "object", "properties": {}}
+
+
+def _render(function: Mapping[str, Any]) -> str:
+    tool: dict[Literal["type", "function"], Any] = {"type": "function", "function": function}
+    return defused(json.dumps(tool, indent=4, ensure_ascii=False))
+
+
+def defused(encoded: str) -> str:
+    r"""Encoded JSON without special tokens or odd line ends: `<|eot_id|>` becomes `\u003c|eot_id|>`.
+
+    Decoding gives the same value back, yet nothing in it can end a turn.
+    """
+    for raw, escaped in _DEFUSED.items():
+        encoded = encoded.replace(raw, escaped)
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded)
+
+
+_DEFUSED = {"<|": "\\u003c|", "\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _one_of(name: str, names: Sequence[str]) -> OneTool:
+    if name not in names:
+        raise ValueError(_refusal(name, names))
+    return OneTool(name)
+
+
+def _refusal(value: object, names: Sequence[str]) -> str:
+    choices = ", ".join(repr(choice) for choice in (*_KEYWORDS, *names))
+    return f"Unknown tool_choice {value!r}: choose one of {choices}."

@@ -1,0 +1,152 @@
+"""The account behind the key: its balance, and a ledger that tests can read."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_segmind.gateway.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LEDGER_LENGTH = 20_000
+"""Entries kept, so that a gateway can run for weeks."""
+
+DECIMALS = 10
+"""Segmind gives its balances to ten decimals."""
+
+PathName = Literal["v1", "v2"]
+
+
+@dataclass(frozen=True)
+class Post:
+    """A POST that arrived, whatever became of it."""
+
+    request_id: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+
+    def json(self) -> Any:
+        """Decode the body."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A request that was billed."""
+
+    request_id: str
+    path: PathName
+    cost: float
+    remaining: float
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Account:
+    """A balance that goes down, safely from any thread, and never below zero."""
+
+    def __init__(
+        self, balance: float, free: float, prompt_price: float, completion_price: float
+    ) -> None:
+        """Open an account."""
+        self._credits = balance
+        self._free = free
+        self._prompt_price = prompt_price
+        self._completion_price = completion_price
+        self._lock = threading.Lock()
+        self._posts: deque[Post] = deque(maxlen=LEDGER_LENGTH)
+        self._charges: deque[Charge] = deque(maxlen=LEDGER_LENGTH)
+        self._post_count = 0
+        self._charge_count = 0
+
+    @property
+    def credits(self) -> float:
+        """The credits that were paid for."""
+        return round(self._credits, DECIMALS)
+
+    @property
+    def free_credits(self) -> float:
+        """The credits that were a gift."""
+        return round(self._free, DECIMALS)
+
+    @property
+    def remaining(self) -> float:
+        """All credits that are left."""
+        return round(self._credits + self._free, DECIMALS)
+
+    @property
+    def posts(self) -> list[Post]:
+        """The latest POSTs that arrived, oldest first."""
+        with self._lock:
+            return list(self._posts)
+
+    @property
+    def charges(self) -> list[Charge]:
+        """The latest requests that were billed, oldest first."""
+        with self._lock:
+            return list(self._charges)
+
+    @property
+    def post_count(self) -> int:
+        """How many POSTs arrived."""
+        return self._post_count
+
+    @property
+    def charge_count(self) -> int:
+        """How many requests were billed."""
+        return self._charge_count
+
+    @property
+    def billed_ids(self) -> list[str]:
+        """The ids of the requests that were billed, oldest first."""
+        return [charge.request_id for charge in self.charges]
+
+    @property
+    def billed_bodies(self) -> list[Any]:
+        """The bodies that were billed, oldest first: equal ones were paid twice."""
+        bodies = {post.request_id: post for post in self.posts}
+        return [bodies[key].json() for key in self.billed_ids if key in bodies]
+
+    def top_up(self, amount: float) -> None:
+        """Add credits."""
+        with self._lock:
+            self._credits += amount
+
+    def record(self, post: Post) -> None:
+        """Note that a POST arrived."""
+        with self._lock:
+            self._posts.append(post)
+            self._post_count += 1
+
+    def require(self, prompt_tokens: int) -> None:
+        """Refuse a call whose prompt alone costs more than is left."""
+        needed = round(max(prompt_tokens, 1) * self._prompt_price, DECIMALS)
+        if self.remaining <= 0 or self.remaining < needed:
+            raise ApiError(
+                406,
+                f"Not enough credits: you have {self.remaining:.10f} credits left "
+                f"and this request needs {needed:.10f}.",
+            )
+
+    def charge(
+        self, request_id: str, path: PathName, prompt_tokens: int, completion_tokens: int
+    ) -> Charge:
+        """Bill a request; the last one pays what is left."""
+        price = prompt_tokens * self._prompt_price + completion_tokens * self._completion_price
+        with self._lock:
+            cost = min(round(price, DECIMALS), self.remaining)
+            from_gift = min(cost, self._free)
+            self._free -= from_gift
+            self._credits = max(self._credits - (cost - from_gift), 0.0)
+            charge = Charge(
+                request_id, path, cost, self.remaining, prompt_tokens, completion_tokens
+            )
+            self._charges.append(charge)
+            self._charge_count += 1
+        return charge

@@ -1,0 +1,70 @@
+"""What answers: a small model in this process, another server, or an echo."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, assert_never
+
+from langchain_segmind.gateway.engines.base import EngineUnavailableError
+from langchain_segmind.gateway.engines.echo import EchoEngine
+from langchain_segmind.gateway.engines.llama import LlamaEngine
+from langchain_segmind.gateway.engines.upstream import UpstreamEngine
+from langchain_segmind.gateway.models import FETCH_COMMAND, model_file
+
+if TYPE_CHECKING:
+    from langchain_segmind.gateway.engines.base import Engine
+    from langchain_segmind.gateway.settings import Settings
+
+INSTALL_LLAMA = "pip install 'langchain-segmind[llama]'"
+
+
+def choose_engine(settings: Settings) -> Engine:
+    """Build the engine that was asked for, or the best one there is."""
+    match settings.engine:
+        case "echo":
+            return EchoEngine()
+        case "upstream":
+            return _upstream(settings)
+        case "llama":
+            return _llama(settings)
+        case None:
+            return _best(settings)
+        case _:
+            assert_never(settings.engine)
+
+
+def _best(settings: Settings) -> Engine:
+    if settings.upstream_url:
+        return _upstream(settings)
+    try:
+        return _llama(settings)
+    except EngineUnavailableError as error:
+        if settings.gguf is not None:
+            raise
+        sys.stderr.write(f"Answering with an echo. {error}\n")
+        return EchoEngine()
+
+
+def _upstream(settings: Settings) -> Engine:
+    if not settings.upstream_url:
+        raise EngineUnavailableError(
+            "The engine 'upstream' needs --upstream-url, such as http://127.0.0.1:11434/v1."
+        )
+    return UpstreamEngine(settings.upstream_url, settings.upstream_model, settings.upstream_key)
+
+
+def _llama(settings: Settings) -> Engine:
+    path = settings.gguf or model_file()
+    missing = []
+    if find_spec("xllamacpp") is None:
+        missing.append(f"install llama.cpp with: {INSTALL_LLAMA}")
+    if settings.gguf is None and not path.is_file():
+        missing.append(
+            f"get the small model (93 MB) with: {FETCH_COMMAND} (or name another one with --gguf)"
+        )
+    if missing:
+        raise EngineUnavailableError("To run a real model, " + "; ".join(missing))
+    if not path.is_file():
+        raise EngineUnavailableError(f"There is no model file at {path} (--gguf).")
+    return LlamaEngine(path, slots=settings.slots, context=settings.context)

@@ -1,0 +1,65 @@
+"""What an engine is, and how it fails."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+from uuid import uuid4
+
+
+class Engine(Protocol):
+    """Turns a request body into an OpenAI chat completion."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Get ready, or raise `EngineUnavailableError`."""
+
+    async def complete(self, body: dict[str, Any]) -> Any:
+        """Answer a body that was checked, or raise `EngineError`."""
+
+    async def close(self) -> None:
+        """Give up what is held."""
+
+
+class EngineError(Exception):
+    """A body that an engine could not answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Keep what the gateway answers."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class EngineUnavailableError(Exception):
+    """An engine that cannot run here; the message says what to do."""
+
+
+def chat_completion(
+    model: str,
+    texts: list[tuple[str, str]],
+    prompt_tokens: int,
+    completion_tokens: int,
+) -> dict[str, Any]:
+    """Build a chat completion from texts and their finish reasons."""
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": finish_reason,
+        }
+        for index, (text, finish_reason) in enumerate(texts)
+    ]
+    return {
+        "id": f"chatcmpl-{uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }

@@ -1,0 +1,44 @@
+"""An engine that answers what a function says, for tests and demos."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind.gateway.engines.base import chat_completion
+from langchain_segmind.gateway.validation import prompt_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ScriptedEngine:
+    """Answers with a text, or with any JSON value in place of a completion.
+
+    The function gets the body, may be async, and may raise `EngineError`.
+    """
+
+    name = "scripted"
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
+        """Answer with what the function gives."""
+        self._answer = answer
+        self.bodies: list[dict[str, Any]] = []
+        """The bodies that were answered, oldest first."""
+
+    async def start(self) -> None:
+        """Need nothing."""
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    async def complete(self, body: dict[str, Any]) -> Any:
+        """Ask the function."""
+        self.bodies.append(body)
+        answer = self._answer(body)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not isinstance(answer, str):
+            return answer
+        words = max(len(answer.split()), 1)
+        return chat_completion(body["model"], [(answer, "stop")], prompt_size(body), words)

@@ -12,7 +12,8 @@ import os
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,8 +100,7 @@ def exchange(door: Door, request: Request) -> Reply | Failure:
     handed_over = False
     answer: Opened | None = None
     try:
-        with _deadline_for_sockets(request.deadline):
-            answer = door.open(request)
+        answer = door.open(request)
         head = answer.head
         decoder = BodyDecoder(head.headers.get("content-encoding", ""))
         if request.accept_stream and _is_event_stream(head):
@@ -183,9 +183,8 @@ async def _astream(
 
 def _decoded(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Iterator[bytes]:
     while True:
-        # Set for each read alone: between two, a generator may change threads.
-        with _deadline_for_sockets(deadline):
-            chunk = next(answer.chunks, None)
+        _SOCKETS.deadline = deadline  # Before each read: a generator may change threads.
+        chunk = next(answer.chunks, None)
         if chunk is None:
             return decoder.finish()
         yield decoder.feed(chunk)
@@ -318,53 +317,98 @@ class Settings:
 
 
 class PoolDoor:
-    """Our own blocking client: an httpcore pool, without the costs of a client around it."""
+    """Our own blocking client: httpcore's connections, the idle ones on a stack.
+
+    httpcore's pool polls every connection for every request; this one only the last used.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """Build the pool; connections are made when they are needed."""
+        """Connect to nothing yet; connections are made when they are needed."""
         url = httpcore.URL(settings.base_url)
-        self._prefix = url.target.decode().rstrip("/")
+        self._prefix = url.target.rstrip(b"/")
         self._url = url
-        host = url.host.decode()
-        if url.port is not None:
-            host = f"{host}:{url.port}"
-        headers = {"Host": host, **settings.headers()}
-        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        host = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+        headers = [(name.encode(), value.encode()) for name, value in settings.headers().items()]
+        self._headers = [(b"Host", host), *headers]
         self._timeout = settings.timeout.as_dict()
         proxy = proxy_for(settings.base_url)
-        self._pool = httpcore.ConnectionPool(
+        # It knows which connection leads through which proxy, and builds them; it keeps none.
+        self._factory = httpcore.ConnectionPool(
             ssl_context=ssl_context() if settings.is_https or proxy else None,
             proxy=None if proxy is None else _httpcore_proxy(proxy),
-            max_connections=None,
             keepalive_expiry=KEEPALIVE_SECONDS,
             network_backend=_DeadlineBackend(),
         )
+        self._idle: deque[tuple[float, httpcore.ConnectionInterface]] = deque()
+        """The connections not in use, each with the time since when; the last used is last."""
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def open(self, request: Request) -> Opened:
         """Send the request and wait for the head of the answer."""
+        built = self._built(request)
+        connection = self._idle_connection() or self._factory.create_connection(built.url.origin)
+        _SOCKETS.deadline = request.deadline
+        try:
+            response = connection.handle_request(built)
+        except BaseException:
+            connection.close()
+            raise
+
+        def close() -> None:
+            response.close()
+            self._put_back(connection)
+
+        headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in response.headers}
+        return Opened(Reply(response.status, headers), iter(response.iter_stream()), close)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when their answers are."""
+        with self._lock:
+            self._is_closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for _, connection in idle:
+            connection.close()
+
+    def _built(self, request: Request) -> httpcore.Request:
         body = request.body or b""
         url = httpcore.URL(
             scheme=self._url.scheme,
             host=self._url.host,
             port=self._url.port,
-            target=self._prefix + request.path,
+            target=self._prefix + request.path.encode(),
         )
-        response = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                url,
-                headers=[*self._headers, (b"Content-Length", str(len(body)).encode())],
-                content=body,
-                extensions={"timeout": self._timeout},
-            )
+        return httpcore.Request(
+            request.method,
+            url,
+            headers=[*self._headers, (b"Content-Length", b"%d" % len(body))],
+            content=body,
+            extensions={"timeout": self._timeout},
         )
-        headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in response.headers}
-        chunks = response.iter_stream()
-        return Opened(Reply(response.status, headers), iter(chunks), response.close)
 
-    def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
+    def _idle_connection(self) -> httpcore.ConnectionInterface | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                _, connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: httpcore.ConnectionInterface) -> None:
+        now = time.monotonic()
+        surplus: list[httpcore.ConnectionInterface] = []
+        with self._lock:
+            if connection.is_idle() and not self._is_closed:
+                self._idle.append((now, connection))
+            else:
+                surplus.append(connection)
+            while self._idle and self._idle[0][0] < now - KEEPALIVE_SECONDS:
+                surplus.append(self._idle.popleft()[1])
+        for each in surplus:
+            each.close()
 
 
 class ClientDoor:
@@ -485,21 +529,18 @@ def _closing(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[object]
 
 # --- Deadlines on sockets ----------------------------------------------------------------------
 
-_THREAD = threading.local()
+
+class _Sockets(threading.local):
+    """What bounds each socket operation of this thread, whatever drips in meanwhile."""
+
+    deadline: float | None = None
 
 
-@contextmanager
-def _deadline_for_sockets(deadline: float | None) -> Iterator[None]:
-    """Let no socket operation of this thread outlast the deadline, whatever drips in meanwhile."""
-    _THREAD.deadline = deadline
-    try:
-        yield
-    finally:
-        _THREAD.deadline = None
+_SOCKETS = _Sockets()
 
 
 def _bounded(timeout: float | None, too_late: type[Exception]) -> float | None:
-    left = _left(getattr(_THREAD, "deadline", None))
+    left = _left(_SOCKETS.deadline)
     if left is None:
         return timeout
     if left <= 0:
@@ -528,14 +569,28 @@ class _DeadlineBackend(httpcore.NetworkBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
+    """Writes when the answer is awaited, so that head and body leave in one packet."""
+
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
+        self._unsent: list[bytes] = []
+        self._write_timeout: float | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            self._send()
         return self._stream.read(max_bytes, _bounded(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _bounded(timeout, httpcore.WriteTimeout))
+        self._unsent.append(buffer)
+        self._write_timeout = timeout
+
+    def _send(self) -> None:
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        # As httpcore has it: a server that hangs up early may have answered before.
+        with suppress(httpcore.WriteError):
+            self._stream.write(data, _bounded(self._write_timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()

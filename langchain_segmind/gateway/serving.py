@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ GRACE = 1.0
 """Seconds that answers under way have left when the gateway is stopped."""
 
 KEEP_ALIVE = 60
+BACKLOG = 2048
 TICK = 0.01
 
 
@@ -191,7 +193,17 @@ class _Thread(threading.Thread):
 def listen(host: str, port: int) -> socket.socket:
     """Open the socket, so that its port is known before the server runs."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    # With its protocol named, asyncio turns off Nagle's algorithm: 40 ms less for each answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def url_of(address: tuple[str, int]) -> str:

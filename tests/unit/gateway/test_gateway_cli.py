@@ -1,0 +1,130 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from langchain_segmind.gateway.cli import build_parser, main, settings_from
+from langchain_segmind.gateway.faults import Faults
+
+MODULE = [sys.executable, "-m", "langchain_segmind.gateway"]
+
+
+class TestOptions:
+    def test_become_settings(self) -> None:
+        options = build_parser().parse_args(
+            ["--port", "0", "--credits", "0.5", "--rpm", "5", "--gguf", "m.gguf", "--verbose"]
+        )
+        settings = settings_from(options)
+
+        assert (settings.port, settings.credits, settings.rpm) == (0, 0.5, 5)
+        assert (settings.gguf, settings.verbose) == (Path("m.gguf"), True)
+
+    def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SEGMIND_GATEWAY_PORT", "1234")
+        monkeypatch.setenv("SEGMIND_GATEWAY_ENGINE", "echo")
+        monkeypatch.setenv("SEGMIND_GATEWAY_VERBOSE", "true")
+        monkeypatch.setenv("SEGMIND_GATEWAY_V1_LIMIT", "2.5")
+        settings = settings_from(build_parser().parse_args([]))
+
+        assert (settings.port, settings.engine) == (1234, "echo")
+        assert (settings.verbose, settings.v1_limit) == (True, 2.5)
+
+    def test_the_command_line_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SEGMIND_GATEWAY_PORT", "1234")
+        settings = settings_from(build_parser().parse_args(["--port", "5678"]))
+
+        assert settings.port == 5678
+
+    @pytest.mark.parametrize(
+        ("scope", "posts", "polls"),
+        [("all", 0.1, 0.1), ("posts", 0.1, 0.0), ("polls", 0.0, 0.1)],
+    )
+    def test_faults_have_a_scope(self, scope: str, posts: float, polls: float) -> None:
+        options = build_parser().parse_args(["--error-rate", "0.1", "--faults-on", scope])
+        settings = settings_from(options)
+
+        assert settings.post_faults == Faults(error_rate=posts)
+        assert settings.poll_faults == Faults(error_rate=polls)
+
+    @pytest.mark.parametrize(
+        ("variable", "value"), [("ENGINE", "gpt"), ("PORT", "http"), ("FAULTS_ON", "x")]
+    )
+    def test_a_bad_environment_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    ) -> None:
+        monkeypatch.setenv(f"SEGMIND_GATEWAY_{variable}", value)
+        with pytest.raises(SystemExit) as caught:
+            build_parser().parse_args([])
+        assert caught.value.code == 2
+
+    def test_help_can_be_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        assert "--upstream-url" in capsys.readouterr().out
+
+
+class TestErrors:
+    def test_no_model_is_one_sentence(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("SEGMIND_GATEWAY_MODEL_DIR", str(tmp_path))
+
+        assert main(["--engine", "llama"]) == 1
+        assert "python -m langchain_segmind.gateway --fetch-model" in capsys.readouterr().err
+
+    def test_a_taken_port_is_one_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            assert main(["--engine", "echo", "--port", port]) == 1
+        assert f"can't listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+    def test_nonsense_is_one_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--error-rate", "7"]) == 1
+        assert "between 0 and 1" in capsys.readouterr().err
+
+    def test_missing_extras_are_one_sentence(self) -> None:
+        script = (
+            "import runpy, sys; sys.modules['starlette.applications'] = None;"
+            "sys.modules['uvicorn'] = None;"
+            "runpy.run_module('langchain_segmind.gateway', run_name='__main__')"
+        )
+        outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+        assert outcome.returncode == 1
+        assert outcome.stderr.decode().splitlines() == [
+            "The local gateway needs starlette and uvicorn: "
+            "pip install 'langchain-segmind[gateway]'"
+        ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly(number: signal.Signals) -> None:
+    """Says where it is, answers, and leaves without a word."""
+    with subprocess.Popen(
+        [*MODULE, "--port", "0", "--engine", "echo", "--api-key", "SG_mine"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        url = line.partition("SEGMIND_BASE_URL=")[2].split()[0]
+        credits_url = f"{url}/v1/get-user-credits"
+        status = httpx.get(credits_url, headers={"x-api-key": "SG_mine"}).status_code
+        process.send_signal(number)
+        code = process.wait(5)
+        rest = process.stdout.read() + process.stderr.read()
+
+    assert line.endswith("SEGMIND_API_KEY=SG_mine\n")
+    assert (status, code, rest) == (200, 0, "")

@@ -2,7 +2,12 @@
 
 from langchain_segmind._version import __version__
 from langchain_segmind.chat_models import ChatSegmindLlama
-from langchain_segmind.credits import Credits
+from langchain_segmind.credits import (
+    CreditBalance,
+    Credits,
+    CreditsCallbackHandler,
+    get_credits_callback,
+)
 from langchain_segmind.exceptions import (
     SegmindAPIError,
     SegmindAuthenticationError,
@@ -12,8 +17,10 @@ from langchain_segmind.exceptions import (
     SegmindInsufficientCreditsError,
     SegmindInvalidInputError,
     SegmindInvalidRequestError,
+    SegmindJobContextOverflowError,
     SegmindJobFailedError,
     SegmindJobNotFoundError,
+    SegmindLowCreditsWarning,
     SegmindMethodNotAllowedError,
     SegmindModelNotFoundError,
     SegmindNotAcceptableError,
@@ -22,10 +29,13 @@ from langchain_segmind.exceptions import (
     SegmindResponseError,
     SegmindTimeoutError,
 )
+from langchain_segmind.rate_limiters import SegmindRateLimiter
 
 __all__ = [
     "ChatSegmindLlama",
+    "CreditBalance",
     "Credits",
+    "CreditsCallbackHandler",
     "SegmindAPIError",
     "SegmindAuthenticationError",
     "SegmindConnectionError",
@@ -34,14 +44,18 @@ __all__ = [
     "SegmindInsufficientCreditsError",
     "SegmindInvalidInputError",
     "SegmindInvalidRequestError",
+    "SegmindJobContextOverflowError",
     "SegmindJobFailedError",
     "SegmindJobNotFoundError",
+    "SegmindLowCreditsWarning",
     "SegmindMethodNotAllowedError",
     "SegmindModelNotFoundError",
     "SegmindNotAcceptableError",
     "SegmindPermissionDeniedError",
     "SegmindRateLimitError",
+    "SegmindRateLimiter",
     "SegmindResponseError",
     "SegmindTimeoutError",
     "__version__",
+    "get_credits_callback",
 ]

@@ -28,7 +28,7 @@ from langchain_segmind._replies import (
 )
 from langchain_segmind._stop import StopCutter
 from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
-from langchain_segmind.credits import Credits
+from langchain_segmind.credits import CACHED, PROVIDER, Credits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from langchain_segmind._exchange import Reply
     from langchain_segmind._tools import ToolSet
-
-PROVIDER = "segmind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,16 @@ class Accounting:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A queued job's answer."""
+
+    completion: Mapping[str, Any]
+    accounting: Accounting
+    chunks: None = None
+    """Never: what was queued comes whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call that is ready to be sent."""
 
@@ -69,13 +77,17 @@ class Call:
     stop: tuple[str, ...] = ()
     answers_wrapped: bool = False
     """Whether decoding is constrained to a call or a wrapped answer (`strict`)."""
+    resumes: object = None
+    """The request id of a job that has this call's answer; nothing is posted then."""
 
-    def result(self, reply: Reply) -> ChatResult:
-        """Read a whole v1 answer, JSON or a finished event stream.
+    def result(self, reply: Reply | Finished) -> ChatResult:
+        """Read a whole answer: of v1, JSON or a finished event stream, or of a queued job.
 
         Raises:
             SegmindResponseError: It cannot be used.
         """
+        if isinstance(reply, Finished):
+            return self.result_of(reply.completion, reply.accounting)
         try:
             if reply.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 completion = _assembled(reply.body)
@@ -461,7 +473,7 @@ def free_of_charge(generation: ChatGeneration) -> ChatGeneration:
     message = generation.message
     if not isinstance(message, AIMessage):
         return generation
-    free = Credits(cost=0.0).as_dict()
+    free = CACHED.as_dict()
     changes: dict[str, Any] = {"response_metadata": {**message.response_metadata, "credits": free}}
     usage = message.usage_metadata
     if usage is not None and "input_tokens" not in usage:

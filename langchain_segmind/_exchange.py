@@ -36,6 +36,9 @@ class Wait:
 class Permit:
     """Ask the rate limiter for one more request."""
 
+    poll: bool = False
+    """Whether it only asks after a job, which not every limiter counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -5,11 +5,20 @@ The money rules live here: what is sent again, what never is, and when nothing i
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_segmind._exchange import Failure, Flow, Permit, Reply, Request, Wait
-from langchain_segmind._replies import error_from_failure, error_from_reply
+from langchain_segmind._exchange import Failure, Flow, Permit, Reply, Request, T, Wait
+from langchain_segmind._replies import (
+    UnusableAnswerError,
+    decode_json,
+    error_from_failure,
+    error_from_reply,
+    shortened,
+    words_of,
+)
 from langchain_segmind._retry import (
     LONGEST_RESET,
     RetryPolicy,
@@ -17,11 +26,23 @@ from langchain_segmind._retry import (
     is_unbilled_and_passing,
     retry_after,
 )
+from langchain_segmind.credits import CreditBalance, Credits
+from langchain_segmind.exceptions import (
+    SegmindInsufficientCreditsError,
+    SegmindLowCreditsWarning,
+    SegmindResponseError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_segmind._account import Account
+
+logger = logging.getLogger("langchain_segmind")
+
 OK = 200
+TOO_MANY_REQUESTS = 429
+NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +88,133 @@ def post(
             raise _error(outcome, world)
         yield Wait(delay)
         yield Permit()
+        if not _fits(0.0, deadline, world):
+            # The permit came too late: what is sent now could be billed and not be waited for.
+            raise _error(outcome, world)
         attempt += 1
+
+
+def fetch_balance(
+    *, policy: RetryPolicy, timeout: float | None, account: Account, world: Surroundings
+) -> Flow[CreditBalance]:
+    """Ask what the account holds: a GET, which costs nothing and is safe to repeat.
+
+    Raises:
+        SegmindError: What the last attempt came to.
+    """
+    deadline = None if timeout is None else world.monotonic() + timeout
+    repeatable = RetryPolicy(policy.max_retries, retry_unknown_outcome=True)
+    request = Request("GET", "/v1/get-user-credits", deadline=deadline)
+    attempt = 0
+    while True:
+        outcome = yield request
+        if isinstance(outcome, Reply) and outcome.status == OK:
+            balance = _balance_from(outcome)
+            account.ledger.state(balance.total, now=world.monotonic())
+            return balance
+        assert isinstance(outcome, Reply | Failure)  # noqa: S101 - drivers answer requests.
+        delay = _delay(outcome, attempt, repeatable, world)
+        if delay is None or not _fits(delay, deadline, world):
+            raise _balance_error(outcome, world)
+        yield Wait(delay)
+        attempt += 1
+
+
+def watched(
+    flow: Flow[T],
+    account: Account,
+    *,
+    world: Surroundings,
+    min_credits: float | None = None,
+    low_credits: float | None = None,
+) -> Flow[T]:
+    """Run a flow, and keep in mind what its answers say about the account.
+
+    Raises:
+        SegmindInsufficientCreditsError: The last balance seen is below `min_credits`.
+        SegmindError: As the flow does.
+    """
+    _require(min_credits, account)
+    try:
+        outcome = None
+        while True:
+            command = flow.send(outcome)
+            asked_at = world.monotonic()
+            outcome = yield command
+            reply = outcome.head if isinstance(outcome, Failure) else outcome
+            if reply is not None:
+                _observe(reply, account, asked_at, world)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        flow.close()
+        _warn_if_low(low_credits, account)
+
+
+def _require(min_credits: float | None, account: Account) -> None:
+    balance = account.ledger.balance
+    if min_credits is None or balance is None or balance >= min_credits:
+        return
+    raise SegmindInsufficientCreditsError(
+        f"The last balance seen, {balance:g} credits, is below min_credits={min_credits:g}. "
+        "Nothing was sent. Top up at https://cloud.segmind.com/billing, then call "
+        "llm.get_credits(), which sees the new balance and lets calls through again.",
+        credits=Credits(remaining=balance),
+    )
+
+
+def _observe(reply: Reply, account: Account, asked_at: float, world: Surroundings) -> None:
+    now = world.monotonic()
+    remaining = Credits.from_headers(reply.headers).remaining
+    account.ledger.note(remaining, asked_at=asked_at, now=now)
+    if reply.status == TOO_MANY_REQUESTS:
+        reset = retry_after(reply.headers, world.unix_time())
+        if reset is not None:
+            account.requests.pause(now + min(reset, LONGEST_RESET))
+
+
+def _warn_if_low(low_credits: float | None, account: Account) -> None:
+    if low_credits is None or not account.ledger.falls_below(low_credits):
+        return
+    left = account.ledger.balance
+    told = f"{left:g} credits are left, which is below low_credits={low_credits:g}."
+    try:
+        warnings.warn(told, SegmindLowCreditsWarning, stacklevel=2)
+    except SegmindLowCreditsWarning:
+        # Where warnings are errors, this one must not cost an answer that is paid for.
+        logger.warning("%s", told)
+
+
+def _balance_from(reply: Reply) -> CreditBalance:
+    try:
+        balance = CreditBalance.from_answer(decode_json(reply.body))
+    except UnusableAnswerError:
+        balance = None
+    if balance is None:
+        raise SegmindResponseError(
+            f"Segmind's answer names no balance: {words_of(reply.body)}. Check base_url and any "
+            "proxy in between.",
+            status_code=reply.status,
+        )
+    return balance
+
+
+def _balance_error(outcome: Reply | Failure, world: Surroundings) -> Exception:
+    if isinstance(outcome, Failure):
+        error = error_from_failure(outcome)
+        return type(error)(
+            f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed.",
+            status_code=error.status_code,
+            request_id=error.request_id,
+        )
+    if outcome.status == NOT_FOUND:
+        return SegmindInsufficientCreditsError(
+            f"Segmind has no credits on record for this key ({words_of(outcome.body)}). "
+            f"{SegmindInsufficientCreditsError.advice}",
+            status_code=outcome.status,
+        )
+    return error_from_reply(outcome, world.unix_time())
 
 
 def _delay(
@@ -76,15 +223,15 @@ def _delay(
     """Give the seconds to wait before the request is sent again, or None where it is not."""
     if attempt >= policy.max_retries:
         return None
-    if isinstance(outcome, Failure):
-        head = outcome.head
-        answered = head is not None and is_unbilled_and_passing(head.status)
-        if outcome.sent and not answered and not policy.retry_unknown_outcome:
+    head = outcome.head if isinstance(outcome, Failure) else outcome
+    if head is None or (isinstance(outcome, Failure) and head.status == OK):
+        is_unknown = isinstance(outcome, Failure) and outcome.sent
+        if is_unknown and not policy.retry_unknown_outcome:
             return None
         return backoff(attempt, world.jitter())
-    if not is_unbilled_and_passing(outcome.status):
+    if not is_unbilled_and_passing(head.status):
         return None
-    asked = retry_after(outcome.headers, world.unix_time())
+    asked = retry_after(head.headers, world.unix_time())
     if asked is None:
         return backoff(attempt, world.jitter())
     if asked > LONGEST_RESET:

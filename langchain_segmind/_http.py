@@ -679,6 +679,7 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
+        self.account = account_of(settings.base_url, settings.api_key)
         self._blotter = blotter_for(settings.api_key.get_secret_value())
         self._lock: threading.Lock
         self._door: Door | None

@@ -22,7 +22,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OUR_HEADERS = frozenset(
     ["x-api-key", "content-type", "content-length", "host", "accept-encoding", "transfer-encoding"]
 )
-_NEVER_IN_A_BODY = frozenset(["messages", "api_key", "segmind_api_key", "base_url"])
+_OF_THE_QUEUE = frozenset(["queue", "poll_interval", "queue_timeout", "on_submit"])
+_OF_THE_ACCOUNT = frozenset(["api_key", "segmind_api_key", "min_credits", "low_credits"])
+_NEVER_IN_A_BODY = frozenset(["messages", "base_url"]) | _OF_THE_QUEUE | _OF_THE_ACCOUNT
 
 
 def _checked_slug(slug: str) -> str:
@@ -38,6 +40,8 @@ def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else stop
 
 
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ModelSlug = Annotated[str, AfterValidator(_checked_slug)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

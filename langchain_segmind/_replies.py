@@ -7,7 +7,7 @@ import re
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind._retry import retry_after
+from langchain_segmind._retry import is_unbilled_and_passing, retry_after
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
     SegmindConnectionError,
@@ -56,7 +56,7 @@ def completion_from(data: Any) -> dict[str, Any]:
         raise UnusableAnswerError("its body is no JSON object")
     choices = data.get("choices")
     if not choices and data.get("error"):
-        raise UnusableAnswerError(f"it reports an error: {_shortened(_error_words(data))}")
+        raise UnusableAnswerError(f"it reports an error: {shortened(_error_words(data))}")
     if not isinstance(choices, list) or not choices:
         raise UnusableAnswerError("it has no choices")
     for choice in choices:
@@ -92,18 +92,19 @@ def error_from_reply(reply: Reply, now: float) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do."""
     words = words_of(reply.body)
     kind = error_class(reply.status, words)
-    wait = retry_after(reply.headers, now) if reply.status == 429 else None  # noqa: PLR2004
+    wait = retry_after(reply.headers, now) if is_unbilled_and_passing(reply.status) else None
     advice = kind.advice
-    if wait is not None:
+    if wait is not None and reply.status == 429:  # noqa: PLR2004 - Too Many Requests.
         advice = f"The limit resets in {wait:.0f} s. {advice}"
     if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's class of redirects.
-        advice = f"Redirects are not followed, since they would carry the key away. {advice}"
+        advice = "Redirects are not followed, since they would carry the key away. Check base_url."
     return kind(
         f"Segmind answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
         request_id=request_id_of(reply.headers),
         credits=Credits.from_headers(reply.headers),
         retry_after=wait,
+        outcome_unknown=reply.status < 300,  # noqa: PLR2004 - an odd kind of success.
     )
 
 
@@ -115,7 +116,7 @@ def error_from_failure(failure: Failure) -> SegmindError:
         facts["status_code"] = head.status
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
-    detail = _shortened(failure.detail)
+    detail = shortened(failure.detail)
     if failure.kind == "timeout":
         told = f"Segmind gave {detail}." if failure.sent else f"There was {detail} to Segmind."
         return SegmindTimeoutError(_advised(told, failure.sent, SegmindTimeoutError), **facts)
@@ -145,14 +146,14 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 def words_of(body: bytes) -> str:
     """Give the server's own words from a JSON, HTML or plain body, shortened."""
-    text = body[: 64 * 1024].decode("utf-8", "replace").strip()
+    text = body[: 64 * 1024].decode("utf-8-sig", "replace").strip()
     try:
-        return _shortened(_error_words(json.loads(text)))
+        return shortened(_error_words(json.loads(text)))
     except (ValueError, RecursionError):
         pass
     if text[:1] == "<":
         text = unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
-    return _shortened(text)
+    return shortened(text)
 
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)
@@ -162,20 +163,29 @@ _TAG = re.compile(r"<[^<>]*>")
 def _error_words(data: Any) -> str:
     """Find the message in Segmind's `{"error": …}` and in the shapes that proxies use."""
     if not isinstance(data, dict):
-        return json.dumps(data, ensure_ascii=False)
+        return _spelled(data)
     found = []
     for name in ("error", "error_description", "message", "detail"):
         value = data.get(name)
         if isinstance(value, dict):
-            value = value.get("message") or json.dumps(value, ensure_ascii=False)
+            value = value.get("message") or _spelled(value)
         if isinstance(value, str) and value and value not in found:
             found.append(value)
-    return ": ".join(found) or json.dumps(data, ensure_ascii=False)
+    return ": ".join(found) or _spelled(data)
 
 
-def _shortened(text: str) -> str:
+def _spelled(data: Any) -> str:
+    try:
+        return json.dumps(data, ensure_ascii=False)
+    except RecursionError:  # It could be read, but from less far down the stack.
+        return "(nested too deeply to be shown)"
+
+
+def shortened(text: str) -> str:
+    """Fit text from outside into one line of a message."""
     line = " ".join(sound(text).split())
-    return line if len(line) <= EXCERPT else line[:EXCERPT] + " …"
+    line = line if len(line) <= EXCERPT else line[:EXCERPT] + " …"
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _advised(told: str, sent: bool, kind: type[SegmindError]) -> str:  # noqa: FBT001 - internal.

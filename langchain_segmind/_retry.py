@@ -18,6 +18,15 @@ LONGEST_DELAY = 8.0
 LONGEST_RESET = 120.0
 """Seconds that a 429 may make a call wait; beyond that the caller is told instead."""
 
+FIRST_POLL = 0.1
+"""The share of the poll interval that passes before a job is first asked after."""
+POLL_GROWTH = 1.5
+"""How much longer each wait for a job is than the one before, up to the poll interval."""
+POLLS_PER_SECOND = 250
+"""How often all jobs of an account together are asked after: a few per cent of a core."""
+LONGEST_SLOWDOWN = 30.0
+"""Seconds between two polls of a job, at most, when polls are answered with 429."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -38,6 +47,20 @@ def backoff(attempt: int, jitter: float) -> float:
     return ceiling * (0.5 + jitter / 2)
 
 
+def poll_delay(polls: int, interval: float, jobs: int, jitter: float) -> float:
+    """Give the seconds to wait for a job after 0, 1, 2, … polls, with jitter in 0..1.
+
+    Quick at first, then the interval; longer where so many jobs wait that they share the polls.
+    """
+    own = interval * min(FIRST_POLL * POLL_GROWTH ** min(polls, 40), 1.0)
+    return max(own * (0.75 + jitter / 4), jobs / POLLS_PER_SECOND * (0.5 + jitter))
+
+
+def slowed(slowdown: float, interval: float) -> float:
+    """Give the least seconds between two polls of a job after one more 429."""
+    return min(max(2 * slowdown, interval), LONGEST_SLOWDOWN)
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Read how many seconds the server asks to wait, at the Unix time `now`.
 
@@ -48,14 +71,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if (seconds := _number(value)) is not None:
         return max(0.0, seconds)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    date = _http_date(value)
+    return None if date is None else max(0.0, date - now)
 
 
 def _moment(value: str) -> float | None:
-    """Read a time of day in UTC as ISO 8601 or as a Unix time in seconds or milliseconds."""
+    """Read a moment in UTC: ISO 8601, an HTTP date, or a Unix time in seconds or milliseconds."""
     text = value.strip()
     if (number := _number(text)) is not None:
         return number / 1000 if number > 1e11 else number  # noqa: PLR2004 - 1e11 s is year 5138.
@@ -63,6 +84,14 @@ def _moment(value: str) -> float | None:
         moment = datetime.fromisoformat(text.removesuffix(" UTC"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
+        return _http_date(text)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 

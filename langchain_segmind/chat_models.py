@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,13 +18,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from langchain_segmind import _http
+from langchain_segmind._account import account_of
 from langchain_segmind._call import Call, combined_llm_output, free_of_charge, sse_response
-from langchain_segmind._flows import Surroundings, post
+from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
 from langchain_segmind._messages import text_of_wire, to_wire
 from langchain_segmind._parameters import (
+    Amount,
     MaxTokens,
     ModelSlug,
     Probability,
+    Seconds,
     Stop,
     Temperature,
     as_timeout,
@@ -38,6 +42,7 @@ from langchain_segmind._parameters import (
 )
 from langchain_segmind._profiles import PROFILES
 from langchain_segmind._prompting import BoundTools, prompted
+from langchain_segmind._queue import Queue, queued, resumed
 from langchain_segmind._replies import error_from_failure
 from langchain_segmind._retry import RetryPolicy
 from langchain_segmind._structured import structured_chain
@@ -45,21 +50,25 @@ from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._tools import parse_tool_choice
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
+from langchain_segmind.rate_limiters import SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
+    from langchain_segmind._account import Account
+    from langchain_segmind._call import Finished
     from langchain_segmind._exchange import Flow, Reply
     from langchain_segmind._structured import Method
+    from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
 DEFAULT_BASE_URL = "https://api.segmind.com"
@@ -128,6 +137,32 @@ class ChatSegmindLlama(BaseChatModel):
     streaming: bool = False
     """Whether to ask the gateway for a stream; it sends none today, and both are understood."""
 
+    queue: bool = False
+    """Whether calls go through Segmind's queue (v2), which is made for slow generations: submitted
+    once, asked after, and fetched. The answers are the same, and one that was not waited for is
+    not lost: see `resume`."""
+
+    poll_interval: Seconds = 1.0
+    """Seconds between two questions after a queued job, at most, while few jobs are waited for."""
+
+    queue_timeout: Seconds = 600.0
+    """Seconds to wait for a queued job, from its submission or from `resume`."""
+
+    on_submit: Callable[[str], object] | None = Field(default=None, exclude=True, repr=False)
+    """Called with the request id of every queued job as soon as it is known, before the wait.
+
+    What it writes down can be fetched with `resume`, even by another process. It runs where the
+    call runs, on the event loop too, so it has to be quick; what it raises is logged."""
+
+    min_credits: Amount | None = None
+    """Refuse calls while the last balance seen for this key is below: nothing is sent then.
+
+    Any model of this process that uses the key at this host may have seen it. After topping up,
+    `get_credits` sees the new balance, and calls go through again."""
+
+    low_credits: Amount | None = None
+    """Warn (`SegmindLowCreditsWarning`) each time the balance falls below."""
+
     default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Headers to send along; not shown and not serialized, since they may hold secrets."""
 
@@ -179,7 +214,7 @@ class ChatSegmindLlama(BaseChatModel):
 
     @model_validator(mode="after")
     def _check_and_sign(self) -> Self:
-        self._checked_key()
+        self._join_limiter(account_of(self.base_url, self._checked_key()))
         self._add_version("langchain-segmind", __version__)
         return self
 
@@ -204,8 +239,8 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._prepare(messages, stop, kwargs)
-        reply = _http.run(self._flow(call), self._connected(), self.rate_limiter)
+        call, clients = self._prepare(messages, stop, kwargs), self._connected()
+        reply = _http.run(self._flow(call, clients), clients, self.rate_limiter)
         return call.result(reply)
 
     async def _agenerate(
@@ -215,8 +250,8 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._prepare(messages, stop, kwargs)
-        reply = await _http.arun(self._flow(call), self._connected(), self.rate_limiter)
+        call, clients = self._prepare(messages, stop, kwargs), self._connected()
+        reply = await _http.arun(self._flow(call, clients), clients, self.rate_limiter)
         return call.result(reply)
 
     def _stream(
@@ -227,7 +262,7 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = _http.run(self._flow(call, stream=True), clients, self.rate_limiter)
+        reply = _http.run(self._flow(call, clients, stream=True), clients, self.rate_limiter)
         if reply.chunks is None:
             yield call.emulated_stream(call.result(reply))
             return
@@ -249,7 +284,8 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = await _http.arun(self._flow(call, stream=True), clients, self.rate_limiter)
+        flow = self._flow(call, clients, stream=True)
+        reply = await _http.arun(flow, clients, self.rate_limiter)
         if reply.chunks is None:
             yield call.emulated_stream(call.result(reply))
             return
@@ -276,10 +312,11 @@ class ChatSegmindLlama(BaseChatModel):
             check_passed_on(options)
         # A copy or an assignment may have brought one that the constructor has not seen.
         model = given.pop("model", None) or check_overrides({"model": self.model})["model"]
-        wire = to_wire(messages, model=model, images=self._takes_images(model))
+        resumes = given.pop("resume", None)
+        wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
         prompt = prompted(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
-        if self.streaming:
+        if self.streaming and not self.queue:
             body["stream"] = True
         return Call(
             model=model,
@@ -287,21 +324,115 @@ class ChatSegmindLlama(BaseChatModel):
             tools=prompt.tools,
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
+            resumes=resumes,
         )
 
-    def _flow(self, call: Call, *, stream: bool = False) -> Flow[Reply]:
-        return post(
-            f"/v1/{call.model}",
-            call.body,
-            policy=RetryPolicy(self.max_retries, self.retry_unknown_outcome),
-            timeout=total_seconds(as_timeout(self.timeout)),
-            world=_WORLD,
-            accept_stream=stream,
-        )
+    def _flow(
+        self, call: Call, clients: _http.Clients, *, stream: bool = False
+    ) -> Flow[Reply | Finished]:
+        """Describe the exchange that answers a call, and watch what it does to the account."""
+        account, low = clients.account, self.low_credits
+        queue = Queue(self.poll_interval, self.queue_timeout, account, _WORLD)
+        flow: Flow[Reply | Finished]
+        if call.resumes:
+            flow = resumed(call.resumes, queue=queue)
+            return watched(flow, account, world=_WORLD, low_credits=low)
+        policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
+        timeout = total_seconds(as_timeout(self.timeout))
+        if self.queue:
+            flow = queued(
+                call.model,
+                call.body,
+                queue=queue,
+                policy=policy,
+                timeout=timeout,
+                on_submit=self.on_submit,
+            )
+        else:
+            path = f"/v1/{call.model}"
+            flow = post(
+                path, call.body, policy=policy, timeout=timeout, world=_WORLD, accept_stream=stream
+            )
+        floor = self.min_credits
+        return watched(flow, account, world=_WORLD, min_credits=floor, low_credits=low)
 
     def _takes_images(self, model: str) -> bool:
         profile = self.profile if model == self.model else PROFILES.get(model)
         return bool((profile or {}).get("image_inputs"))
+
+    # --- Money ---
+
+    def resume(
+        self,
+        request_id: str,
+        *,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+        stop: list[str] | None = None,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Fetch the answer of a job that was submitted before, waiting for it if need be.
+
+        Nothing is posted, so nothing is paid. Segmind keeps a job for about an hour. The message
+        is the one that the call would have given, if it is told what the call was told: with a
+        bound model or a structured output chain, call `bound.invoke([], resume=request_id)`.
+
+        Args:
+            request_id: From an error, `on_submit`, or the log.
+            tools: The tools that the call was given.
+            stop: The call's own texts that end the answer.
+            config: Callbacks, tags and the like.
+            **kwargs: What else `bind_tools` or the call was given.
+
+        Raises:
+            SegmindJobNotFoundError: The id is unknown, or has expired.
+            SegmindJobFailedError: The job failed.
+            SegmindTimeoutError: It is not finished after `queue_timeout`.
+        """
+        return self._told(tools, kwargs).invoke([], config, stop=stop, resume=request_id)
+
+    async def aresume(
+        self,
+        request_id: str,
+        *,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+        stop: list[str] | None = None,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Fetch the answer of a job that was submitted before: see `resume`."""
+        return await self._told(tools, kwargs).ainvoke([], config, stop=stop, resume=request_id)
+
+    def _told(
+        self, tools: Sequence[Any] | None, options: dict[str, Any]
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        return self.bind_tools(tools, **options) if tools else self.bind(**options)
+
+    def get_credits(self) -> CreditBalance:
+        """Ask what the account holds. It costs nothing, and is a way to check a key.
+
+        Models with `min_credits` go by the balance it sees: call it after topping up.
+
+        Raises:
+            SegmindAuthenticationError: The key is not valid.
+            SegmindInsufficientCreditsError: Segmind has no credits on record for it.
+        """
+        clients = self._connected()
+        return _http.run(self._balance_flow(clients), clients)
+
+    async def aget_credits(self) -> CreditBalance:
+        """Ask what the account holds: see `get_credits`."""
+        clients = self._connected()
+        return await _http.arun(self._balance_flow(clients), clients)
+
+    def _balance_flow(self, clients: _http.Clients) -> Flow[CreditBalance]:
+        asking = fetch_balance(
+            policy=RetryPolicy(self.max_retries),
+            timeout=total_seconds(as_timeout(self.timeout)),
+            account=clients.account,
+            world=_WORLD,
+        )
+        return watched(asking, clients.account, world=_WORLD, low_credits=self.low_credits)
 
     # --- Tools and structured output ---
 
@@ -420,7 +551,13 @@ class ChatSegmindLlama(BaseChatModel):
         )
         if self._clients is None or self._clients.settings != settings:
             self._clients = _http.Clients(settings)
+        self._join_limiter(self._clients.account)
         return self._clients
+
+    def _join_limiter(self, account: Account) -> None:
+        """Let the limiter count with all models that use this key at this host."""
+        if isinstance(self.rate_limiter, SegmindRateLimiter):
+            self.rate_limiter = self.rate_limiter.joined_to(account)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep an assigned key as secret as one given at construction."""
@@ -459,6 +596,8 @@ class ChatSegmindLlama(BaseChatModel):
         super().__setstate__(state)
         if "api_key" not in self.model_fields_set:
             self.__dict__["api_key"] = secret_from_env("SEGMIND_API_KEY", default=None)()
+        if self.api_key is not None:
+            self._join_limiter(account_of(self.base_url, self.api_key))
 
     # --- What LangChain asks ---
 

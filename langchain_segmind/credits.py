@@ -1,13 +1,34 @@
-"""Where money is counted: what an answer cost and left, and what the account holds."""
+"""Where money is counted: what an answer cost and left, and what the account holds.
+
+Costs stay in `response_metadata["credits"]`. `usage_metadata` has an unofficial place for them,
+`total_cost`, which langchain-core sets to 0 for cached answers; but its own sums
+(`AIMessageChunk + AIMessageChunk`, `get_usage_metadata_callback`) raise on a number that is not
+whole, so nothing but tokens goes there.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypedDict
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
+from langchain_core.tracers.context import register_configure_hook
+
+from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from langchain_core.outputs import LLMResult
+
+PROVIDER = "segmind"
+"""What `response_metadata["model_provider"]` says."""
 
 
 class CreditsDict(TypedDict):
@@ -53,6 +74,132 @@ class Credits:
             remaining=other.remaining if self.remaining is None else self.remaining,
             cost=other.cost if self.cost is None else self.cost,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CreditBalance:
+    """What an account holds, in Segmind credits (US dollars)."""
+
+    credits: float
+    """What was paid for."""
+    free_credits: float
+    """What was a gift."""
+    total: float = field(init=False)
+    """Both together."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", self.credits + self.free_credits)
+
+    @classmethod
+    def from_answer(cls, data: object) -> Self | None:
+        """Read the answer of `/v1/get-user-credits`; None where it holds no balance."""
+        if not isinstance(data, dict):
+            return None
+        amounts = _amount(data.get("credits")), _amount(data.get("free-credits"))
+        if amounts == (None, None):
+            return None
+        return cls(amounts[0] or 0.0, amounts[1] or 0.0)
+
+
+class TokensDict(TypedDict):
+    """Tokens, added up."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+class CreditsCallbackHandler(BaseCallbackHandler):
+    """Adds up what Segmind's answers cost; `get_credits_callback` puts one in place."""
+
+    def __init__(self, outer: CreditsCallbackHandler | None = None) -> None:
+        """Start at nothing; what is counted here is also counted by `outer`."""
+        self.cost = 0.0
+        """Credits spent, as far as the answers said."""
+        self.calls = 0
+        """Answers that came from Segmind."""
+        self.cached = 0
+        """Answers that came from LangChain's cache: they cost nothing and are no calls."""
+        self.remaining: float | None = None
+        """The balance that the last answer named."""
+        self.tokens = TokensDict(input_tokens=0, output_tokens=0, total_tokens=0)
+        """Tokens of the answers that came from Segmind."""
+        self._outer = outer
+        self._lock = threading.Lock()
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        """Count what has been answered."""
+        for generations in response.generations:
+            # Further choices of one answer repeat what it cost.
+            if generations and isinstance(generation := generations[0], ChatGeneration):
+                self._count(generation.message)
+        if self._outer is not None:
+            self._outer.on_llm_end(response, **kwargs)
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        """Count what was paid for and could not be used."""
+        if isinstance(error, SegmindError) and error.credits is not None:
+            with self._lock:
+                self._spend(error.credits.as_dict())
+        if self._outer is not None:
+            self._outer.on_llm_error(error, **kwargs)
+
+    def _count(self, message: object) -> None:
+        if not isinstance(message, AIMessage):
+            return
+        metadata = message.response_metadata
+        if metadata.get("model_provider") != PROVIDER or "credits" not in metadata:
+            return
+        with self._lock:
+            if metadata["credits"] == CACHED.as_dict():
+                self.cached += 1
+                return
+            self.calls += 1
+            self._spend(metadata["credits"])
+            usage = message.usage_metadata
+            if usage is not None:
+                self.tokens["input_tokens"] += usage["input_tokens"]
+                self.tokens["output_tokens"] += usage["output_tokens"]
+                self.tokens["total_tokens"] += usage["total_tokens"]
+
+    def _spend(self, credits: CreditsDict) -> None:  # noqa: A002 - the name it has everywhere.
+        self.cost += credits["cost"] or 0.0
+        if credits["remaining"] is not None:
+            self.remaining = credits["remaining"]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(cost={self.cost}, calls={self.calls}, cached={self.cached}, "
+            f"remaining={self.remaining}, tokens={dict(self.tokens)})"
+        )
+
+
+_COUNTING: ContextVar[CreditsCallbackHandler | None] = ContextVar("segmind_credits", default=None)
+# Once for the process: langchain-core's own callback adds a hook each time it is used.
+register_configure_hook(_COUNTING, inheritable=True)
+
+
+@contextmanager
+def get_credits_callback() -> Iterator[CreditsCallbackHandler]:
+    """Count what is spent on Segmind inside a `with` block, in threads, tasks and chains too.
+
+    Example:
+        ```python
+        with get_credits_callback() as cb:
+            llm.batch(prompts)
+        print(cb.cost, cb.calls, cb.remaining, cb.tokens["total_tokens"])
+        ```
+    """
+    handler = CreditsCallbackHandler(_COUNTING.get())
+    token = _COUNTING.set(handler)
+    try:
+        yield handler
+    finally:
+        _COUNTING.reset(token)
+
+
+CACHED = Credits(cost=0.0)
+"""The accounting of an answer from LangChain's cache: nothing was spent, no balance was seen."""
 
 
 def _amount(value: object) -> float | None:

@@ -7,6 +7,7 @@ SegmindError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
 │   └── SegmindJobFailedError         a queued job that ran and failed
+│       └── SegmindJobContextOverflowError  since its prompt is too long; both of these at once
 ├── SegmindAuthenticationError        401                           (ModelAuthenticationError)
 ├── SegmindPermissionDeniedError      403                           (ModelPermissionDeniedError)
 │   └── SegmindInsufficientCreditsError  406, about credits or a spend limit
@@ -118,6 +119,12 @@ class SegmindJobFailedError(SegmindInvalidRequestError):
     advice = "The job was not billed; check the messages and parameters, then call again."
 
 
+class SegmindJobContextOverflowError(SegmindJobFailedError, SegmindContextOverflowError):
+    """A queued job that failed because its prompt does not fit into the model's context."""
+
+    advice = SegmindContextOverflowError.advice
+
+
 class SegmindAuthenticationError(SegmindError, ModelAuthenticationError):
     """The API key is missing or not valid (401)."""
 
@@ -136,6 +143,10 @@ class SegmindInsufficientCreditsError(SegmindPermissionDeniedError):
     """The account has not enough credits, or its team's spend limit is reached (406)."""
 
     advice = "Top up at https://cloud.segmind.com/billing or raise the team's limit, then go on."
+
+
+class SegmindLowCreditsWarning(UserWarning):
+    """The balance has fallen below `low_credits`."""
 
 
 class SegmindModelNotFoundError(SegmindError, ModelNotFoundError):
@@ -210,6 +221,13 @@ _CONTEXT_WORDS = (
     "too many tokens",
     "maximum input length",
 )
+
+
+def job_error_class(server_message: str) -> type[SegmindJobFailedError]:
+    """Choose the class for a job that failed, by its words."""
+    words = server_message.lower()
+    is_overflow = any(word in words for word in _CONTEXT_WORDS)
+    return SegmindJobContextOverflowError if is_overflow else SegmindJobFailedError
 
 
 def error_class(status_code: int, server_message: str) -> type[SegmindError]:

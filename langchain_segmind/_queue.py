@@ -1,0 +1,404 @@
+"""The queue (v2): submit, poll, fetch, as flows; what was submitted is never lost sight of.
+
+The submit is a POST under the rules of `_flows.post`. From then on there are only GETs, which cost
+nothing and are repeated until the deadline, and every error names the request id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind._call import Accounting, Finished
+from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
+from langchain_segmind._flows import NOT_FOUND, OK, TOO_MANY_REQUESTS, post
+from langchain_segmind._replies import (
+    UnusableAnswerError,
+    completion_from,
+    decode_json,
+    error_from_answer,
+    error_from_reply,
+    shortened,
+    words_of,
+)
+from langchain_segmind._retry import backoff, retry_after
+from langchain_segmind.credits import Credits
+from langchain_segmind.exceptions import (
+    SegmindError,
+    SegmindInvalidInputError,
+    SegmindJobNotFoundError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+    job_error_class,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_segmind._account import Account
+    from langchain_segmind._exchange import Flow
+    from langchain_segmind._flows import Surroundings
+    from langchain_segmind._retry import RetryPolicy
+
+logger = logging.getLogger("langchain_segmind")
+
+STATUS_SECONDS = 30.0
+"""How long one poll may take before it is given up and repeated."""
+RESULT_SECONDS = 120.0
+"""As above, for the answer itself."""
+SETTLING_SECONDS = 5.0
+"""How long after its submit a job may be unknown to the part of Segmind that is asked."""
+
+INFERENCE_FAILED = 422
+"""The HTTP status of a job that ran and failed."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_POLL = Permit(poll=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How the jobs of a model are waited for."""
+
+    poll_interval: float
+    timeout: float
+    """Seconds from the submit, or from `resume`, to the answer."""
+    account: Account
+    world: Surroundings
+
+
+# --- Flows -------------------------------------------------------------------------------------
+
+
+def queued(
+    model: str,
+    body: bytes,
+    *,
+    queue: Queue,
+    policy: RetryPolicy,
+    timeout: float | None,
+    on_submit: Callable[[str], object] | None,
+) -> Flow[Finished]:
+    """Submit a job once, and wait for its answer.
+
+    Raises:
+        SegmindError: What it came to; it has the job's `request_id` once it was submitted.
+    """
+    monotonic = queue.world.monotonic
+    deadline = monotonic() + queue.timeout
+    limit = queue.timeout if timeout is None else min(timeout, queue.timeout)
+    request_id = None
+    try:
+        asked_at = monotonic()
+        reply = yield from post(
+            f"/v2/{model}", body, policy=policy, timeout=limit, world=queue.world
+        )
+        request_id = _submitted_id(reply)
+        _tell(on_submit, request_id)
+        job = _Job(request_id, queue, deadline, settled_at=monotonic() + SETTLING_SECONDS)
+        finished = yield from job.wait()
+    except GeneratorExit:
+        _report_abandoned(request_id)
+        raise
+    queue.account.ledger.note(
+        finished.accounting.credits.remaining, asked_at=asked_at, now=monotonic()
+    )
+    return finished
+
+
+def resumed(request_id: object, *, queue: Queue) -> Flow[Finished]:
+    """Wait for the answer of a job that was submitted before; nothing is sent but GETs.
+
+    Raises:
+        SegmindError: What it came to; it has the job's `request_id`.
+    """
+    if not _is_request_id(request_id):
+        raise SegmindInvalidInputError(
+            f"{str(request_id)[:80]!r} is no request id: letters, digits, '.', '_' and '-' only. "
+            "Nothing was sent."
+        )
+    job = _Job(str(request_id), queue, queue.world.monotonic() + queue.timeout, settled_at=None)
+    return (yield from job.wait())
+
+
+class _Job:
+    """A job and the conversation about it."""
+
+    def __init__(
+        self, request_id: str, queue: Queue, deadline: float, settled_at: float | None
+    ) -> None:
+        self._id = request_id
+        self._queue = queue
+        self._world = queue.world
+        self._polls = queue.account.polls
+        self._deadline = deadline
+        self._settled_at = settled_at
+        self._result = f"/v2/requests/{request_id}"
+        # One that may be finished is asked for its answer first.
+        self._wants_result = settled_at is None
+        self._asked = 0
+        self._troubles = 0
+        self._last = "nothing is known of it yet"
+
+    def wait(self) -> Flow[Finished]:
+        """Ask until there is an answer, an error that stays, or no time left."""
+        with self._polls.job():
+            if not self._wants_result:
+                yield from self._pause(self._delay())
+            while True:
+                held = self._polls.held_back(
+                    now=self._world.monotonic(), jitter=self._world.jitter()
+                )
+                if held:
+                    yield from self._pause(held)
+                    continue
+                yield _POLL
+                outcome = yield self._request()
+                assert isinstance(outcome, Reply | Failure)  # noqa: S101 - drivers answer requests.
+                self._asked += 1
+                if (finished := self._judged(outcome)) is not None:
+                    return finished
+                if (delay := self._delay()) > 0:
+                    yield from self._pause(delay)
+
+    def _request(self) -> Request:
+        seconds = RESULT_SECONDS if self._wants_result else STATUS_SECONDS
+        deadline = min(self._deadline, self._world.monotonic() + seconds)
+        path = self._result if self._wants_result else f"{self._result}/status"
+        return Request("GET", path, deadline=deadline)
+
+    def _delay(self) -> float:
+        if self._troubles:
+            delay = backoff(self._troubles - 1, self._world.jitter())
+        elif self._wants_result:
+            return 0.0
+        else:
+            delay = 0.0
+        interval = self._queue.poll_interval
+        return max(delay, self._polls.delay(self._asked, interval, jitter=self._world.jitter()))
+
+    def _pause(self, seconds: float) -> Flow[None]:
+        if self._world.monotonic() + seconds >= self._deadline:
+            raise SegmindTimeoutError(
+                f"The job {self._id} was not finished within queue_timeout "
+                f"({self._queue.timeout:g} s): {self._last}. {_how_to_resume(self._id)}",
+                request_id=self._id,
+                outcome_unknown=True,
+            )
+        yield Wait(seconds)
+
+    # --- Judging what came back ---
+
+    def _judged(self, outcome: Reply | Failure) -> Finished | None:
+        """Take the answer, remember what to ask next, or raise what will not pass."""
+        if isinstance(outcome, Failure):
+            self._note_trouble(shortened(outcome.detail))
+            return None
+        if _may_pass(outcome.status):
+            if outcome.status == TOO_MANY_REQUESTS:
+                self._slow_everyone_down(outcome)
+            self._note_trouble(_said(outcome))
+            return None
+        self._polls.accepted()
+        record = _record_of(outcome.body)
+        status = (record or {}).get("status")
+        if record is not None and outcome.status in (OK, INFERENCE_FAILED):
+            if isinstance(status, str):
+                return self._stands(status.upper(), record)
+            if "error" in record and outcome.status != OK:
+                raise self._failed(record)
+        if outcome.status == OK:
+            self._note_trouble(_said(outcome))
+        else:
+            self._check_refusal(outcome, record)
+        return None
+
+    def _stands(self, status: str, record: Mapping[str, Any]) -> Finished | None:
+        self._troubles = 0
+        self._last = f"its status was {status}"
+        if status == "FAILED":
+            raise self._failed(record)
+        if status != "COMPLETED":
+            self._wants_result = False
+            return None
+        if not self._wants_result:
+            self._wants_result = True
+            return None
+        return self._finished(record)
+
+    def _note_trouble(self, what: str) -> None:
+        self._troubles += 1
+        self._last = f"the last poll failed ({what})"
+
+    def _slow_everyone_down(self, reply: Reply) -> None:
+        reset = retry_after(reply.headers, self._world.unix_time())
+        now = self._world.monotonic()
+        self._polls.refused(reset, self._queue.poll_interval, now=now)
+
+    def _check_refusal(self, reply: Reply, record: object) -> None:
+        """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""
+        if self._settled_at is not None:
+            is_early = reply.status == NOT_FOUND and self._world.monotonic() < self._settled_at
+            if is_early or record is None:
+                self._note_trouble(_said(reply))
+                return
+        if reply.status == NOT_FOUND:
+            raise self._unknown(reply)
+        error = error_from_reply(reply, self._world.unix_time())
+        raise type(error)(
+            f"{error.message} The job is {self._id}. {_how_to_resume(self._id)}",
+            status_code=reply.status,
+            request_id=self._id,
+            outcome_unknown=True,
+        )
+
+    def _unknown(self, reply: Reply) -> SegmindJobNotFoundError:
+        return SegmindJobNotFoundError(
+            f"Segmind does not know the job {self._id}, or no longer: {words_of(reply.body)}. "
+            f"{SegmindJobNotFoundError.advice}",
+            status_code=reply.status,
+            request_id=self._id,
+            outcome_unknown=True,
+        )
+
+    def _failed(self, record: Mapping[str, Any]) -> SegmindError:
+        words = words_of(json.dumps({"error": record.get("error")}).encode())
+        kind = job_error_class(words)
+        return kind(
+            f"The job {self._id} failed: {words}. {kind.advice}",
+            status_code=INFERENCE_FAILED,
+            request_id=self._id,
+            credits=Credits.from_metrics(record.get("metrics")),
+        )
+
+    def _finished(self, record: Mapping[str, Any]) -> Finished:
+        metrics = record.get("metrics")
+        credits = Credits.from_metrics(metrics)  # noqa: A001 - the name it has everywhere.
+        try:
+            completion = completion_from_output(record.get("output"))
+        except UnusableAnswerError as error:
+            why = str(error)
+        else:
+            accounting = Accounting(credits, self._id, _times(metrics))
+            return Finished(completion, accounting)
+        raise SegmindResponseError(
+            f"The job {self._id} is completed, but {why}. It has been billed; "
+            f"llm.resume({self._id!r}) fetches the same answer again.",
+            request_id=self._id,
+            credits=credits,
+            outcome_unknown=True,
+        )
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def completion_from_output(output: object) -> dict[str, Any]:
+    """Read a job's output: the provider's JSON, as a string or an object, or plain text.
+
+    Raises:
+        UnusableAnswerError: It is none of these.
+    """
+    decoded = _decoded(output)
+    if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):
+        return completion_from(decoded)
+    if not isinstance(output, str | list) or not output:
+        raise UnusableAnswerError(f"its output is no answer: {shortened(repr(output))}")
+    # Text, or a list of its parts: also text that happens to be JSON.
+    message = {"role": "assistant", "content": output}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": None}]}
+
+
+def _decoded(output: object) -> object:
+    for _ in range(3):  # As encoded as it is documented, and once more.
+        if not isinstance(output, str):
+            break
+        try:
+            output = json.loads(output)
+        except (ValueError, RecursionError):
+            break
+    return output
+
+
+def _record_of(body: bytes) -> dict[str, Any] | None:
+    try:
+        record = decode_json(body)
+    except UnusableAnswerError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _times(metrics: object) -> dict[str, float]:
+    names = ("queue_time", "inference_time", "total_time")
+    found = metrics if isinstance(metrics, dict) else {}
+    return {
+        name: value
+        for name in names
+        if isinstance(value := found.get(name), int | float) and not isinstance(value, bool)
+    }
+
+
+def _said(reply: Reply) -> str:
+    return f"Segmind answered {reply.status}: {words_of(reply.body)}"
+
+
+def _may_pass(status: int) -> bool:
+    return status in (408, 425, 429) or status >= 500  # noqa: PLR2004 - HTTP's class.
+
+
+def _submitted_id(reply: Reply) -> str:
+    """Read the id of a job that was accepted; what is no id is not asked for.
+
+    Raises:
+        SegmindResponseError: There is none that a URL can be built from.
+    """
+    record = _record_of(reply.body)
+    if record is None:
+        raise error_from_answer(reply, f"its body names no job: {words_of(reply.body)}")
+    request_id = record.get("request_id")
+    if not _is_request_id(request_id):
+        told = shortened(repr(request_id))[:80]
+        raise error_from_answer(reply, f"the job's request_id cannot be used in a URL: {told}")
+    return str(request_id)
+
+
+def _is_request_id(value: object) -> bool:
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
+
+
+# --- Leaving the id with the user --------------------------------------------------------------
+
+
+def _how_to_resume(request_id: str) -> str:
+    return (
+        "It may have been billed, or still be: for about an hour after its submission, "
+        f"llm.resume({request_id!r}) fetches its answer without paying again."
+    )
+
+
+def _tell(on_submit: Callable[[str], object] | None, request_id: str) -> None:
+    logger.debug("Submitted the job %s.", request_id)
+    if on_submit is None:
+        return
+    try:
+        on_submit(request_id)
+    except Exception:
+        # The job is paid for: what the user's function does must not lose its answer.
+        logger.exception("on_submit raised for the job %s, which goes on.", request_id)
+
+
+def _report_abandoned(request_id: str | None) -> None:
+    if request_id is None:
+        logger.warning(
+            "A submit was cancelled before its answer came: if Segmind took it, its job runs and "
+            "is billed under an id that is not known here."
+        )
+        return
+    logger.warning(
+        "The call for the job %s was cancelled; the job goes on. %s",
+        request_id,
+        _how_to_resume(request_id),
+    )

@@ -1,0 +1,136 @@
+"""Pacing: as many requests as the plan allows, at once where it allows that, and no more.
+
+Home-made after weighing what exists. aiolimiter is async only, bound to one event loop, and a
+leaky bucket, which lets nearly twice the plan's number into one of Segmind's windows.
+pyrate-limiter has a sliding window for both colours, but no way to wait for a reset that the
+server names, sleeps with no way in for a test, and keeps a thread running. `limits` only says yes
+or no, and langchain-core's InMemoryRateLimiter makes the first call wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.rate_limiters import BaseRateLimiter
+
+from langchain_segmind._account import RequestWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from langchain_segmind._account import Account
+
+WINDOW = 61.0
+"""Seconds in which the plan's requests may go: a minute, and one for those that travel slowly."""
+
+
+class SegmindRateLimiter(BaseRateLimiter):
+    """Lets as many requests a minute through as the account's plan allows.
+
+    The first call goes at once, and so do as many as the plan allows; then each waits until its
+    minute has passed. Every model of this process with the same key and host counts into the same
+    minute, whether it was given this limiter or another one: a model joins the limiter it is given
+    to its account. Retries count, as do submits to the queue. When Segmind answers 429 and says
+    when the limit resets, everyone waits for that.
+
+    Example:
+        ```python
+        llm = ChatSegmindLlama(rate_limiter=SegmindRateLimiter(requests_per_minute=60))
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        requests_per_minute: int,
+        count_polls: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Set the pace.
+
+        Args:
+            requests_per_minute: What the plan allows.
+            count_polls: Whether asking after a queued job counts as a request too.
+            clock: Gives seconds that only grow.
+            sleep: Waits in a blocking call.
+            async_sleep: Waits on an event loop.
+
+        Raises:
+            ValueError: Less than one request a minute.
+        """
+        if requests_per_minute < 1:
+            raise ValueError("requests_per_minute must be at least 1")
+        self.requests_per_minute = requests_per_minute
+        self.count_polls = count_polls
+        self._clock = clock
+        self._sleep = sleep
+        self._async_sleep = async_sleep
+        self._window = RequestWindow()
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        """Wait until one more request may go, or tell whether it may go at once."""
+        if not blocking:
+            return self._window.reserve_now(**self._terms())
+        with closing(self._waits()) as waits:
+            for seconds in waits:
+                self._sleep(seconds)
+        return True
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        """Wait, on the event loop, until one more request may go, or tell whether it may now."""
+        if not blocking:
+            return self._window.reserve_now(**self._terms())
+        with closing(self._waits()) as waits:
+            for seconds in waits:
+                await self._async_sleep(seconds)
+        return True
+
+    def joined_to(self, account: Account) -> Self:
+        """Give a limiter of the same pace that counts with everyone who uses the account."""
+        if self._window is account.requests:
+            return self
+        joined = self._copy()
+        joined._window = account.requests  # noqa: SLF001 - of the same class.
+        return joined
+
+    def _waits(self) -> Generator[float, None, None]:
+        """Reserve a place, and say how long to wait for it, until it is there."""
+        slot = self._window.reserve(**self._terms())
+        try:
+            while True:
+                if self._window.is_overtaken(slot):
+                    slot = self._window.reserve(**self._terms())
+                if (left := slot - self._clock()) <= 0:
+                    return
+                yield left
+        except GeneratorExit:
+            self._window.release(slot)
+            raise
+
+    def _terms(self) -> dict[str, Any]:
+        return {"now": self._clock(), "limit": self.requests_per_minute, "seconds": WINDOW}
+
+    def _copy(self) -> Self:
+        return type(self)(
+            requests_per_minute=self.requests_per_minute,
+            count_polls=self.count_polls,
+            clock=self._clock,
+            sleep=self._sleep,
+            async_sleep=self._async_sleep,
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share the count with copies in this process."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the pace; what has been counted belongs to this process."""
+        return {**self.__dict__, "_window": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _window=RequestWindow())

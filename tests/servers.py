@@ -95,7 +95,8 @@ def http(
     """Spell a whole HTTP answer; anything but bytes goes into JSON."""
     if not isinstance(body, bytes):
         body = json.dumps(completion() if body is None else body).encode()
-    return head(status, {"content-type": content_type, "content-length": str(len(body))}, headers) + body
+    described = {"content-type": content_type, "content-length": str(len(body))}
+    return head(status, described, headers) + body
 
 
 def head(status: int, *headers: Mapping[str, str] | None) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
-from tests.servers import COLOURS, DOORS, KEY, ask, faults, http, model, streamed
+from tests.servers import COLOURS, DOORS, KEY, ask, faults, model, streamed
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -79,7 +79,7 @@ def test_streaming_asks_for_a_stream_and_takes_json(colour: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_text_travels_as_utf_8(door: str) -> None:
-    text = "naïve “日本語” 🦙 \x00 \\ \" \u2028"
+    text = 'naïve “日本語” 🦙 \x00 \\ " \u2028'
     with faults() as server:
         ask(model(server), door, text)
     assert server.requests[0].json["messages"][0]["content"] == text
@@ -88,7 +88,9 @@ def test_text_travels_as_utf_8(door: str) -> None:
 
 def test_a_conversation_keeps_its_roles() -> None:
     with faults() as server, model(server) as llm:
-        llm.invoke([SystemMessage("Be brief."), HumanMessage("a"), AIMessage("b"), HumanMessage("c")])
+        llm.invoke(
+            [SystemMessage("Be brief."), HumanMessage("a"), AIMessage("b"), HumanMessage("c")]
+        )
     assert server.requests[0].json["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "a"},
@@ -128,7 +130,9 @@ def test_default_headers_travel_and_replace_their_namesakes(door: str) -> None:
     assert len(sent.values("accept")) == 1
 
 
-@pytest.mark.parametrize("slug", ["../x", "a/b", "a%2fb", "..", ".", "a?b", "a#b", "a b", "", "a\r\nb"])
+@pytest.mark.parametrize(
+    "slug", ["../x", "a/b", "a%2fb", "..", ".", "a?b", "a#b", "a b", "", "a\r\nb"]
+)
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_slug_stays_in_its_path_segment(slug: str, colour: str) -> None:
     """However it gets in: at construction, in a call, by assignment or by a copy."""
@@ -156,23 +160,18 @@ def test_the_environment_names_the_key_and_the_url(monkeypatch: pytest.MonkeyPat
     assert server.requests[0].values("x-api-key") == ["SG_0123456789abcdef"]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_second_call_uses_the_same_connection(door: str) -> None:
-    if "httpx" in door:
-        pytest.skip("an injected client keeps its connections by its own rules")
+def test_blocking_calls_share_a_connection() -> None:
+    with faults() as server, model(server) as llm:
+        llm.invoke("a")
+        llm.invoke("b")
+    assert len(server.requests) == 2
+    assert server.connections == 1
+
+
+async def test_async_calls_share_a_connection() -> None:
     with faults() as server:
-        llm = model(server)
-        if door == "sync":
-            with llm:
-                llm.batch(["a"])
-                llm.invoke("b")
-        else:
-            import asyncio
-
-            async def twice() -> None:
-                await llm.ainvoke("a")
-                await llm.ainvoke("b")
-
-            asyncio.run(twice())
+        async with model(server) as llm:
+            await llm.ainvoke("a")
+            await llm.ainvoke("b")
     assert len(server.requests) == 2
     assert server.connections == 1

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_segmind._retry import (
+    BASE_DELAY,
+    LONGEST_DELAY,
+    backoff,
+    is_unbilled_and_passing,
+    retry_after,
+)
+
+NOW = 1_795_000_000.0
+"""2026-11-18 11:06:40 UTC."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-18T11:07:10Z",
+        "2026-11-18T11:07:10+00:00",
+        "2026-11-18T12:07:10+01:00",
+        "2026-11-18T11:07:10",
+        "2026-11-18 11:07:10",
+        "2026-11-18 11:07:10 UTC",
+        "2026-11-18T11:07:10.000Z",
+        " 2026-11-18T11:07:10Z ",
+        "Wed, 18 Nov 2026 11:07:10 GMT",
+        "1795000030",
+        "1795000030.0",
+        "1795000030000",
+    ],
+)
+def test_the_reset_of_a_window_is_read_in_every_form(value: str) -> None:
+    assert retry_after({"x-rate-limit-reset-at-utc": value}, NOW) == pytest.approx(30)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30", 30),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("-5", 0),
+        ("Wed, 18 Nov 2026 11:07:10 GMT", 30),
+        ("Wed, 18 Nov 2026 11:07:10 -0000", 30),
+        ("Wed, 18 Nov 2026 11:00:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(value: str, seconds: float) -> None:
+    assert retry_after({"retry-after": value}, NOW) == pytest.approx(seconds)
+
+
+def test_the_reset_counts_before_retry_after() -> None:
+    headers = {"x-rate-limit-reset-at-utc": "1795000030", "retry-after": "5"}
+    assert retry_after(headers, NOW) == 30
+
+
+def test_a_reset_that_has_passed_means_now() -> None:
+    assert retry_after({"x-rate-limit-reset-at-utc": "2026-11-18T11:00:00Z"}, NOW) == 0
+
+
+@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", "1e999", "99999-01-01", "T", "²"])
+def test_what_cannot_be_read_is_not_there(value: str) -> None:
+    assert retry_after({"x-rate-limit-reset-at-utc": value, "retry-after": value}, NOW) is None
+    assert retry_after({"x-rate-limit-reset-at-utc": value, "retry-after": "5"}, NOW) == 5
+
+
+@given(st.text(), st.text())
+def test_any_header_gives_seconds_or_nothing(reset: str, after: str) -> None:
+    wait = retry_after({"x-rate-limit-reset-at-utc": reset, "retry-after": after}, NOW)
+    assert wait is None or wait >= 0
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_backoff_stays_between_a_moment_and_its_longest(attempt: int, jitter: float) -> None:
+    assert BASE_DELAY / 2 <= backoff(attempt, jitter) <= LONGEST_DELAY
+
+
+def test_backoff_doubles_and_jitter_spreads_it_over_a_half() -> None:
+    assert [backoff(attempt, 1.0) for attempt in range(6)] == [0.5, 1, 2, 4, 8, 8]
+    assert backoff(1, 0.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("status", "again"), [(400, 0), (401, 0), (406, 0), (422, 0), (429, 1), (500, 1), (599, 1)]
+)
+def test_only_429_and_5xx_cost_nothing_and_pass(status: int, again: int) -> None:
+    assert is_unbilled_and_passing(status) is bool(again)

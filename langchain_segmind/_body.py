@@ -7,8 +7,8 @@ import zlib
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one answer, after decompression: some 30 times the text of a full 128k context."""
 
-ACCEPT_ENCODING = "gzip, deflate"
-"""What `BodyDecoder` can undo with a bound, which rules out br and zstd."""
+ACCEPT_ENCODING = "gzip"
+"""What `BodyDecoder` can undo with a bound; `deflate` too, but servers disagree on what it is."""
 
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
@@ -22,7 +22,7 @@ class BodyDecoder:
 
     def __init__(self, content_encoding: str, limit: int = MAX_BODY) -> None:
         """Prepare for an encoding, as named by the header (RFC 9110, section 8.4)."""
-        self._left = limit
+        self._left = self._left_to_come = limit
         self._limit = limit
         encoding = content_encoding.strip().lower().replace("x-gzip", "gzip")
         self._inflate = None
@@ -35,7 +35,8 @@ class BodyDecoder:
         """Decode one chunk."""
         data = chunk if self._inflate is None else self._inflated(chunk)
         self._left -= len(data)
-        if self._left < 0:
+        self._left_to_come -= len(chunk)
+        if self._left < 0 or self._left_to_come < 0:
             raise UnreadableBodyError(f"it is larger than {self._limit} bytes")
         return data
 
@@ -46,6 +47,8 @@ class BodyDecoder:
 
     def _inflated(self, chunk: bytes) -> bytes:
         assert self._inflate is not None  # noqa: S101 - the caller has looked.
+        if self._inflate.eof:
+            return b""  # Padding; zlib would collect it.
         try:
             return self._inflate.decompress(chunk, self._left + 1)
         except zlib.error as error:

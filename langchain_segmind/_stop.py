@@ -26,11 +26,13 @@ class StopCutter:
         if self.cut:
             return ""
         text = self._held + text
-        found = [at for at in map(text.find, self._stop) if at >= 0]
+        # The one that ends first: a model that minds them stops there, and so does any split.
+        found = [(text.find(each) + len(each), -len(each)) for each in self._stop if each in text]
         if found:
             self.cut = True
             self._held = ""
-            return text[: min(found)]
+            end, negative_length = min(found)
+            return text[: end + negative_length]
         kept = self._possible_start(text)
         self._held = text[kept:]
         return text[:kept]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from langchain_segmind._retry import LONGEST_RESET, poll_delay, slowed
+from langchain_segmind._retry import JOBS_IN_STEP, LONGEST_RESET, on_the_beat, poll_delay, slowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,9 +145,11 @@ class PollPacing:
             with self._lock:
                 self._jobs -= 1
 
-    def delay(self, polls: int, interval: float, *, jitter: float) -> float:
+    def delay(self, polls: int, interval: float, *, now: float, jitter: float) -> float:
         """Give the seconds before the next poll of a job that was polled so often."""
-        return max(poll_delay(polls, interval, self._jobs, jitter), self._slowdown * (1 + jitter))
+        own = poll_delay(polls, interval, self._jobs, jitter)
+        delay = max(own, self._slowdown * (1 + jitter))
+        return delay if self._jobs < JOBS_IN_STEP else on_the_beat(now, delay)
 
     def held_back(self, *, now: float, jitter: float) -> float:
         """Give the seconds that a poll which is due has to wait since others were refused."""

@@ -171,14 +171,11 @@ class _Job:
         return Request("GET", path, deadline=deadline)
 
     def _delay(self) -> float:
-        if self._troubles:
-            delay = backoff(self._troubles - 1, self._world.jitter())
-        elif self._wants_result:
+        if self._wants_result and not self._troubles:
             return 0.0
-        else:
-            delay = 0.0
-        interval = self._queue.poll_interval
-        return max(delay, self._polls.delay(self._asked, interval, jitter=self._world.jitter()))
+        now, jitter = self._world.monotonic(), self._world.jitter()
+        pace = self._polls.delay(self._asked, self._queue.poll_interval, now=now, jitter=jitter)
+        return max(pace, backoff(self._troubles - 1, jitter)) if self._troubles else pace
 
     def _pause(self, seconds: float) -> Flow[None]:
         if self._world.monotonic() + seconds >= self._deadline:

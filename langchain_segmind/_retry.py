@@ -22,8 +22,12 @@ FIRST_POLL = 0.1
 """The share of the poll interval that passes before a job is first asked after."""
 POLL_GROWTH = 1.5
 """How much longer each wait for a job is than the one before, up to the poll interval."""
-POLLS_PER_SECOND = 250
+POLLS_PER_SECOND = 150
 """How often all jobs of an account together are asked after: a few per cent of a core."""
+JOBS_IN_STEP = 50
+"""From how many jobs on polls go in step: woken for one at a time, each costs twice as much."""
+BEAT = 0.1
+"""Seconds between two steps."""
 LONGEST_SLOWDOWN = 30.0
 """Seconds between two polls of a job, at most, when polls are answered with 429."""
 
@@ -54,6 +58,11 @@ def poll_delay(polls: int, interval: float, jobs: int, jitter: float) -> float:
     """
     own = interval * min(FIRST_POLL * POLL_GROWTH ** min(polls, 40), 1.0)
     return max(own * (0.75 + jitter / 4), jobs / POLLS_PER_SECOND * (0.5 + jitter))
+
+
+def on_the_beat(now: float, delay: float) -> float:
+    """Lengthen a delay so that it ends when others do."""
+    return math.ceil((now + delay) / BEAT) * BEAT - now
 
 
 def slowed(slowdown: float, interval: float) -> float:

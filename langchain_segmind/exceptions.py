@@ -220,6 +220,9 @@ _CONTEXT_WORDS = (
     "prompt is too long",
     "too many tokens",
     "maximum input length",
+    "input is too long",
+    "reduce the length",
+    "`max_new_tokens` must be <=",
 )
 
 

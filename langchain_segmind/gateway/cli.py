@@ -132,6 +132,7 @@ def _add_engine_options(parser: Parser) -> None:
     parser.option("gguf", Path, None, "GGUF file for llama, instead of the small model")
     parser.option("slots", int, defaults.slots, "generations that llama runs side by side")
     parser.option("context", int, defaults.context, "tokens of context for each of them")
+    parser.option("threads", int, defaults.threads, "threads of llama; 0 is half of the cores")
     parser.option("upstream-url", str, None, "OpenAI-compatible server, with its /v1")
     parser.option("upstream-model", str, None, "its model (default: Segmind's slug)")
     parser.option("upstream-key", str, None, "its key, sent as a bearer token")

@@ -63,6 +63,8 @@ class Settings:
     """Generations that `llama` runs side by side."""
     context: int = 4096
     """Tokens of context for each of them."""
+    threads: int = 0
+    """Threads that `llama` computes with; 0 is half of the cores."""
     upstream_url: str | None = None
     """An OpenAI-compatible server, with its `/v1`."""
     upstream_model: str | None = None

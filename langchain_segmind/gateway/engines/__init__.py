@@ -67,4 +67,6 @@ def _llama(settings: Settings) -> Engine:
         raise EngineUnavailableError("To run a real model, " + "; ".join(missing))
     if not path.is_file():
         raise EngineUnavailableError(f"There is no model file at {path} (--gguf).")
-    return LlamaEngine(path, slots=settings.slots, context=settings.context)
+    return LlamaEngine(
+        path, slots=settings.slots, context=settings.context, threads=settings.threads
+    )

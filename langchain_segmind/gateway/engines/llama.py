@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,18 @@ class LlamaEngine:
 
     name = "llama"
 
-    def __init__(self, path: Path, *, slots: int = 4, context: int = 4096) -> None:
-        """Serve the model in a file, with `context` tokens for each of `slots` generations."""
+    def __init__(
+        self, path: Path, *, slots: int = 4, context: int = 4096, threads: int = 0
+    ) -> None:
+        """Serve the model in a file, with `context` tokens for each of `slots` generations.
+
+        `threads` compute for all of them; 0 takes half of the cores.
+        """
         self._path = path
         self._slots = slots
         self._context = context
+        # They spin while they wait for each other, so one that gets no core holds up all.
+        self._cores = threads or max((os.cpu_count() or 1) // 2, 1)
         self._threads = ThreadPoolExecutor(slots, "llama")
         self._server: Any = None
 
@@ -64,6 +72,8 @@ class LlamaEngine:
         parameters.n_parallel = self._slots
         parameters.n_ctx = self._slots * self._context
         parameters.warmup = False
+        for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
+            cpu.n_threads = self._cores
         parameters.verbosity = QUIET
         parameters.cache_ram_mib = 0
         # The library opens a port of its own, which nobody else is to use.

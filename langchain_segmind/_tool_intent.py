@@ -37,7 +37,7 @@ def _is_example(text: str, previous_end: int, item: Found) -> bool:
     said_before = _last_paragraph(before)
     if _EXAMPLE_BEFORE.search(said_before) or _REFUSAL_BEFORE.search(said_before):
         return True
-    if _EXAMPLE_AFTER.search(after):
+    if _EXAMPLE_AFTER.search(_next_line(after)):
         return True
     return _in_a_sentence(before, after)
 
@@ -46,6 +46,11 @@ def _last_paragraph(before: str) -> str:
     """The words that lead up to a call, without the fence or tag that opens it."""
     words = _OPENING.sub("", before).rstrip()
     return words.rpartition("\n\n")[2]
+
+
+def _next_line(after: str) -> str:
+    """The words that follow a call, without the fence or tag that closes it."""
+    return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][:_NEAR // 2]
 
 
 def _in_a_sentence(before: str, after: str) -> bool:
@@ -112,9 +117,8 @@ _REFUSAL_BEFORE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _EXAMPLE_AFTER = re.compile(
-    r"""\A (?:[\s`;,.)]|</?function>){0,20} [^\n]{0,120}
-      (?: \b(?:just|only|merely)\ an?\ (?:\w+\ )?(?:example|illustration) | \bis\ an\ example\ of
-        | \bfor\ illustration | \breplac(?:e|ing)\ [^\n]{1,60}\ with\b
+    r"""(?: \b(?:just|only|merely)\ an?\ (?:\w+\ )?(?:example|illustration) | \bis\ an\ example\ of
+        | \bfor\ illustration | \breplac(?:e|ing)\ .{1,60}\ with\b
         | \b(?:where|here)\ [`"']?(?:name|parameters)\b )""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -136,6 +136,10 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     reach = tools.longest_name + _TAG_LENGTH
     tag = text.find("<", max(position, len(text) - reach))
     unsure = len(text) if tag < 0 else tag
+    bracket = _last_bracket(text, position, len(text))
+    for start in (bracket, _last_bracket(text, position, bracket)):
+        if start >= position and _UNDECIDED.match(text, start):
+            unsure = min(unsure, start)
     line = text.rfind("\n", max(0, len(text) - reach)) + 1
     if line == 0 and len(text) > reach:
         return unsure
@@ -147,7 +151,20 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     return unsure
 
 
+def _last_bracket(text: str, start: int, end: int) -> int:
+    start = max(start, end - _BRACKET_LENGTH)
+    return max(text.rfind("{", start, end), text.rfind("[", start, end)) if end > 0 else -1
+
+
 _TAG_LENGTH = 100
+_BRACKET_LENGTH = 400
+_UNDECIDED = re.compile(
+    r"""[{\[] \s{0,40} (?: \{ \s{0,40} )? (?:
+        " [^"\\\n]{0,200} (?: " \s{0,8} (?: [:,] \s{0,40} )? )?
+      | ' [^'\\\n]{0,200} (?: ' \s{0,8} (?: [:,] \s{0,40} )? )?
+      | [\w.\-]{0,128} \s{0,8} :? \s{0,40} )? \Z""",
+    re.VERBOSE,
+)
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 
 _EAGER = 400
@@ -245,12 +262,13 @@ def _without_space(text: str, position: int) -> int:
 
 def _start_of_wrapping(text: str, position: int) -> int:
     """Go back over space, fence openings, special tokens and tags."""
-    while True:
+    for _ in range(_MOST_MARKS):
         position = _without_space(text, position)
         mark = _WRAPPING_BEFORE.search(text, max(0, position - 48), position)
         if mark is None:
-            return position
+            break
         position = mark.start()
+    return position
 
 
 def _skip_wrapping(text: str, position: int, stop: int) -> int:
@@ -258,6 +276,7 @@ def _skip_wrapping(text: str, position: int, stop: int) -> int:
     return found.end() if found else position
 
 
+_MOST_MARKS = 16
 _TOKEN = r"<\|\w{1,32}\|>|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
 _SPACE = re.compile(r"\s*+")
 _WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_TOKEN}|[;\[])\Z")

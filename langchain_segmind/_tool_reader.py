@@ -8,6 +8,7 @@ away: `Broken` keeps what was understood so far, from which a caller may save th
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -161,36 +162,43 @@ class _Reader:
         return Broken(self._start, at, end, self._string_at, self._frames, self._closed)
 
     def _take(self, token: re.Match[str]) -> None:
-        kind = token.lastgroup
+        kind = token.lastgroup or ""
         if kind == "close":
             self._close(token)
-        elif not self._frames:
-            self._open(token)
-        else:
-            self._fill(self._frames[-1], token, kind)
-
-    def _fill(self, frame: Frame, token: re.Match[str], kind: str | None) -> None:
-        match frame.expects, kind:
-            case "value", "open" | "call":
-                self._open(token)
-            case "value", "keyword" if frame.opener not in _CLOSERS and frame.key is None:
-                frame.key = token["keyword"][:-1].rstrip()
-                frame.value_start = token.end()
-            case "value", "string" | "number" | "word":
-                self._add(_scalar(token), token.start(kind or 0), token.end())
-            case "separator", "comma":
-                frame.expects = "key" if frame.opener == "{" else "value"
-            case "key", "string" | "word":
-                frame.key = _text_of(token["string"]) if kind == "string" else token["word"]
-                frame.expects = "colon"
-            case "colon", "colon":
-                frame.expects = "value"
-                frame.value_start = token.end()
-            case _:
+            return
+        if self._frames:
+            step = _STEPS.get(self._frames[-1].expects + kind)
+            if step is None:
                 raise _UnreadableError
-        self._closed = kind == "string" and frame.expects == "separator"
-        if kind == "string":
+            step(self, self._frames[-1], token)
+        else:
+            self._open(token)
+        self._closed = kind == "string"
+        if self._closed:
             self._string_at = token.start("string")
+
+    def _take_value(self, _: Frame, token: re.Match[str]) -> None:
+        self._add(_scalar(token), token.start(token.lastgroup or 0), token.end())
+
+    def _take_container(self, _: Frame, token: re.Match[str]) -> None:
+        self._open(token)
+
+    def _take_keyword(self, frame: Frame, token: re.Match[str]) -> None:
+        if frame.opener in _CLOSERS or frame.key is not None:
+            raise _UnreadableError
+        frame.key = token["keyword"][:-1].rstrip()
+        frame.value_start = token.end()
+
+    def _take_key(self, frame: Frame, token: re.Match[str]) -> None:
+        frame.key = token["word"] or _text_of(token["string"])
+        frame.expects = "colon"
+
+    def _take_colon(self, frame: Frame, token: re.Match[str]) -> None:
+        frame.expects = "value"
+        frame.value_start = token.end()
+
+    def _take_comma(self, frame: Frame, _: re.Match[str]) -> None:
+        frame.expects = "key" if frame.opener == "{" else "value"
 
     def _open(self, token: re.Match[str]) -> None:
         if len(self._frames) == MAX_DEPTH:
@@ -224,6 +232,21 @@ class _Reader:
             frame.named[frame.key] = value
             frame.key = None
         frame.expects = "separator"
+
+
+_STEPS: dict[str, Callable[[_Reader, Frame, re.Match[str]], None]] = {
+    "valueopen": _Reader._take_container,
+    "valuecall": _Reader._take_container,
+    "valuekeyword": _Reader._take_keyword,
+    "valuestring": _Reader._take_value,
+    "valuenumber": _Reader._take_value,
+    "valueword": _Reader._take_value,
+    "separatorcomma": _Reader._take_comma,
+    "keystring": _Reader._take_key,
+    "keyword": _Reader._take_key,
+    "coloncolon": _Reader._take_colon,
+}
+"""What to do with each kind of token, by what the innermost container expects."""
 
 
 def _scalar(token: re.Match[str]) -> Value:

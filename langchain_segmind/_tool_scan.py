@@ -22,6 +22,9 @@ from langchain_segmind._tool_shapes import (
 )
 from langchain_segmind._tools import ToolSet
 
+_PATIENCE = 5000
+"""A text with more broken values than this is no reply but an attack."""
+
 LOOK_BACK = 100
 """How far back the scanner looks to see what a candidate follows."""
 
@@ -60,10 +63,10 @@ class _Scanner:
         self._truncated = truncated
         self._found: list[Found] = []
         self._open_at = len(text)
-        self._budget = 8 * len(text) + 10_000
+        self._failures = 0
 
     def scan(self, position: int) -> Scan:
-        while self._budget > 0:
+        while self._failures < _PATIENCE:
             candidate = self._tools.starts.search(self._text, position)
             if candidate is None:
                 break
@@ -235,9 +238,10 @@ class _Scanner:
         return closing.end()
 
     def _read_odd_tag(self, start: int, after: int, name: str) -> int:
-        closing = _CLOSING_TAG.search(self._text, after, after + 10_000)
+        content = _TAG_CONTENT.match(self._text, after)
+        closing = _CLOSING_TAG.match(self._text, content.end()) if content else None
         if closing is None:
-            self._open_at = min(self._open_at, start)
+            self._mark_open_at_end(start, content.end() if content else after)
             return after
         raw = self._text[after : closing.start()].strip(" \n\t>")
         error = "The arguments are not a JSON object."
@@ -330,7 +334,7 @@ class _Scanner:
 
     def _value_at(self, position: int) -> Whole | Broken:
         read = read_value(self._text, position)
-        self._budget -= read.end - position
+        self._failures += isinstance(read, Broken)
         return read
 
 
@@ -386,6 +390,7 @@ _AFTER_NAME = re.compile(r"[\s>=:,(\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")
 _EMPTY_TAG = re.compile(rf"[\s>/(){{}}]{{0,40}}(?:(?P<closed>{_TAG})|(?:<\|\w{{1,32}}\|>\s*+)*+\Z)")
+_TAG_CONTENT = re.compile(r"[^<]{0,2000}+")
 _JUNK = re.compile(r"[\s>})\]`\"';]{0,40}")
 _STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")
 _LINE_END = re.compile(r"[ \t]*+(?:[)\]`>]{1,4}[ \t]*+)?(?:\Z|[\r\n;,<])")

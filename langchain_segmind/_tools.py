@@ -68,13 +68,13 @@ class ToolSet:
         """Compile OpenAI-format tools; descriptions and parameters may be missing."""
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
-        pattern = "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True))
+        pattern = "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True)) or "(?!)"
         return cls(
             names=tuple(schemas),
             prompt="\n\n".join(_render(function) for function in functions),
-            starts=re.compile(_STARTS.replace("NAMES", pattern or "(?!)"), re.VERBOSE),
+            starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
             _schemas=schemas,
-            _mention=re.compile(pattern or "(?!)"),
+            _mention=re.compile(pattern),
         )
 
     def __contains__(self, name: object) -> bool:
@@ -105,13 +105,16 @@ class ToolSet:
         return self._mention.search(text) is not None
 
 
+_QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""
+_KEY = rf"(?: {_QUOTED} | \w{{1,64}}+ )"
 _STARTS = r"""
     (?P<tag> < \s{0,4} function \b \s{0,4} (?: =+ | name \s{0,4} = | [(/:>] ) \s{0,4} ["'`]?
         (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
-  | (?P<value> [{\[] )
+  | (?P<value> \{ (?= \s{0,40} KEY \s{0,8} : \s{0,40} ["'{\[\w\-] )
+             | \[ (?= \s{0,40} (?: \{ \s{0,40} ["'\w] | [\w.\-]{1,128}+ \( | QUOTED \s{0,8} [,\]] ) ) )
   | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
         (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
-"""
+""".replace("KEY", _KEY).replace("QUOTED", _QUOTED)
 
 
 def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:

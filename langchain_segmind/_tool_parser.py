@@ -223,8 +223,7 @@ def _text_besides(text: str, found: Sequence[Found]) -> str:
 
 
 def _leading_space(text: str, position: int) -> str:
-    space = _SPACE.match(text, position)
-    return space[0] if space else ""
+    return text[position : _skip(_SPACE, text, position)]
 
 
 def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
@@ -232,7 +231,7 @@ def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
     groups: list[tuple[int, int]] = []
     for item in found:
         start, end = item.start, item.end
-        if groups and _skip_wrapping(text, groups[-1][1], item.start) >= item.start:
+        if groups and _skip(_BETWEEN, text, groups[-1][1]) >= item.start:
             groups[-1] = (groups[-1][0], end)
         else:
             groups.append((start, end))
@@ -240,18 +239,13 @@ def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
 
 
 def _grown(text: str, start: int, end: int) -> tuple[int, int]:
+    end = _skip(_STRAY, text, end)
     left = _start_of_wrapping(text, start)
     fenced = "```" in text[left:start]
     closing = _CLOSING_FENCE.match(text, end)
     if fenced and closing is None:  # The block holds more than calls: it keeps its marks.
-        left = start - len(text[left:start].rpartition("```")[2])
-        left = start - _length_of_space_before(text, start)
-    right = closing.end() if closing is not None else _AFTER.match(text, end).end()  # type: ignore[union-attr]
-    return left, right
-
-
-def _length_of_space_before(text: str, position: int) -> int:
-    return position - _without_space(text, position)
+        left = _without_space(text, start)
+    return left, _skip(_AFTER, text, end) if closing is None else closing.end()
 
 
 def _without_space(text: str, position: int) -> int:
@@ -271,15 +265,16 @@ def _start_of_wrapping(text: str, position: int) -> int:
     return position
 
 
-def _skip_wrapping(text: str, position: int, stop: int) -> int:
-    found = _BETWEEN.match(text, position, stop)
+def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
+    found = pattern.match(text, position)
     return found.end() if found else position
 
 
 _MOST_MARKS = 16
-_TOKEN = r"<\|\w{1,32}\|>|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
+_TOKEN = r"<\|start_header_id\|>\w{0,16}<\|end_header_id\|>|<\|\w{1,32}\|>|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
 _SPACE = re.compile(r"\s*+")
 _WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_TOKEN}|[;\[])\Z")
 _BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_TOKEN}|</?function>)*+")
 _AFTER = re.compile(rf"(?:[\s;,]|{_TOKEN}|</function>|`(?!``))*+(?:```\s*+\Z)?")
+_STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
 _CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_TOKEN})*+(?:```(?:[\s;,]|{_TOKEN})*+|\Z)")

@@ -1,0 +1,191 @@
+"""Properties that hold for every reply, and for the hostile ones above all."""
+
+import re
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages.tool import tool_call
+
+from langchain_segmind import _tool_scan
+from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
+from langchain_segmind._tool_prompt import render_tool_calls
+from langchain_segmind._tool_reader import Broken, read_value
+from langchain_segmind._tools import ToolSet
+
+
+def tools_named(*names: str) -> ToolSet:
+    return ToolSet.compile([{"type": "function", "function": {"name": name}} for name in names])
+
+
+TOOLS = tools_named("get", "get_weather", "3d.print-it")
+CALL = '{"name": "get_weather", "parameters": {"city": "Oslo"}}'
+
+NAMES = st.from_regex(r"[A-Za-z0-9_.\-]{1,24}", fullmatch=True)
+HARD_TEXT = st.text() | st.sampled_from(
+    ["```", "`", "}}", '"', "\\", "<|eot_id|>", "<function=get>{}</function>", CALL, "[get()]", "; {"]
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | HARD_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HARD_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+ARGUMENTS = st.dictionaries(HARD_TEXT, JSON, max_size=4)
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        [CALL, "[get(a=1)]", "get(", "get()", "\n", "\n\n", "```json\n", "```", "; ", ", ", "{", "}"]
+        + ["[", "]", '"', "'", "\\", "<function=get>", "</function>", '{"name": "get", ', "<|eom_id|>"]
+        + ['"parameters": {', '"a": 1', "<|python_tag|>", "Hello there.", ":", "for example ", "<", " "]
+        + ["get{", "{'a': ", '{"tool_calls": [', "3d.print-it", "=", "`", "[1]", '"get"', ".call("]
+    )
+    | st.text(max_size=6),
+    max_size=14,
+).map("".join)
+
+
+@given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=4))
+def test_what_is_rendered_is_read_back(calls: list[tuple[str, dict[str, Any]]]) -> None:
+    """A history's calls, parsed as a reply, are the same calls: no name, value or text is lost."""
+    tools = tools_named(*(name for name, _ in calls))
+    numbers = count()
+    written = [tool_call(name=name, args=args, id=f"{at}") for at, (name, args) in enumerate(calls)]
+    reply = parse_tool_calls(render_tool_calls(written), tools, new_id=lambda: f"{next(numbers)}")
+    assert reply == ParsedReply("", written)
+
+
+def letters(text: str) -> str:
+    """What of a text must not be lost: everything but marks, brackets and their kind."""
+    text = re.sub(r"<\|\w*\|>|</?function|```\w*", "", text)
+    return "".join(re.findall(r"[^\W_]", text))
+
+
+def is_within(part: str, whole: str) -> bool:
+    rest = iter(whole)
+    return all(letter in rest for letter in part)
+
+
+@settings(max_examples=400)
+@given(FRAGMENTS, st.booleans())
+@example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
+def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
+    """Whatever the model writes: only bound tools are called, and what remains was in the reply."""
+    reply = parse_tool_calls(text, TOOLS, truncated=truncated)
+    calls = [*reply.tool_calls, *reply.invalid_tool_calls]
+    assert all(call["name"] in TOOLS for call in calls)
+    assert len({call["id"] for call in calls}) == len(calls)
+    assert is_within(reply.content, text)
+    if not calls:
+        assert reply.content == text
+
+
+@given(st.text(alphabet="abc xyz.,!?\n", max_size=40), st.text(alphabet="abc xyz.,!?\n", max_size=40))
+def test_the_words_around_a_call_remain(before: str, after: str) -> None:
+    reply = parse_tool_calls(f"{before}\n{CALL}\n{after}", TOOLS)
+    assert letters(reply.content) == letters(before + after)
+
+
+@settings(max_examples=400)
+@given(FRAGMENTS, st.lists(st.integers(1, 20), max_size=30), st.booleans())
+def test_a_stream_is_the_whole_however_it_is_cut(
+    text: str, sizes: list[int], truncated: bool  # noqa: FBT001
+) -> None:
+    """The pieces let out and the rest make the same text, with the same calls."""
+    whole, piecewise = count(), count()
+    expected = parse_tool_calls(text, TOOLS, truncated=truncated, new_id=lambda: f"{next(whole)}")
+    stream = ToolCallStream(TOOLS, new_id=lambda: f"{next(piecewise)}")
+    shown, position = "", 0
+    for size in [*sizes, len(text)]:
+        shown += stream.feed(text[position : position + size])
+        position += size
+    rest = stream.finish(truncated=truncated)
+    assert shown + rest.content == expected.content
+    assert rest.tool_calls == expected.tool_calls
+    assert rest.invalid_tool_calls == expected.invalid_tool_calls
+
+
+class TestStream:
+    def test_prose_is_let_out_at_once(self) -> None:
+        stream = ToolCallStream(TOOLS)
+        assert stream.feed("Hello, how are") == "Hello, how are"
+        assert stream.feed(" you?") == " you?"
+
+    def test_a_footnote_waits_no_longer_than_it_must(self) -> None:
+        stream = ToolCallStream(TOOLS)
+        assert stream.feed("As shown in [") == "As shown in"
+        assert stream.feed("1], it rains.") == " [1], it rains."
+
+    def test_a_call_never_shows(self) -> None:
+        stream = ToolCallStream(TOOLS)
+        assert "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}") == "One moment."
+        assert [call["name"] for call in stream.finish(truncated=False).tool_calls] == ["get_weather"]
+
+    def test_a_strict_answer_comes_unwrapped(self) -> None:
+        stream = ToolCallStream(TOOLS, strict=True)
+        assert stream.feed('{"answer": "Hel') == ""
+        assert stream.feed('lo"}') == ""
+        assert stream.finish(truncated=False) == ParsedReply("Hello")
+
+
+class TestStrict:
+    def test_an_answer_is_unwrapped_only_when_strict(self) -> None:
+        assert parse_tool_calls('{"answer": "Hi"}', TOOLS, strict=True).content == "Hi"
+        assert parse_tool_calls('{"answer": "Hi"}', TOOLS).content == '{"answer": "Hi"}'
+
+    def test_an_answer_cut_short_keeps_its_words(self) -> None:
+        reply = parse_tool_calls('{"answer": "Hi the', TOOLS, strict=True, truncated=True)
+        assert reply.content == "Hi the"
+
+    def test_a_call_is_still_a_call(self) -> None:
+        assert len(parse_tool_calls(CALL, TOOLS, strict=True).tool_calls) == 1
+
+
+HOSTILE = [
+    "{", "[", "(", "<", "`", "```", "<function=", "<function=get>", "<function=get{", "\\", '\\"', '"',
+    "'", '{"name": "get", "parameters": {', '[{"name": "get"', "[get(", "\nget(a=", "\nget{", '{"a":',
+    '{[("', '["', '{"":{"":', "<|", '"""', '{"x": "\\', "[1,", "}; {", '{"tool_calls":[', "; ", "`[",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_a_hostile_reply_is_read_a_bounded_number_of_times(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the brackets, fences, tags or backslashes cost about twice the reading, and no stack."""
+    read: list[int] = []
+
+    def counted(text: str, start: int) -> Any:
+        result = read_value(text, start)
+        end = max(result.at, result.string_at) if isinstance(result, Broken) else result.end
+        read.append(end - start)
+        return result
+
+    monkeypatch.setattr(_tool_scan, "read_value", counted)
+    text = "get " + unit * (30_000 // len(unit))
+    parse_tool_calls(text, TOOLS)
+    assert sum(read) <= 4 * len(text)
+
+
+@pytest.mark.parametrize("unit", ["{", "[", "```\n", "\\", "<function="])
+def test_a_call_behind_hostile_text_is_still_found(unit: str) -> None:
+    reply = parse_tool_calls(unit * 20_000 + "\n\n" + CALL, TOOLS)
+    assert [call["name"] for call in reply.tool_calls] == ["get_weather"]
+
+
+def test_deep_arguments_do_not_exhaust_the_stack() -> None:
+    text = '{"name": "get", "parameters": ' + '{"a": ' * 50_000 + "1" + "}" * 50_001
+    reply = parse_tool_calls(text, TOOLS)
+    assert reply.tool_calls == []
+    assert reply.invalid_tool_calls[0]["name"] == "get"
+
+
+def test_numbers_are_taken_as_they_are() -> None:
+    reply = parse_tool_calls('{"name": "get", "parameters": {"a": 12345678901234567890, "a": 2}}', TOOLS)
+    assert reply.tool_calls[0]["args"] == {"a": 2}
+    huge = parse_tool_calls('{"name": "get", "parameters": {"a": ' + "9" * 5000 + "}}", TOOLS)
+    assert huge.tool_calls == []

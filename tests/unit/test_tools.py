@@ -1,0 +1,138 @@
+"""Tools are compiled once; choices are understood; formats allow exactly the right replies."""
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from langchain_segmind._tools import (
+    AnyTool,
+    Auto,
+    Choice,
+    NoTools,
+    OneTool,
+    ToolSet,
+    parse_tool_choice,
+    response_format,
+)
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TREE = {
+    "type": "object",
+    "properties": {"root": {"$ref": "#/$defs/Node"}},
+    "required": ["root"],
+    "$defs": {
+        "Node": {
+            "type": "object",
+            "properties": {
+                "label": {"type": "string"},
+                "children": {"type": "array", "items": {"$ref": "#/$defs/Node"}},
+            },
+            "required": ["label"],
+        }
+    },
+}
+OTHER = {
+    "type": "object",
+    "properties": {"node": {"$ref": "#/$defs/Node"}, "again": {"$ref": "#"}},
+    "$defs": {"Node": {"type": "integer"}},
+}
+
+
+def tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    function = {"name": name} if parameters is None else {"name": name, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+TOOLS = ToolSet.compile([tool("weather", CITY), tool("clock"), tool("tree", TREE), tool("other", OTHER)])
+
+
+def schema_of(choice: Choice, *, strict: bool = False) -> Draft202012Validator:
+    wire = response_format(TOOLS, choice, strict=strict, parallel=None)
+    assert wire is not None
+    assert wire["json_schema"]["strict"] is True
+    Draft202012Validator.check_schema(wire["json_schema"]["schema"])
+    return Draft202012Validator(wire["json_schema"]["schema"])
+
+
+class TestToolSet:
+    def test_keeps_names_in_order(self) -> None:
+        assert TOOLS.names == ("weather", "clock", "tree", "other")
+
+    def test_a_tool_without_parameters_takes_none(self) -> None:
+        assert TOOLS.schema("clock") == {"type": "object", "properties": {}}
+        assert TOOLS.required("clock") == frozenset()
+
+    def test_knows_what_a_tool_requires(self) -> None:
+        assert TOOLS.required("weather") == {"city"}
+        assert list(TOOLS.properties("weather")) == ["city"]
+
+    def test_no_tools_are_mentioned_nowhere(self) -> None:
+        assert not ToolSet.compile([]).mentioned_in("weather")
+
+
+class TestChoice:
+    @pytest.mark.parametrize(
+        ("value", "choice"),
+        [
+            (None, Auto()),
+            (False, Auto()),
+            ("auto", Auto()),
+            ({"type": "auto"}, Auto()),
+            ("none", NoTools()),
+            ({"type": "none"}, NoTools()),
+            (True, AnyTool()),
+            ("any", AnyTool()),
+            ("required", AnyTool()),
+            ({"type": "any"}, AnyTool()),
+            ("clock", OneTool("clock")),
+            ({"type": "function", "function": {"name": "clock"}}, OneTool("clock")),
+            ({"type": "tool", "name": "clock"}, OneTool("clock")),
+        ],
+    )
+    def test_every_spelling_is_understood(self, value: object, choice: Choice) -> None:
+        assert parse_tool_choice(value, TOOLS.names) == choice
+
+    @pytest.mark.parametrize("value", ["clocks", {"type": "tool", "name": "x"}, {"type": "x"}, 7])
+    def test_an_unknown_name_is_refused_with_the_choices(self, value: object) -> None:
+        with pytest.raises(ValueError, match="'weather', 'clock'"):
+            parse_tool_choice(value, TOOLS.names)
+
+    def test_a_keyword_wins_over_a_tool_of_that_name(self) -> None:
+        assert parse_tool_choice("any", ["any"]) == AnyTool()
+        named = {"type": "function", "function": {"name": "any"}}
+        assert parse_tool_choice(named, ["any"]) == OneTool("any")
+
+
+class TestResponseFormat:
+    @pytest.mark.parametrize("choice", [Auto(), NoTools()])
+    def test_a_free_choice_constrains_nothing(self, choice: Choice) -> None:
+        assert response_format(TOOLS, choice, strict=False, parallel=None) is None
+
+    def test_none_is_never_constrained(self) -> None:
+        assert response_format(TOOLS, NoTools(), strict=True, parallel=None) is None
+
+    def test_a_forced_tool_allows_only_its_calls(self) -> None:
+        schema = schema_of(OneTool("weather"))
+        assert schema.is_valid({"name": "weather", "parameters": {"city": "Oslo"}})
+        assert not schema.is_valid({"name": "clock", "parameters": {}})
+        assert not schema.is_valid({"name": "weather", "parameters": {}})
+
+    def test_any_tool_allows_each_with_its_own_definitions(self) -> None:
+        """Two tools may both define a `Node` without sharing it, and refer to themselves."""
+        schema = schema_of(AnyTool())
+        deep = {"label": "a", "children": [{"label": "b", "children": [{"label": "c"}]}]}
+        assert schema.is_valid({"name": "tree", "parameters": {"root": deep}})
+        assert not schema.is_valid({"name": "tree", "parameters": {"root": 1}})
+        assert schema.is_valid({"name": "other", "parameters": {"node": 1, "again": {"node": 2}}})
+        assert not schema.is_valid({"name": "other", "parameters": {"again": {"node": "x"}}})
+
+    def test_strict_allows_a_call_or_an_answer(self) -> None:
+        schema = schema_of(Auto(), strict=True)
+        assert schema.is_valid({"answer": "Hello"})
+        assert schema.is_valid({"name": "clock", "parameters": {}})
+        assert not schema.is_valid({"reply": "Hello"})
+
+    def test_the_tools_own_schemas_are_left_alone(self) -> None:
+        schema_of(AnyTool())
+        assert TOOLS.schema("tree") == TREE

@@ -1,0 +1,59 @@
+# The vocabulary of this project, for people and for CI. `make` alone explains it.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+GATEWAY = $(BIN)/python -m langchain_segmind.gateway
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench gateway clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Talk to a Llama: on Segmind with SEGMIND_API_KEY, else on this machine
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev ## Run all tests, with branch coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.dev ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Put the code into its form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.bench ## Measure speed against other packages; writes benchmarks/results.md
+	$(BIN)/python -m benchmarks
+
+gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
+	@$(GATEWAY)
+
+clean: ## Remove the virtual environment and what the tools left behind
+	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	@echo "Setting up $(VENV)."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml
+	@echo "Installing langchain-segmind, LangChain and llama.cpp from PyPI (about 80 MB)."
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo
+	@$(GATEWAY) --fetch-model
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing the tools for tests and checks from PyPI (about 60 MB)."
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	@echo "Installing the packages to compare with from PyPI (about 60 MB)."
+	@$(BIN)/python -m pip install --quiet --group bench
+	@touch $@

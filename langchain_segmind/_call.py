@@ -25,6 +25,7 @@ from langchain_segmind._replies import (
     error_from_answer,
     request_id_of,
     text_of,
+    words_of,
 )
 from langchain_segmind._stop import StopCutter
 from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
@@ -193,19 +194,27 @@ class StreamReader:
         self._seen = Assembly()
         self._cutter = StopCutter(call.stop)
         self._calls = (
-            None
-            if call.tools is None
-            else ToolCallStream(call.tools, strict=call.answers_wrapped)
+            None if call.tools is None else ToolCallStream(call.tools, strict=call.answers_wrapped)
         )
 
-    def feed(self, data: str) -> Iterator[ChatGenerationChunk]:
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing follows, though the server may keep the connection open."""
+        return self._seen.is_done
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._seen.is_complete
+
+    def feed(self, data: str, event: str = "message") -> Iterator[ChatGenerationChunk]:
         """Take the data of one event; give the text that is certain to be text.
 
         Raises:
             SegmindResponseError: The event cannot be used.
         """
         try:
-            text = self._seen.add(data)
+            text = self._seen.add(data, event)
         except UnusableAnswerError as error:
             why = str(error)
         else:
@@ -267,18 +276,21 @@ class Assembly:
         self.tool_calls: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
         self.is_complete = False
+        self.is_done = False
         self._text: list[str] = []
         self._facts: dict[str, Any] = {}
 
-    def add(self, data: str) -> str:
+    def add(self, data: str, event: str = "message") -> str:
         """Take one event's data; give the text it adds.
 
         Raises:
             UnusableAnswerError: It is no chunk of a completion.
         """
         if data.strip() == "[DONE]":
-            self.is_complete = True
+            self.is_complete = self.is_done = True
             return ""
+        if event == "error":
+            raise UnusableAnswerError(f"it reports an error: {words_of(data.encode())}")
         chunk = decode_json(data.encode("utf-8", "replace")) if data.strip() else {}
         if not isinstance(chunk, dict):
             raise UnusableAnswerError("an event of its stream is no JSON object")
@@ -339,7 +351,7 @@ def sse_response(chunks: Any) -> EventSource:
 def _assembled(body: bytes) -> dict[str, Any]:
     assembly = Assembly()
     for event in sse_response(body).iter_sse():
-        assembly.add(event.data)
+        assembly.add(event.data, event.event)
     if not assembly.is_complete:
         raise UnusableAnswerError("its event stream ended before the answer did")
     return assembly.completion()

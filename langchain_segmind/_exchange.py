@@ -6,7 +6,7 @@ sees the API key; `_http.run` and `_http.arun` perform what it describes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -48,8 +48,8 @@ class Reply:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes = field(default=b"", repr=False)
-    chunks: Iterator[bytes] | AsyncIterator[bytes] | None = field(default=None, repr=False)
-    """The body still to come, where `accept_stream` was asked for and an event stream came."""
+    chunks: Generator[bytes] | AsyncGenerator[bytes] | None = field(default=None, repr=False)
+    """The body still to come, where an event stream was accepted and came: close it after use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
+        Generator,
         Iterable,
         Iterator,
         Mapping,
@@ -159,7 +160,7 @@ class StreamBrokenError(Exception):
         self.failure = failure
 
 
-def _stream(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Iterator[bytes]:
+def _stream(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Generator[bytes]:
     failure = None
     try:
         yield from _decoded(answer, decoder, deadline)
@@ -173,7 +174,7 @@ def _stream(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Ite
 
 async def _astream(
     answer: AsyncOpened, decoder: BodyDecoder, deadline: float | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     failure = None
     try:
         while True:
@@ -271,6 +272,8 @@ def failure_from(error: Exception, head: Reply | None) -> Failure:
         return Failure("unreadable", detail, head=head)
     if isinstance(error, _UNSENT):
         return Failure("unsent", detail, sent=False)
+    if isinstance(error, aiohttp.ClientResponseError):  # What came is no HTTP.
+        return Failure("unreadable", error.message, head=head)
     if isinstance(error, _UNSENT_TIMEOUT):
         return Failure("timeout", "no connection in time", sent=False)
     if isinstance(error, _TIMEOUT):

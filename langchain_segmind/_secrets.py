@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, closing
 from dataclasses import replace
 from html.entities import html5
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -13,7 +14,7 @@ from weakref import WeakValueDictionary
 from langchain_segmind._exchange import Failure, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 MASK = "**********"
 
@@ -53,7 +54,7 @@ class Blotter:
         headers, chunks = reply.headers, reply.chunks
         if any(map(self._in_text.search, headers.values())):
             headers = {name: self.text(value) for name, value in headers.items()}
-        if isinstance(chunks, AsyncIterator):
+        if isinstance(chunks, AsyncGenerator):
             chunks = self._alines(chunks)
         elif chunks is not None:
             chunks = self._lines(chunks)
@@ -62,22 +63,20 @@ class Blotter:
             return reply
         return replace(reply, headers=headers, body=body, chunks=chunks)
 
-    def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _lines(self, chunks: Generator[bytes]) -> Generator[bytes]:
         held = _Held()
-        for chunk in chunks:
-            if lines := held.feed(chunk):
-                yield self.body(lines)
+        with closing(chunks):
+            for chunk in chunks:
+                if lines := held.feed(chunk):
+                    yield self.body(lines)
         yield self.body(held.rest())
 
-    async def _alines(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _alines(self, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         held = _Held()
-        try:
+        async with aclosing(chunks):
             async for chunk in chunks:
                 if lines := held.feed(chunk):
                     yield self.body(lines)
-        finally:
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
         yield self.body(held.rest())
 
 

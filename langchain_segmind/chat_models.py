@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.utils import from_env, secret_from_env
@@ -53,7 +53,14 @@ from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.rate_limiters import SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Generator,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from types import TracebackType
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -179,6 +186,7 @@ class ChatSegmindLlama(BaseChatModel):
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
 
     _clients: _http.Clients | None = PrivateAttr(default=None)
+    _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     # --- Construction ---
 
@@ -268,11 +276,14 @@ class ChatSegmindLlama(BaseChatModel):
             return
         reader, broken = call.reader(reply), None
         try:
-            for event in sse_response(reply.chunks).iter_sse():
-                yield from reader.feed(event.data)
+            with closing(cast("Generator[bytes]", reply.chunks)) as chunks:
+                for event in sse_response(chunks).iter_sse():
+                    yield from reader.feed(event.data, event.event)
+                    if reader.is_done:
+                        break
         except _http.StreamBrokenError as error:
             broken = clients.redacted(error.failure)
-        if broken is not None:
+        if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
         yield reader.finish()
 
@@ -291,13 +302,15 @@ class ChatSegmindLlama(BaseChatModel):
             return
         reader, broken = call.reader(reply), None
         try:
-            async with aclosing(sse_response(reply.chunks).aiter_sse()) as events:
-                async for event in events:
-                    for chunk in reader.feed(event.data):
+            async with aclosing(cast("AsyncGenerator[bytes]", reply.chunks)) as chunks:
+                async for event in sse_response(chunks).aiter_sse():
+                    for chunk in reader.feed(event.data, event.event):
                         yield chunk
+                    if reader.is_done:
+                        break
         except _http.StreamBrokenError as error:
             broken = clients.redacted(error.failure)
-        if broken is not None:
+        if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
         yield reader.finish()
 
@@ -541,18 +554,23 @@ class ChatSegmindLlama(BaseChatModel):
 
     def _connected(self) -> _http.Clients:
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
-        settings = _http.Settings(
-            normalized_base_url(self.base_url),
-            self._checked_key(),
-            self.default_headers,
-            as_timeout(self.timeout),
-            self.http_client,
-            self.http_async_client,
-        )
-        if self._clients is None or self._clients.settings != settings:
-            self._clients = _http.Clients(settings)
-        self._join_limiter(self._clients.account)
-        return self._clients
+        own = (self.http_client, self.http_async_client)
+        given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
+        clients = self._clients
+        if clients is None or self._clients_given != given:
+            # Compared as given, since checking and converting take longer than all the rest.
+            settings = _http.Settings(
+                normalized_base_url(self.base_url),
+                self._checked_key(),
+                dict(self.default_headers),
+                as_timeout(self.timeout),
+                *own,
+            )
+            if clients is None or clients.settings != settings:
+                clients = self._clients = _http.Clients(settings)
+            self._clients_given = (*given[:2], settings.default_headers, *given[3:])
+        self._join_limiter(clients.account)
+        return clients
 
     def _join_limiter(self, account: Account) -> None:
         """Let the limiter count with all models that use this key at this host."""
@@ -589,7 +607,8 @@ class ChatSegmindLlama(BaseChatModel):
         fields = dict(state["__dict__"])
         if "api_key" not in self.model_fields_set:
             fields["api_key"] = None
-        return {**state, "__dict__": fields, "__pydantic_private__": {"_clients": None}}
+        private = {"_clients": None, "_clients_given": ()}
+        return {**state, "__dict__": fields, "__pydantic_private__": private}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Unpickle; a key that was left out is read from this process's environment."""

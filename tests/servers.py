@@ -165,7 +165,7 @@ class Wire:
     def reset(self) -> None:
         """End the connection with a TCP reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        raise ConnectionResetError  # Leaves the `with` blocks that hold the socket open.
 
     def drip(self, data: bytes, pause: float = 0.01) -> None:
         """Send this again and again, until the other side has had enough."""

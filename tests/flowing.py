@@ -1,0 +1,86 @@
+"""Stepping flows by hand: a clock that only moves when a flow waits, and a script that answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_segmind._exchange import Failure, Flow, Permit, Reply, Request, Wait
+from langchain_segmind._flows import Surroundings
+
+if TYPE_CHECKING:
+    from langchain_segmind._exchange import Outcome
+
+T = TypeVar("T")
+Script = Callable[[Request], "Reply | Failure"]
+
+UNIX = 1_700_000_000.0
+"""The Unix time when the clock shows 0."""
+
+
+class Driver:
+    """Drives flows as `_http.run` does, without a socket and without a second passing."""
+
+    def __init__(self, answer: Script, *, jitter: Callable[[], float] = lambda: 0.5) -> None:
+        """Let a function answer the requests."""
+        self.now = 0.0
+        self.world = Surroundings(lambda: self.now, lambda: UNIX + self.now, jitter)
+        self.requests: list[Request] = []
+        self.waits: list[float] = []
+        self.permits: list[Permit] = []
+        self._answer = answer
+
+    @property
+    def sent(self) -> list[str]:
+        """Give what was sent, as `POST /v2/slug`."""
+        return [f"{request.method} {request.path}" for request in self.requests]
+
+    @property
+    def posts(self) -> int:
+        """Count what could cost money."""
+        return sum(request.method == "POST" for request in self.requests)
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drive a flow to its result."""
+        outcome: Outcome = None
+        try:
+            while True:
+                outcome = self._perform(flow.send(outcome))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    def _perform(self, command: Request | Wait | Permit) -> Outcome:
+        match command:
+            case Request():
+                self.requests.append(command)
+                return self._answer(command)
+            case Wait(seconds):
+                self.waits.append(seconds)
+                self.now += seconds
+            case Permit():
+                self.permits.append(command)
+        return None
+
+
+def scripted(*outcomes: Reply | Failure) -> Script:
+    """Answer with one outcome after the other, the last one for ever."""
+    left = list(outcomes)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def reply(body: object = None, status: int = 200, **headers: str) -> Reply:
+    """Give an answer whose body is JSON, or these bytes."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, data)
+
+
+def completion(text: str = "Hi!") -> dict[str, Any]:
+    """Give a provider's chat completion."""
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {"id": "cmpl-1", "model": "llama", "choices": [choice], "usage": usage}

@@ -1,0 +1,265 @@
+"""Credits: what answers say, what is remembered of it, and what follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from pydantic import SecretStr
+
+from langchain_segmind import (
+    CreditBalance,
+    Credits,
+    SegmindAPIError,
+    SegmindAuthenticationError,
+    SegmindConnectionError,
+    SegmindError,
+    SegmindInsufficientCreditsError,
+    SegmindLowCreditsWarning,
+    SegmindResponseError,
+    get_credits_callback,
+)
+from langchain_segmind import _account as accounts
+from langchain_segmind._account import Account, Ledger, account_of
+from langchain_segmind._exchange import Failure, Reply
+from langchain_segmind._flows import fetch_balance, post, watched
+from langchain_segmind._retry import RetryPolicy
+from langchain_segmind.credits import CreditsCallbackHandler
+from tests.flowing import Driver, reply, scripted
+
+if TYPE_CHECKING:
+    from langchain_segmind._exchange import Flow
+
+POLICY = RetryPolicy(2)
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("cost", "amount"),
+        [("0.25", 0.25), ("1e-7", 1e-7), ("", None), ("n/a", None), ("nan", None), ("inf", None)],
+    )
+    def test_headers(self, cost: str, amount: float | None) -> None:
+        credits = Credits.from_headers({"x-cost": cost})  # noqa: A001
+        assert credits == Credits(remaining=None, cost=amount)
+
+    @pytest.mark.parametrize("metrics", [None, "text", [], {"cost": True}, {"cost": [1]}])
+    def test_metrics_that_say_nothing(self, metrics: object) -> None:
+        assert Credits.from_metrics(metrics) == Credits()
+
+    def test_metrics(self) -> None:
+        metrics = {"cost": 0.25, "remaining_credits": "9.5"}
+        assert Credits.from_metrics(metrics) == Credits(remaining=9.5, cost=0.25)
+
+    def test_a_balance_adds_up_and_cannot_be_changed(self) -> None:
+        balance = CreditBalance(credits=1.0, free_credits=0.5)
+        assert balance.total == 1.5
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            balance.credits = 2.0  # type: ignore[misc]
+
+
+class TestBalanceFlow:
+    def test_reads_and_states_it(self) -> None:
+        driver, account = Driver(scripted(reply({"credits": 1.0, "free-credits": 0.5}))), Account()
+        assert driver.run(self._flow(driver, account)) == CreditBalance(1.0, 0.5)
+        assert driver.sent == ["GET /v1/get-user-credits"]
+        assert account.ledger.balance == 1.5
+
+    def test_a_missing_part_is_nothing(self) -> None:
+        driver = Driver(scripted(reply({"credits": "2.5"})))
+        assert driver.run(self._flow(driver, Account())) == CreditBalance(2.5, 0.0)
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            reply({}, 500),
+            reply({}, 429),
+            Failure("lost", "reset"),
+            Failure("timeout", "no answer in time"),
+            Failure("unsent", "refused", sent=False),
+        ],
+    )
+    def test_it_is_asked_again_whatever_broke(self, fault: Reply | Failure) -> None:
+        driver = Driver(scripted(fault, fault, reply({"credits": 1, "free-credits": 0})))
+        assert driver.run(self._flow(driver, Account())).total == 1.0
+
+    def test_a_lost_answer_costs_nothing_and_says_so(self) -> None:
+        driver = Driver(scripted(Failure("lost", "reset")))
+        with pytest.raises(SegmindConnectionError, match="Nothing was billed") as caught:
+            driver.run(self._flow(driver, Account()))
+        assert not caught.value.outcome_unknown
+        assert len(driver.requests) == 3
+
+    def test_no_record_says_so(self) -> None:
+        driver = Driver(scripted(reply({"error": "No credits found for the user"}, 404)))
+        with pytest.raises(SegmindInsufficientCreditsError, match="No credits found"):
+            driver.run(self._flow(driver, Account()))
+
+    def test_a_wrong_key_says_so(self) -> None:
+        driver = Driver(scripted(reply({"error": "Invalid API key"}, 401)))
+        with pytest.raises(SegmindAuthenticationError):
+            driver.run(self._flow(driver, Account()))
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"credits": "a lot"}'])
+    def test_nonsense_is_no_balance(self, body: bytes) -> None:
+        driver, account = Driver(scripted(reply(body))), Account()
+        with pytest.raises(SegmindResponseError, match="no balance"):
+            driver.run(self._flow(driver, account))
+        assert account.ledger.balance is None
+
+    def _flow(self, driver: Driver, account: Account) -> Flow[CreditBalance]:
+        return fetch_balance(policy=POLICY, timeout=60.0, account=account, world=driver.world)
+
+
+class TestLedger:
+    def test_an_answer_that_comes_late_does_not_raise_the_balance(self) -> None:
+        """Calls overlap: the one sent first may be answered last."""
+        ledger = Ledger()
+        ledger.note(4.0, asked_at=1.0, now=3.0)
+        ledger.note(5.0, asked_at=0.0, now=4.0)
+        assert ledger.balance == 4.0
+        ledger.note(3.0, asked_at=0.0, now=5.0)
+        assert ledger.balance == 3.0
+
+    def test_a_call_sent_later_knows_better(self) -> None:
+        ledger = Ledger()
+        ledger.note(4.0, asked_at=1.0, now=3.0)
+        ledger.note(9.0, asked_at=3.0, now=4.0)
+        assert ledger.balance == 9.0
+
+    def test_a_stated_balance_settles_what_was_asked_before(self) -> None:
+        """After topping up, an old answer does not lock the account again."""
+        ledger = Ledger()
+        ledger.state(9.0, now=3.0)
+        ledger.note(0.1, asked_at=2.0, now=4.0)
+        assert ledger.balance == 9.0
+        ledger.note(8.9, asked_at=3.5, now=5.0)
+        assert ledger.balance == 8.9
+
+    def test_what_says_nothing_changes_nothing(self) -> None:
+        ledger = Ledger()
+        ledger.note(None, asked_at=0.0, now=1.0)
+        assert ledger.balance is None
+
+    def test_accounts_are_told_apart_by_host_and_key_and_keep_no_key(self) -> None:
+        one = account_of("https://a.example/x", SecretStr("SG_one"))
+        assert account_of("https://A.example", SecretStr("SG_one")) is one
+        assert account_of("https://b.example", SecretStr("SG_one")) is not one
+        assert account_of("https://a.example", SecretStr("SG_two")) is not one
+        gc.collect()
+        assert b"SG_one" not in repr(accounts._ACCOUNTS).encode()
+
+
+class TestFloor:
+    def test_nothing_is_sent_below_it(self) -> None:
+        driver, account = Driver(scripted(reply({}))), Account()
+        account.ledger.state(0.4, now=0.0)
+        with pytest.raises(SegmindInsufficientCreditsError, match="get_credits") as caught:
+            driver.run(self._call(driver, account, min_credits=0.5))
+        assert driver.sent == []
+        assert caught.value.credits == Credits(remaining=0.4)
+
+    def test_an_unknown_balance_and_one_that_suffices_let_calls_through(self) -> None:
+        driver, account = Driver(scripted(reply({}, x_remaining_credits="0.5"))), Account()
+        driver.run(self._call(driver, account, min_credits=0.5))
+        driver.run(self._call(driver, account, min_credits=0.5))
+        assert driver.posts == 2
+
+    def test_an_answer_below_it_stops_the_next_call(self) -> None:
+        driver, account = Driver(scripted(reply({}, x_remaining_credits="0.4"))), Account()
+        driver.run(self._call(driver, account, min_credits=0.5))
+        with pytest.raises(SegmindInsufficientCreditsError):
+            driver.run(self._call(driver, account, min_credits=0.5))
+        assert driver.posts == 1
+
+    def test_an_error_tells_the_balance_too(self) -> None:
+        refusal = reply({"error": "no"}, 400, x_remaining_credits="0.1")
+        driver, account = Driver(scripted(refusal)), Account()
+        with pytest.raises(SegmindError):
+            driver.run(self._call(driver, account))
+        assert account.ledger.balance == 0.1
+
+    def test_a_crossing_warns_once(self) -> None:
+        """Falling warns, staying low does not, rising and falling again does."""
+        driver, account = Driver(scripted()), Account()
+        told = []
+        for balance in (1.2, 0.9, 0.8, 1.5, 0.7, 0.6):
+            driver.now += 1.0
+            driver._answer = scripted(reply({}, x_remaining_credits=str(balance)))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                driver.run(self._call(driver, account, low_credits=1.0))
+            told += [balance] if caught else []
+            assert all(one.category is SegmindLowCreditsWarning for one in caught)
+        assert told == [0.9, 0.7]
+
+    def test_a_warning_made_an_error_costs_no_answer(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        driver, account = Driver(scripted(reply({}, x_remaining_credits="0.4"))), Account()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answer = driver.run(self._call(driver, account, low_credits=0.5))
+        assert answer.status == 200
+        assert "low_credits=0.5" in caplog.text
+
+    def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Reply]:
+        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=9.0, world=driver.world)
+        return watched(flow, account, world=driver.world, **limits)
+
+
+class TestCallback:
+    def test_adds_up(self) -> None:
+        with get_credits_callback() as cb:
+            for remaining in (9.0, 8.0):
+                cb.on_llm_end(answered(cost=0.5, remaining=remaining))
+        assert (cb.cost, cb.calls, cb.remaining) == (1.0, 2, 8.0)
+        assert cb.tokens == {"input_tokens": 6, "output_tokens": 4, "total_tokens": 10}
+
+    def test_a_cached_answer_is_no_call(self) -> None:
+        handler = CreditsCallbackHandler()
+        handler.on_llm_end(answered(cost=0.0, remaining=None))
+        assert (handler.cost, handler.calls, handler.cached) == (0.0, 0, 1)
+        assert handler.tokens["total_tokens"] == 0
+
+    def test_further_choices_of_an_answer_cost_nothing_more(self) -> None:
+        handler, result = CreditsCallbackHandler(), answered(cost=0.5, remaining=9.0)
+        result.generations[0] *= 3
+        handler.on_llm_end(result)
+        assert (handler.cost, handler.calls) == (0.5, 1)
+
+    def test_an_answer_that_was_paid_for_and_useless_counts(self) -> None:
+        handler = CreditsCallbackHandler()
+        handler.on_llm_error(SegmindAPIError("broken", credits=Credits(8.0, 0.25)))
+        handler.on_llm_error(ValueError("another"))
+        assert (handler.cost, handler.calls, handler.remaining) == (0.25, 0, 8.0)
+
+    def test_other_providers_are_not_counted(self) -> None:
+        handler = CreditsCallbackHandler()
+        handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=AIMessage("hi"))]]))
+        handler.on_llm_end(LLMResult(generations=[[]]))
+        assert handler.calls == 0
+
+    def test_a_block_in_a_block_counts_for_both(self) -> None:
+        with get_credits_callback() as outer:
+            with get_credits_callback() as inner:
+                inner.on_llm_end(answered(cost=0.5, remaining=9.0))
+                inner.on_llm_error(SegmindAPIError("broken", credits=Credits(8.0, 0.25)))
+            assert inner.cost == outer.cost == 0.75
+        assert "cost=0.75" in repr(outer)
+
+
+def answered(*, cost: float, remaining: float | None) -> LLMResult:
+    message = AIMessage(
+        "hi",
+        response_metadata={
+            "model_provider": "segmind",
+            "credits": {"remaining": remaining, "cost": cost},
+        },
+        usage_metadata={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    )
+    return LLMResult(generations=[[ChatGeneration(message=message)]])

@@ -1,0 +1,552 @@
+"""The queue's flows, stepped without a socket: what is sent, when, and what is never sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.exceptions import ContextOverflowError
+
+from tests.flowing import Driver, completion, reply, scripted
+from langchain_segmind import (
+    Credits,
+    SegmindAPIError,
+    SegmindAuthenticationError,
+    SegmindConnectionError,
+    SegmindError,
+    SegmindInvalidInputError,
+    SegmindJobFailedError,
+    SegmindJobNotFoundError,
+    SegmindRateLimitError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+)
+from langchain_segmind._account import Account
+from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
+from langchain_segmind._queue import Queue, completion_from_output, queued, resumed
+from langchain_segmind._replies import UnusableAnswerError
+from langchain_segmind._retry import RetryPolicy, on_the_beat, poll_delay, slowed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_segmind._call import Finished
+    from langchain_segmind._exchange import Flow
+
+ID = "5f0c9c1e-job"
+METRICS = {"cost": 0.25, "remaining_credits": 9.5, "queue_time": 1.5, "inference_time": 2.5}
+SUBMITTED = reply({"request_id": ID, "status": "QUEUED", "poll_url": "https://elsewhere.example/"})
+RUNNING = reply({"status": "PROCESSING", "request_id": ID, "metrics": {}})
+DONE = reply({"status": "COMPLETED", "request_id": ID, "metrics": METRICS})
+RESULT = reply(
+    {"status": "COMPLETED", "error": None, "output": json.dumps(completion()), "metrics": METRICS}
+)
+FAILED = reply({"status": "FAILED", "error": "CUDA out of memory"}, 422)
+GONE = reply({"error": f"Request {ID} not found"}, 404)
+HTML = reply(b"<html><h1>502 Bad Gateway</h1></html>", 200)
+RESET = Failure("lost", "connection reset by peer")
+UNSENT = Failure("unsent", "connection refused", sent=False)
+TIMEOUT = Failure("timeout", "no answer in time")
+HALF = Failure("lost", "payload is not complete", head=Reply(200, {}))
+PASSING = {
+    "500": reply({"error": "oops"}, 500),
+    "503 of a proxy": reply(b"<h1>Unavailable</h1>", 503),
+    "429": reply({"error": "slow down"}, 429),
+    "reset": RESET,
+    "refused": UNSENT,
+    "time-out": TIMEOUT,
+    "half a body": HALF,
+    "HTML as 200": HTML,
+    "empty": reply(b""),
+    "null": reply(None),
+    "cut JSON": reply(b'{"status": "COMPL'),
+    "no status": reply({"metrics": {}}),
+}
+
+
+def by_path(
+    submit: Callable[[], Reply | Failure] | Reply | Failure = SUBMITTED,
+    status: Callable[[], Reply | Failure] | Reply | Failure = DONE,
+    result: Callable[[], Reply | Failure] | Reply | Failure = RESULT,
+) -> Callable[[Request], Reply | Failure]:
+    """Answer each of the three requests of the queue in its own way."""
+
+    def answer(request: Request) -> Reply | Failure:
+        if request.method == "POST":
+            chosen = submit
+        else:
+            chosen = status if request.path.endswith("/status") else result
+        return chosen() if callable(chosen) else chosen
+
+    return answer
+
+
+def in_turn(*outcomes: Reply | Failure) -> Callable[[], Reply | Failure]:
+    """Give one outcome after the other, the last one for ever."""
+    answer = scripted(*outcomes)
+    return lambda: answer(Request("GET", "/"))
+
+
+def queue_of(driver: Driver, *, interval: float = 1.0, timeout: float = 600.0) -> Queue:
+    return Queue(interval, timeout, Account(), driver.world)
+
+
+def submit(
+    driver: Driver,
+    *,
+    queue: Queue | None = None,
+    retries: int = 2,
+    on_submit: Callable[[str], object] | None = None,
+) -> Flow[Finished]:
+    return queued(
+        "slug",
+        b"{}",
+        queue=queue or queue_of(driver),
+        policy=RetryPolicy(retries),
+        timeout=120.0,
+        on_submit=on_submit,
+    )
+
+
+class TestTheWay:
+    def test_submits_polls_and_fetches(self) -> None:
+        """One POST, polls until it is completed, one fetch; nothing goes where the body points."""
+        driver = Driver(by_path(status=in_turn(RUNNING, RUNNING, DONE)))
+        finished = driver.run(submit(driver))
+        status = f"GET /v2/requests/{ID}/status"
+        result = f"GET /v2/requests/{ID}"
+        assert driver.sent == ["POST /v2/slug", status, status, status, result]
+        assert finished.completion == completion()
+        assert finished.accounting.credits == Credits(remaining=9.5, cost=0.25)
+        assert finished.accounting.request_id == ID
+        assert finished.accounting.extra == {"queue_time": 1.5, "inference_time": 2.5}
+
+    def test_polls_start_quick_and_slow_down(self) -> None:
+        """The first poll comes after a tenth of the interval, later ones after all of it."""
+        driver = Driver(by_path(status=in_turn(*[RUNNING] * 20, DONE)))
+        driver.run(submit(driver))
+        assert driver.waits[0] <= 0.1
+        assert driver.waits[:6] == sorted(driver.waits[:6])
+        assert 0.75 <= driver.waits[-1] <= 1.0
+
+    def test_asks_the_limiter_for_polls_as_polls(self) -> None:
+        """A limiter can tell what is a poll, and the fetch is one too."""
+        driver = Driver(by_path())
+        driver.run(submit(driver))
+        assert driver.permits == [Permit(poll=True), Permit(poll=True)]
+
+    def test_names_the_job_before_it_waits(self) -> None:
+        """The hook has the id before the first poll, so that a crash leaves it known."""
+        driver = Driver(by_path())
+        seen: list[tuple[str, int]] = []
+        driver.run(submit(driver, on_submit=lambda job: seen.append((job, len(driver.requests)))))
+        assert seen == [(ID, 1)]
+
+    def test_a_hook_that_raises_loses_no_answer(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What the user's function does is logged; the job has been paid for."""
+        driver = Driver(by_path())
+        flow = submit(driver, on_submit=lambda _: 1 / 0)
+        assert driver.run(flow).completion == completion()
+        assert ID in caplog.text
+
+    def test_notes_the_balance(self) -> None:
+        """What a job left is the account's last balance."""
+        driver = Driver(by_path())
+        queue = queue_of(driver)
+        driver.run(submit(driver, queue=queue))
+        assert queue.account.ledger.balance == 9.5
+
+    def test_a_result_that_lags_behind_its_status_is_waited_for(self) -> None:
+        """A replica that still says PROCESSING sends the flow back to polling."""
+        driver = Driver(by_path(result=in_turn(RUNNING, RESULT)))
+        assert driver.run(submit(driver)).completion == completion()
+        assert driver.posts == 1
+
+
+class TestMoney:
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    def test_an_answered_submit_is_sent_again(self, status: int) -> None:
+        """It cost nothing: the job is submitted again, and once it is, never more."""
+        driver = Driver(by_path(submit=in_turn(reply({"error": "no"}, status), SUBMITTED)))
+        driver.run(submit(driver))
+        assert driver.posts == 2
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 410, 422])
+    def test_a_refused_submit_is_not(self, status: int) -> None:
+        driver = Driver(by_path(submit=reply({"error": "no"}, status)))
+        with pytest.raises(SegmindError) as caught:
+            driver.run(submit(driver))
+        assert (driver.posts, caught.value.status_code) == (1, status)
+
+    @pytest.mark.parametrize("lost", [RESET, TIMEOUT, HALF], ids=["reset", "time-out", "half"])
+    def test_a_submit_of_unknown_outcome_is_not(self, lost: Failure) -> None:
+        driver = Driver(by_path(submit=lost))
+        with pytest.raises(SegmindError) as caught:
+            driver.run(submit(driver))
+        assert driver.sent == ["POST /v2/slug"]
+        assert caught.value.outcome_unknown
+
+    def test_an_unsent_submit_is_sent_again(self) -> None:
+        driver = Driver(by_path(submit=in_turn(UNSENT, SUBMITTED)))
+        driver.run(submit(driver))
+        assert driver.posts == 2
+
+    def test_retries_end(self) -> None:
+        driver = Driver(by_path(submit=reply({"error": "no"}, 500)))
+        with pytest.raises(SegmindAPIError):
+            driver.run(submit(driver))
+        assert driver.posts == 3
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"null", b"[]", b"<html>", b'{"request_id": "ab', b"{}", b'{"request_id": null}'],
+    )
+    def test_a_submit_whose_answer_is_useless_is_not_sent_again(self, body: bytes) -> None:
+        """The job may be running: it says so, and names the id of the header where one came."""
+        driver = Driver(by_path(submit=reply(body, x_request_id="from-header")))
+        with pytest.raises(SegmindResponseError) as caught:
+            driver.run(submit(driver))
+        assert driver.posts == 1
+        assert caught.value.outcome_unknown
+        assert not caught.value.is_retryable
+        assert caught.value.request_id == "from-header"
+
+    @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+    def test_polls_survive_what_passes(self, fault: Reply | Failure) -> None:
+        """Whatever breaks a poll or a fetch, it is repeated, and nothing is posted."""
+        driver = Driver(
+            by_path(
+                status=in_turn(fault, fault, RUNNING, fault, DONE),
+                result=in_turn(fault, fault, fault, RESULT),
+            )
+        )
+        assert driver.run(submit(driver)).completion == completion()
+        assert driver.posts == 1
+
+    @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+    def test_what_does_not_pass_ends_at_the_deadline(self, fault: Reply | Failure) -> None:
+        """The error names the job and the way to its answer, and is not to be retried."""
+        driver = Driver(by_path(status=fault))
+        with pytest.raises(SegmindTimeoutError, match=f"llm.resume\\('{ID}'\\)") as caught:
+            driver.run(submit(driver, queue=queue_of(driver, timeout=20.0)))
+        assert driver.posts == 1
+        assert driver.now <= 20.0
+        assert (caught.value.request_id, caught.value.is_retryable) == (ID, False)
+
+    def test_requests_end_at_the_deadline(self) -> None:
+        """No GET is given longer than the queue has."""
+        driver = Driver(by_path(status=RUNNING))
+        with pytest.raises(SegmindTimeoutError, match="its status was PROCESSING"):
+            driver.run(submit(driver, queue=queue_of(driver, timeout=5.0)))
+        assert all((request.deadline or 99.0) <= 5.0 for request in driver.requests)
+
+    def test_the_submit_gets_no_longer_than_the_queue(self) -> None:
+        driver = Driver(by_path(submit=reply({"error": "no"}, 500)))
+        with pytest.raises(SegmindAPIError):
+            driver.run(submit(driver, queue=queue_of(driver, timeout=0.2)))
+        assert driver.posts == 1
+
+
+class TestEnds:
+    @pytest.mark.parametrize("status", [200, 422])
+    def test_a_failed_job_says_why(self, status: int) -> None:
+        driver = Driver(by_path(status=reply({"status": "FAILED", "error": "no GPU"}, status)))
+        with pytest.raises(SegmindJobFailedError, match="no GPU") as caught:
+            driver.run(submit(driver))
+        error = caught.value
+        assert (error.request_id, error.outcome_unknown, driver.posts) == (ID, False, 1)
+
+    def test_a_job_that_fails_at_the_fetch_says_why(self) -> None:
+        driver = Driver(by_path(result=FAILED))
+        with pytest.raises(SegmindJobFailedError, match="CUDA out of memory"):
+            driver.run(submit(driver))
+
+    def test_a_422_without_a_status_is_a_failed_job(self) -> None:
+        driver = Driver(by_path(status=reply({"error": {"message": "no GPU"}}, 422)))
+        with pytest.raises(SegmindJobFailedError, match="no GPU"):
+            driver.run(submit(driver))
+
+    def test_a_job_with_too_long_a_prompt_is_an_overflow(self) -> None:
+        """What LangChain does about overflows works for the queue too."""
+        words = "This model's maximum context length is 8192 tokens"
+        driver = Driver(by_path(status=reply({"status": "FAILED", "error": words}, 422)))
+        with pytest.raises(ContextOverflowError) as caught:
+            driver.run(submit(driver))
+        assert isinstance(caught.value, SegmindJobFailedError)
+
+    def test_an_unknown_job_is_believed_once_it_had_time_to_appear(self) -> None:
+        driver = Driver(by_path(status=in_turn(GONE, GONE, DONE)))
+        assert driver.run(submit(driver)).completion == completion()
+        driver = Driver(by_path(status=GONE))
+        with pytest.raises(SegmindJobNotFoundError, match="about an hour") as caught:
+            driver.run(submit(driver))
+        assert caught.value.request_id == ID
+        assert 5.0 <= driver.now <= 10.0
+
+    def test_a_revoked_key_ends_the_wait_and_leaves_the_id(self) -> None:
+        driver = Driver(by_path(status=reply({"error": "Invalid API key"}, 401)))
+        with pytest.raises(SegmindAuthenticationError, match=ID) as caught:
+            driver.run(submit(driver))
+        assert (caught.value.request_id, caught.value.outcome_unknown) == (ID, True)
+
+    def test_a_proxys_page_of_403_is_waited_out(self) -> None:
+        driver = Driver(by_path(status=in_turn(reply(b"<h1>Blocked</h1>", 403), DONE)))
+        assert driver.run(submit(driver)).completion == completion()
+
+    @pytest.mark.parametrize("output", [None, "", 7, True, {}, [], {"foo": 1}, {"error": "bad"}])
+    def test_a_completed_job_without_an_answer_names_its_id(self, output: object) -> None:
+        result = reply({"status": "COMPLETED", "output": output, "metrics": METRICS})
+        driver = Driver(by_path(result=result))
+        with pytest.raises(SegmindResponseError, match="billed") as caught:
+            driver.run(submit(driver))
+        assert caught.value.request_id == ID
+        assert caught.value.credits == Credits(remaining=9.5, cost=0.25)
+
+    @pytest.mark.parametrize(
+        "job",
+        ["../v1/x", "a/b", "..", ".", "a%2fb", "a\\b", "a b", "a\n", "ä", "", "x" * 201, 7, ["a"]]
+        + ["?a", "a#b", "a;b", ".hidden", "-x"],
+    )
+    def test_an_id_that_could_leave_its_segment_is_refused(self, job: object) -> None:
+        """No URL is built from it; the job that runs under it is spoken of."""
+        driver = Driver(by_path(submit=reply({"request_id": job})))
+        with pytest.raises(SegmindResponseError, match="request_id") as caught:
+            driver.run(submit(driver))
+        assert driver.sent == ["POST /v2/slug"]
+        assert caught.value.outcome_unknown
+
+
+class TestResuming:
+    def test_fetches_at_once_and_posts_nothing(self) -> None:
+        driver = Driver(by_path())
+        assert driver.run(resumed(ID, queue=queue_of(driver))).completion == completion()
+        assert driver.sent == [f"GET /v2/requests/{ID}"]
+
+    def test_waits_for_a_job_that_still_runs(self) -> None:
+        running = in_turn(RUNNING, RESULT)
+        driver = Driver(by_path(status=in_turn(RUNNING, DONE), result=running))
+        driver.run(resumed(ID, queue=queue_of(driver)))
+        status = f"GET /v2/requests/{ID}/status"
+        result = f"GET /v2/requests/{ID}"
+        assert driver.sent == [result, status, status, result]
+
+    def test_an_expired_id_says_so(self) -> None:
+        driver = Driver(by_path(result=GONE))
+        with pytest.raises(SegmindJobNotFoundError, match="about an hour"):
+            driver.run(resumed(ID, queue=queue_of(driver)))
+        assert len(driver.sent) == 1
+
+    @pytest.mark.parametrize("job", ["../credits", "a/b", "..", "", 7, None])
+    def test_what_is_no_id_is_not_asked_for(self, job: object) -> None:
+        driver = Driver(by_path())
+        with pytest.raises(SegmindInvalidInputError, match="request id"):
+            driver.run(resumed(job, queue=queue_of(driver)))
+        assert driver.sent == []
+
+
+class TestCancelling:
+    def test_leaves_the_id_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        driver = Driver(by_path(status=RUNNING))
+        flow = submit(driver)
+        next(flow)
+        assert isinstance(flow.send(SUBMITTED), Wait)
+        with caplog.at_level(logging.WARNING, "langchain_segmind"):
+            flow.close()
+        assert f"llm.resume('{ID}')" in caplog.text
+
+    def test_says_what_a_lost_submit_means(self, caplog: pytest.LogCaptureFixture) -> None:
+        flow = submit(Driver(by_path()))
+        next(flow)
+        flow.close()
+        assert "billed" in caplog.text
+
+    def test_a_call_that_is_answered_logs_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        driver = Driver(by_path())
+        driver.run(submit(driver))
+        assert caplog.messages == []
+
+
+class TestOutputs:
+    def test_provider_json_as_a_string_an_object_and_encoded_again(self) -> None:
+        data = completion()
+        for output in (data, json.dumps(data), json.dumps(json.dumps(data))):
+            assert completion_from_output(output) == data
+
+    @pytest.mark.parametrize("text", ["Hi!", "{not json", '{"answer": 1}', '"Hi!"', "[1]", "7"])
+    def test_plain_text_stays_as_it_is(self, text: str) -> None:
+        """Also where it happens to be JSON: json_mode's answers are."""
+        [choice] = completion_from_output(text)["choices"]
+        assert choice["message"] == {"role": "assistant", "content": text}
+
+    def test_an_error_in_an_output_is_none(self) -> None:
+        with pytest.raises(UnusableAnswerError, match="overloaded"):
+            completion_from_output('{"error": {"message": "overloaded"}}')
+
+    @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+    def test_no_output_breaks_it(self, output: object) -> None:
+        try:
+            assert completion_from_output(output)["choices"]
+        except UnusableAnswerError:
+            pass
+
+
+class TestPacing:
+    def test_the_wait_grows_to_the_interval(self) -> None:
+        waits = [poll_delay(polls, 2.0, 1, 1.0) for polls in range(10)]
+        assert waits[0] == pytest.approx(0.2)
+        assert waits == sorted(waits)
+        assert waits[-1] == 2.0
+        assert poll_delay(10**9, 2.0, 1, 0.0) == 1.5
+
+    def test_many_jobs_share_the_polls(self) -> None:
+        """A thousand jobs are asked after 150 times a second, together."""
+        waits = [poll_delay(0, 1.0, 1000, jitter / 10) for jitter in range(11)]
+        assert sum(waits) / len(waits) == pytest.approx(1000 / 150)
+
+    def test_many_jobs_go_in_step(self) -> None:
+        ends = {round(12.34 + on_the_beat(12.34, delay / 100), 6) for delay in range(20)}
+        assert ends == {12.4, 12.5, 12.6}
+
+    def test_429_doubles_the_wait_up_to_a_limit(self) -> None:
+        waits = [0.0]
+        for _ in range(8):
+            waits.append(slowed(waits[-1], 1.0))
+        assert waits == [0, 1, 2, 4, 8, 16, 30, 30, 30]
+
+    def test_a_429_on_one_job_slows_all_of_them(self) -> None:
+        """Another job of the account does not poll before the reset that the first was told."""
+        driver = Driver(by_path(status=reply({}, 429, retry_after="20")))
+        queue = queue_of(driver)
+        flows = [submit(driver, queue=queue) for _ in range(2)]
+        for flow in flows:
+            next(flow)
+            assert isinstance(flow.send(SUBMITTED), Wait)
+        driver.now = 1.0
+        assert flows[0].send(None) == Permit(poll=True)
+        assert isinstance(flows[0].send(None), Request)
+        flows[0].send(reply({}, 429, retry_after="20"))
+        held = flows[1].send(None)
+        assert isinstance(held, Wait)
+        assert 20.0 <= held.seconds <= 22.0
+
+    def test_it_comes_back_to_speed(self) -> None:
+        """After a 429 without a date, waits grow, and shrink again with polls that are answered."""
+        refused = [reply({}, 429)] * 2
+        driver = Driver(by_path(status=in_turn(*refused, *[RUNNING] * 60, DONE)))
+        driver.run(submit(driver))
+        assert max(driver.waits[:8]) > 1.5
+        assert driver.waits[-1] <= 1.0
+
+    def test_a_limit_far_away_does_not_freeze_the_jobs(self) -> None:
+        driver = Driver(by_path(status=in_turn(reply({}, 429, retry_after="1e9"), DONE)))
+        driver.run(submit(driver))
+        assert driver.now < 130
+
+
+# --- A model of the server -----------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """Segmind as far as money goes: it bills jobs that complete, and breaks as it is told."""
+
+    faults: list[str]
+    billed: list[str] = field(default_factory=list)
+    posts: int = 0
+
+    def answer(self, request: Request) -> Reply | Failure:
+        fault = self.faults.pop(0) if self.faults else "none"
+        if request.method == "POST":
+            return self._submit(fault)
+        healthy = self._show(request)
+        return _broken(fault, healthy)
+
+    def _submit(self, fault: str) -> Reply | Failure:
+        self.posts += 1
+        if fault in ("500", "429", "html 503", "404"):
+            return _broken(fault, SUBMITTED)
+        if fault == "unsent":
+            return UNSENT
+        if fault == "drop before":
+            return RESET
+        self.billed.append(f"job-{len(self.billed)}")
+        return _broken(fault, reply({"request_id": self.billed[-1], "status": "QUEUED"}))
+
+    def _show(self, request: Request) -> Reply:
+        job = request.path.split("/")[3]
+        if job not in self.billed:
+            return GONE
+        return DONE if request.path.endswith("/status") else RESULT
+
+
+def _broken(fault: str, healthy: Reply) -> Reply | Failure:
+    broken: dict[str, Reply | Failure] = {
+        "500": reply({"error": "oops"}, 500),
+        "429": reply({"error": "slow"}, 429),
+        "html 503": reply(b"<h1>503</h1>", 503),
+        "unsent": UNSENT,
+        "drop before": RESET,
+        "drop after": RESET,
+        "time-out": TIMEOUT,
+        "half": HALF,
+        "html": HTML,
+        "null": reply(None),
+        "404": GONE,
+    }
+    return broken.get(fault, healthy)
+
+
+FAULTS = st.sampled_from(
+    ["none", "none", "500", "429", "html 503", "unsent", "drop before", "drop after", "time-out"]
+    + ["half", "html", "null", "404"]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(FAULTS, max_size=30), st.floats(0, 1), st.integers(0, 3))
+def test_nothing_is_paid_twice_and_nothing_paid_for_is_lost(
+    faults: list[str], jitter: float, retries: int
+) -> None:
+    """Whatever breaks: the answer, or an error that names the job, or nothing was billed."""
+    server = Server(faults)
+    driver = Driver(server.answer, jitter=lambda: jitter)
+    submitted: list[str] = []
+    try:
+        finished = driver.run(submit(driver, retries=retries, on_submit=submitted.append))
+    except SegmindError as error:
+        if submitted:
+            assert error.request_id == submitted[0]
+            assert not error.is_retryable
+        elif server.billed:
+            assert error.outcome_unknown
+            assert not error.is_retryable
+    else:
+        assert finished.completion == completion()
+        assert finished.accounting.request_id == submitted[0]
+    assert len(server.billed) <= 1
+    assert server.posts <= retries + 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FAULTS, max_size=20))
+def test_a_lost_answer_can_be_fetched_later(faults: list[str]) -> None:
+    """Once the id is known, resuming comes to the answer, whatever breaks on the way there."""
+    server = Server([fault for fault in faults if fault != "404"], billed=["job-0"])
+    driver = Driver(server.answer)
+    assert driver.run(resumed("job-0", queue=queue_of(driver))).completion == completion()
+    assert server.posts == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [(UNSENT, SegmindConnectionError), (reply({}, 429, retry_after="500"), SegmindRateLimitError)],
+)
+def test_errors_of_the_submit_are_those_of_any_post(outcome: Any, kind: type[SegmindError]) -> None:
+    driver = Driver(by_path(submit=outcome))
+    with pytest.raises(kind):
+        driver.run(submit(driver, retries=0))

@@ -1,0 +1,211 @@
+"""The rate limiter, over a clock that only moves when somebody sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+from langchain_segmind._account import Account, RequestWindow
+from langchain_segmind._flows import post, watched
+from langchain_segmind._retry import RetryPolicy
+from langchain_segmind.rate_limiters import WINDOW
+from tests.flowing import UNIX, Driver, reply, scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COLOURS = ("sync", "async")
+
+
+class Clock:
+    """Seconds that pass by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def limiter(self, requests_per_minute: int) -> SegmindRateLimiter:
+        return SegmindRateLimiter(
+            requests_per_minute=requests_per_minute,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+            async_sleep=self.async_sleep,
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.meanwhile()
+        self.now += seconds
+
+    async def async_sleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+def acquire(limiter: SegmindRateLimiter, colour: str, *, blocking: bool = True) -> bool:
+    if colour == "sync":
+        return limiter.acquire(blocking=blocking)
+    return asyncio.run(limiter.aacquire(blocking=blocking))
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+class TestWaiting:
+    def test_the_plan_goes_at_once_and_the_next_when_its_minute_is_over(self, colour: str) -> None:
+        clock = Clock()
+        limiter = clock.limiter(5)
+        assert all(acquire(limiter, colour) for _ in range(5))
+        assert clock.slept == []
+        acquire(limiter, colour)
+        assert clock.slept == [WINDOW]
+
+    def test_one_that_may_not_block_is_told(self, colour: str) -> None:
+        clock = Clock()
+        limiter = clock.limiter(1)
+        assert acquire(limiter, colour, blocking=False)
+        assert not acquire(limiter, colour, blocking=False)
+        clock.now += WINDOW
+        assert acquire(limiter, colour, blocking=False)
+        assert clock.slept == []
+
+    def test_everyone_waits_for_the_reset_of_a_429(self, colour: str) -> None:
+        """It may come while one sleeps; from the reset on, the whole plan is there again."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(2).joined_to(account)
+        acquire(limiter, colour)
+        acquire(limiter, colour)
+        clock.meanwhile = lambda: account.requests.pause(300.0)
+        acquire(limiter, colour)
+        assert clock.now == 300.0
+        clock.slept.clear()
+        acquire(limiter, colour)
+        assert clock.slept == []
+
+    def test_a_wait_that_is_cut_short_gives_its_place_back(self, colour: str) -> None:
+        clock = Clock()
+        limiter = clock.limiter(1)
+        acquire(limiter, colour)
+        clock.meanwhile = lambda: 1 / 0
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                acquire(limiter, colour)
+        assert clock.slept == [WINDOW] * 3
+
+    def test_models_of_one_key_and_host_share_a_minute(self, colour: str) -> None:
+        """Each with a limiter of its own; another key, or another host, is not concerned."""
+        clock = Clock()
+
+        def model(key: str, host: str) -> SegmindRateLimiter:
+            llm = ChatSegmindLlama(api_key=key, base_url=host, rate_limiter=clock.limiter(1))
+            assert isinstance(llm.rate_limiter, SegmindRateLimiter)
+            return llm.rate_limiter
+
+        host = f"https://{colour}.example"
+        assert acquire(model("SG_1", host), colour, blocking=False)
+        assert not acquire(model("SG_1", f"{host}/v1/"), colour, blocking=False)
+        assert acquire(model("SG_2", host), colour, blocking=False)
+        assert acquire(model("SG_1", f"{host}:8443"), colour, blocking=False)
+
+
+async def test_waiting_does_not_block_the_loop() -> None:
+    """Another task runs while one waits for its place."""
+    limiter = SegmindRateLimiter(
+        requests_per_minute=1, async_sleep=lambda _: asyncio.sleep(0.01), clock=lambda: clock.now
+    )
+    clock = Clock()
+    await limiter.aacquire()
+    waiting = asyncio.create_task(limiter.aacquire())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    clock.now += WINDOW
+    assert await waiting
+
+
+async def test_a_cancelled_task_gives_its_place_back() -> None:
+    clock = Clock()
+    limiter = SegmindRateLimiter(requests_per_minute=1, clock=lambda: clock.now)
+    await limiter.aacquire()
+    waiting = asyncio.create_task(limiter.aacquire())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    clock.now += WINDOW
+    assert await limiter.aacquire(blocking=False)
+
+
+@given(
+    st.lists(st.floats(0, 30), min_size=1, max_size=60),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_no_window_of_time_gets_more_than_the_limit(
+    gaps: list[float], limit: int, _others: list[int]
+) -> None:
+    """Wherever the server's own window begins."""
+    window, now, slots = RequestWindow(), 0.0, []
+    for gap in gaps:
+        now += gap
+        slots.append(window.reserve(now=now, limit=limit, seconds=60.0))
+        assert slots[-1] >= now
+    for start in slots:
+        assert sum(start <= slot < start + 60.0 for slot in slots) <= limit
+
+
+class TestCopies:
+    def test_copies_share_and_pickles_start_anew(self) -> None:
+        limiter = SegmindRateLimiter(requests_per_minute=1)
+        assert limiter.acquire(blocking=False)
+        assert not copy.deepcopy(limiter).acquire(blocking=False)
+        other = pickle.loads(pickle.dumps(limiter))
+        assert other.requests_per_minute == 1
+        assert other.acquire(blocking=False)
+
+    def test_a_model_with_one_can_be_copied_and_pickled(self) -> None:
+        """In this process a pickled model joins its account again."""
+        llm = ChatSegmindLlama(
+            api_key="SG_pickled", rate_limiter=SegmindRateLimiter(requests_per_minute=1)
+        )
+        assert llm.rate_limiter is not None
+        assert llm.rate_limiter.acquire(blocking=False)
+        for other in (copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), llm.model_copy()):
+            assert not other.rate_limiter.acquire(blocking=False)
+
+    def test_a_limiter_assigned_later_joins_with_the_first_call(self) -> None:
+        llm = ChatSegmindLlama(api_key="SG_assigned")
+        llm.rate_limiter = SegmindRateLimiter(requests_per_minute=1)
+        account = llm._connected().account
+        assert llm.rate_limiter.acquire(blocking=False)
+        assert not account.requests.reserve_now(now=0.0, limit=1, seconds=1e9)
+
+    def test_nonsense_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            SegmindRateLimiter(requests_per_minute=0)
+
+
+class TestLearning:
+    @pytest.mark.parametrize("form", ["unix", "iso"])
+    def test_a_429_pauses_the_account_until_its_reset(self, form: str) -> None:
+        reset = f"{UNIX + 40}" if form == "unix" else "2023-11-14T22:14:00Z"
+        driver, account = self._refused(x_rate_limit_reset_at_utc=reset)
+        assert account.requests.reserve(now=driver.now, limit=5, seconds=60.0) == 40.0
+
+    def test_a_reset_far_away_pauses_for_a_while_only(self) -> None:
+        driver, account = self._refused(retry_after="99999")
+        assert account.requests.reserve(now=driver.now, limit=5, seconds=60.0) == 120.0
+
+    def test_a_429_without_a_date_pauses_nobody(self) -> None:
+        driver, account = self._refused()
+        assert account.requests.reserve(now=driver.now, limit=5, seconds=60.0) == driver.now
+
+    def _refused(self, **headers: str) -> tuple[Driver, Account]:
+        driver, account = Driver(scripted(reply({"error": "slow"}, 429, **headers))), Account()
+        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=10.0, world=driver.world)
+        with pytest.raises(Exception, match="429"):
+            driver.run(watched(flow, account, world=driver.world))
+        return driver, account

@@ -31,7 +31,7 @@ class StandardSuite(ChatModelIntegrationTests):
 
     @property
     def standard_chat_model_params(self) -> dict[str, Any]:
-        return {"temperature": 0.7, "seed": 1, "max_tokens": 300, "timeout": 120}
+        return {"temperature": 0.7, "seed": 2, "max_tokens": 400, "timeout": 120}
 
     @property
     def has_tool_calling(self) -> bool:

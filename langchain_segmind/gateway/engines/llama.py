@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TOKENS = 256
 """Small models ramble; a caller who wants more says so."""
 
+AGAINST_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 4, "dry_penalty_last_n": 128}
+"""Small models repeat themselves without an end, and nothing stops them in a JSON string."""
+
 QUIET = -1
 """The level at which llama.cpp logs nothing."""
 
@@ -97,7 +100,13 @@ def _prepare(body: dict[str, Any]) -> dict[str, Any]:
         for message in body["messages"]
     ]
     limit = body.get("max_tokens", DEFAULT_MAX_TOKENS)
-    return {**body, "messages": messages, "max_tokens": limit, "stream": False}
+    return {
+        **AGAINST_LOOPS,
+        **body,
+        "messages": messages,
+        "max_tokens": limit,
+        "stream": False,
+    }
 
 
 def _engine_error(error: dict[str, Any]) -> EngineError:

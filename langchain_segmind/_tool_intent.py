@@ -50,7 +50,7 @@ def _last_paragraph(before: str) -> str:
 
 def _next_line(after: str) -> str:
     """The words that follow a call, without the fence or tag that closes it."""
-    return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][:_NEAR // 2]
+    return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][: _NEAR // 2]
 
 
 def _in_a_sentence(before: str, after: str) -> bool:
@@ -88,7 +88,8 @@ def _code_blocks(text: str) -> list[tuple[int, int]]:
     fences = [fence.span() for fence in _FENCE.finditer(text)]
     fences.append((len(text), len(text)))
     return [
-        (opening[1], closing[0]) for opening, closing in zip(fences[::2], fences[1::2], strict=False)
+        (opening[1], closing[0])
+        for opening, closing in zip(fences[::2], fences[1::2], strict=False)
     ]
 
 
@@ -101,24 +102,27 @@ _PROGRAM_LINE = re.compile(
     r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"
 )
 _EXAMPLE_BEFORE = re.compile(
-    r"""\b(?: for\ (?:example|instance) | e\.g\. | (?:an?|this|following|simple|some)\ (?:\w+\ )?examples?\b
-      | examples?\ (?:of|call|usage|request|format|invocation)\b | example: | sample\ (?:call|usage|request)
-      | looks?\ (?:like|something\ like) | such\ as | hypothetical | like\ this
-      | the\ (?:general\ )?(?:format|syntax|form|schema|structure)\ (?:is|of|for|would)
-      | would\ write | you\ (?:could|might|would)\ (?:say|write|send|type)
-      | if\ (?:you|the\ user|someone)\ (?:\w+\ ){0,3}(?:want|ask|wish|need|were|prefer)
+    r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write
+      | (?:an?|this|following|simple|some)\ (?:\w+\ )?examples?\b | examples?:
+      | (?:example|sample)\ (?:of|call|usage|request|format|invocation)\b
+      | (?:call|calls|request|it|that|json)\ (?:would|might|could|should|will)\ look\ like
+      | (?:calls?|requests?|usage|syntax|format)\ looks?\ (?:something\ )?like
+      | the\ (?:general\ )?(?:format|syntax|form|structure)\ (?:is|for)\b
+      | you\ (?:could|might|would)\ (?:say|write|send|type)
+      | you\ (?:can|could|would)\ [^.!?\n]{0,60}\ like\ this
+      | if\ (?:you|someone)\ (?:wanted|asked|wished|needed|were)\b
+      | if\ (?:a|the)\ user\ (?:wants|asks|wishes|needs|wanted|asked|were)\b
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
 _REFUSAL_BEFORE = re.compile(
-    r"""(?: \b(?:not|never|without|instead\ of|rather\ than|avoid) | n['’]t )
-      \ (?:\w+\ ){0,2}(?:call|calling|invoke|invoking|emit|send|run|execute)\b
-      (?! [^.!?]* \b(?:but|so|however)\b )""",
+    r"""\b(?: (?:will|would|should|do|did|must)(?:\ not\b|n['\u2019]t) | won['\u2019]t | never )
+      \ (?:\w+\ ){0,2}(?:call|invoke|emit|send)\b [^.!?]* \Z""",
     re.VERBOSE | re.IGNORECASE,
 )
 _EXAMPLE_AFTER = re.compile(
     r"""(?: \b(?:just|only|merely)\ an?\ (?:\w+\ )?(?:example|illustration) | \bis\ an\ example\ of
-        | \bfor\ illustration | \breplac(?:e|ing)\ .{1,60}\ with\b
+        | \bfor\ illustration | \A(?:just\ |simply\ |please\ |then\ )?replace\ .{1,60}\ with\b
         | \b(?:where|here)\ [`"']?(?:name|parameters)\b )""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -10,12 +10,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from langchain_core.messages.tool import (
-    InvalidToolCall,
-    ToolCall,
-    invalid_tool_call,
-    tool_call,
-)
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_segmind._tool_intent import meant_calls
 from langchain_segmind._tool_reader import Whole, read_value
@@ -144,11 +140,14 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     if line == 0 and len(text) > reach:
         return unsure
     marks = _MARKS.match(text, line)
-    start = marks.end() if marks else line
-    rest = text[start:]
-    if start >= position and any(name.startswith(rest) or rest.startswith(name) for name in tools.names):
-        unsure = min(unsure, start)
+    for start in range(max(line, position), marks.end() + 1 if marks else line):
+        if _may_name_a_tool(text[start:], tools):
+            return min(unsure, start)
     return unsure
+
+
+def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
+    return any(name.startswith(text) or text.startswith(name) for name in tools.names)
 
 
 def _last_bracket(text: str, start: int, end: int) -> int:
@@ -168,7 +167,7 @@ _UNDECIDED = re.compile(
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 
 _EAGER = 400
-"""Up to this length what waits is looked at again with every piece; beyond, at each half more."""
+"""Up to this length what waits is looked at with every piece; beyond, at each half more."""
 
 _CONTEXT = 400
 
@@ -199,9 +198,7 @@ def _taken_apart(text: str, found: Sequence[Found], new_id: Callable[[], str]) -
             calls.append(tool_call(name=request.name, args=request.arguments, id=new_id()))
         else:
             raw, error = request.raw, request.error
-            invalid.append(
-                invalid_tool_call(name=request.name, args=raw, id=new_id(), error=error)
-            )
+            invalid.append(invalid_tool_call(name=request.name, args=raw, id=new_id(), error=error))
     return ParsedReply(_text_besides(text, found), calls, invalid)
 
 
@@ -271,10 +268,13 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 
 _MOST_MARKS = 16
-_TOKEN = r"<\|start_header_id\|>\w{0,16}<\|end_header_id\|>|<\|\w{1,32}\|>|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
+_MARK = (
+    r"<\|start_header_id\|>\w{0,16}<\|end_header_id\|>|<\|\w{1,32}\|>"
+    r"|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
+)
 _SPACE = re.compile(r"\s*+")
-_WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_TOKEN}|[;\[])\Z")
-_BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_TOKEN}|</?function>)*+")
-_AFTER = re.compile(rf"(?:[\s;,]|{_TOKEN}|</function>|`(?!``))*+(?:```\s*+\Z)?")
+_WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_MARK}|[;\[])\Z")
+_BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_MARK}|</?function>)*+")
+_AFTER = re.compile(rf"(?:[\s;,]|{_MARK}|</function>|`(?!``))*+(?:```\s*+\Z)?")
 _STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
-_CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_TOKEN})*+(?:```(?:[\s;,]|{_TOKEN})*+|\Z)")
+_CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_MARK})*+(?:```(?:[\s;,]|{_MARK})*+|\Z)")

@@ -21,20 +21,20 @@ def render_tools(tools: ToolSet, choice: Choice, *, parallel: bool | None) -> st
     """The text that goes ahead of the user's own words in the first user message."""
     if isinstance(choice, NoTools) or not tools.names:
         return ""
-    parts = (_instruction(choice), f"{_FORMAT} {_how_many(choice, parallel)}", tools.prompt)
+    parts = (
+        _instruction(choice),
+        f"{_FORMAT} {_how_many(choice, parallel=parallel)}",
+        tools.prompt,
+    )
     return "\n\n".join(parts) + "\n\n"
 
 
 def render_tool_calls(calls: Sequence[ToolCall]) -> str:
     """Calls of the history as the model would have written them, one a line."""
-    return "\n".join(
-        _encode({"name": call["name"], "parameters": call["args"]}) for call in calls
-    )
+    return "\n".join(_encode({"name": call["name"], "parameters": call["args"]}) for call in calls)
 
 
-def render_tool_result(
-    content: str, *, name: str | None, call_id: str | None, failed: bool
-) -> str:
+def render_tool_result(content: str, *, name: str | None, call_id: str | None, failed: bool) -> str:
     """A tool's result as a user message.
 
     The content is one JSON string on a line of its own, so nothing inside it can end the frame.
@@ -68,7 +68,7 @@ def _instruction(choice: Auto | AnyTool | OneTool) -> str:
             assert_never(choice)
 
 
-def _how_many(choice: Choice, parallel: bool | None) -> str:
+def _how_many(choice: Choice, *, parallel: bool | None) -> str:
     if parallel is False or not isinstance(choice, Auto):
         return "Make a single call."
     return "If several calls are needed, write each on a line of its own."

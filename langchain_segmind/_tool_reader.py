@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 MAX_DEPTH = 100
 """No call of a real tool is nested deeper; brackets beyond it are somebody's attack."""
@@ -25,9 +25,7 @@ class PythonCall:
     keywords: dict[str, "Value"]
 
 
-Value: TypeAlias = (
-    "None | bool | int | float | str | list[Value] | dict[str, Value] | PythonCall"
-)
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | PythonCall | None"
 Span: TypeAlias = tuple[int, int]
 
 
@@ -60,7 +58,7 @@ class Broken:
     """The containers that are still open, outermost first."""
 
     closed: bool
-    """Whether the last thing read is a finished string or container, so nothing can be missing in it."""
+    """Whether the last thing read is a string or a container, to which nothing can be missing."""
 
 
 @dataclass(slots=True)
@@ -167,7 +165,7 @@ class _Reader:
             self._close(token)
             return
         if self._frames:
-            step = _STEPS.get(self._frames[-1].expects + kind)
+            step = self._STEPS.get(f"{self._frames[-1].expects} {kind}")
             if step is None:
                 raise _UnreadableError
             step(self, self._frames[-1], token)
@@ -199,6 +197,20 @@ class _Reader:
 
     def _take_comma(self, frame: Frame, _: re.Match[str]) -> None:
         frame.expects = "key" if frame.opener == "{" else "value"
+
+    _STEPS: ClassVar[dict[str, Callable[["_Reader", Frame, re.Match[str]], None]]] = {
+        "value open": _take_container,
+        "value call": _take_container,
+        "value keyword": _take_keyword,
+        "value string": _take_value,
+        "value number": _take_value,
+        "value word": _take_value,
+        "separator comma": _take_comma,
+        "key string": _take_key,
+        "key word": _take_key,
+        "colon colon": _take_colon,
+    }
+    """What to do with each kind of token, by what the innermost container expects."""
 
     def _open(self, token: re.Match[str]) -> None:
         if len(self._frames) == MAX_DEPTH:
@@ -232,21 +244,6 @@ class _Reader:
             frame.named[frame.key] = value
             frame.key = None
         frame.expects = "separator"
-
-
-_STEPS: dict[str, Callable[[_Reader, Frame, re.Match[str]], None]] = {
-    "valueopen": _Reader._take_container,
-    "valuecall": _Reader._take_container,
-    "valuekeyword": _Reader._take_keyword,
-    "valuestring": _Reader._take_value,
-    "valuenumber": _Reader._take_value,
-    "valueword": _Reader._take_value,
-    "separatorcomma": _Reader._take_comma,
-    "keystring": _Reader._take_key,
-    "keyword": _Reader._take_key,
-    "coloncolon": _Reader._take_colon,
-}
-"""What to do with each kind of token, by what the innermost container expects."""
 
 
 def _scalar(token: re.Match[str]) -> Value:

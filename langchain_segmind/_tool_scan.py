@@ -104,7 +104,7 @@ class _Scanner:
         return requests is not None
 
     def _take_list(self, read: Whole) -> bool:
-        """Take the calls of a list, if calls are all it holds; some may be of tools unknown here."""
+        """Take the calls of a list, if calls are all it holds; some may be of unknown tools."""
         spans = list(read.elements)
         if spans:
             spans[0] = (read.start, spans[0][1])
@@ -113,7 +113,10 @@ class _Scanner:
 
     def _take_elements(self, values: list[Value], spans: list[Span]) -> bool:
         taken = [requests_in(value, self._tools) for value in values]
-        calls = [bool(requests) or looks_like_a_call(value) for requests, value in zip(taken, values, strict=True)]
+        calls = [
+            bool(requests) or looks_like_a_call(value)
+            for requests, value in zip(taken, values, strict=True)
+        ]
         if not any(taken) or not all(calls):
             return False
         for requests, (start, end) in zip(taken, spans, strict=True):
@@ -384,7 +387,8 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
 _TAG = r"<\|?/\s{0,4}function\b[^<>\n]{0,80}>?"
 _CLOSING_TAG = re.compile(rf"{_TAG}|<function\s{{0,4}}/?>|/>")
 _CLOSING = re.compile(
-    rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*+(?P<tag>{_TAG})?"
+    rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*+"
+    rf"(?P<tag>{_TAG})?"
 )
 _AFTER_NAME = re.compile(r"[\s>=:,(\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
@@ -399,7 +403,8 @@ _BETWEEN = re.compile(r"[\s;,]{1,40}")
 _SPECIAL_BEFORE = re.compile(r"(?:<\|\w{1,32}\|>|<tool[_-]?calls?>|\[TOOL_CALLS\])\s*\Z")
 _KEY_OR_QUOTE = re.compile(r"(?:[\"']\s{0,40}:\s{0,40}|[\"'\\])\Z")
 _END_OF_BROKEN = re.compile(
-    rf"""(?: (?<= [}}\])>] ) [\s;,]{{0,40}} | ; \s{{0,40}} | \n | ```\w{{0,16}}\s{{0,40}} | \n\s{{0,8}}\n )
+    rf"""(?: (?<= [}}\])>] ) [\s;,]{{0,40}} | ; \s{{0,40}} | \n | \n\s{{0,8}}\n
+           | ```\w{{0,16}}\s{{0,40}} )
         (?P<start> \{{\s{{0,40}}["'](?:name|type|function)["']\s{{0,4}}: | <function\b )
     | {_TAG} | ``` | \n\s{{0,8}}\n""",
     re.VERBOSE,

@@ -115,10 +115,15 @@ def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> Re
     """A call with no word of arguments, or with the arguments beside the name."""
     rest = {key: item for key, item in value.items() if key not in _LABELS}
     rest = {key: item for key, item in rest.items() if key not in NAME_KEYS or item != name}
-    typed = value.get("type") in _CALL_TYPES
+    kind = value.get("type")
+    typed = isinstance(kind, str) and kind in _CALL_TYPES
     if not rest and (typed or not tools.required(name)):
         return with_arguments(name, {}, tools)
-    if rest and rest.keys() <= tools.properties(name).keys() and tools.required(name) <= rest.keys():
+    if (
+        rest
+        and rest.keys() <= tools.properties(name).keys()
+        and tools.required(name) <= rest.keys()
+    ):
         return with_arguments(name, rest, tools)
     return None
 
@@ -160,7 +165,7 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
     """The arguments of a call that stands where only its arguments should: `f>{"name": "f", …}`."""
     properties = tools.properties(name)
     inner_keys = [key for key in ARGUMENT_KEYS if key in arguments and key not in properties]
-    if "name" in properties or len(inner_keys) != 1 or _name(arguments) != name:
+    if not properties or "name" in properties or len(inner_keys) != 1 or _name(arguments) != name:
         return arguments
     inner = _as_object(arguments[inner_keys[0]])
     return arguments if inner is None else inner
@@ -217,7 +222,7 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
     """The arguments freed from a schema's form around them; None where no value can be told."""
     properties = schema.get("properties") or {}
     inner = arguments.get("properties")
-    if isinstance(inner, dict) and "properties" not in properties and _is_frame(arguments):
+    if isinstance(inner, dict) and _is_frame(arguments, properties):
         arguments = inner
     plain: dict[str, Value] = {}
     for key, item in arguments.items():
@@ -230,7 +235,9 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
     return plain
 
 
-def _is_frame(arguments: Mapping[str, Value]) -> bool:
+def _is_frame(arguments: Mapping[str, Value], properties: Mapping[str, Any]) -> bool:
+    if not properties or "properties" in properties:
+        return False
     return arguments.keys() <= {"type", "properties", "required", "additionalProperties"}
 
 
@@ -241,8 +248,9 @@ _SCHEMA_TYPES = frozenset(
 
 
 def _is_schema(item: Value) -> bool:
-    """Whether a value is a schema, perhaps with the true value inside: `{"type": …, "value": …}`."""
-    if not isinstance(item, dict) or item.get("type") not in _SCHEMA_TYPES:
+    """Whether a value is a schema, perhaps with the true value under `value` inside."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(kind, str) or kind not in _SCHEMA_TYPES:
         return False
     return item.keys() <= _SCHEMA_KEYS | {"value"}
 
@@ -258,7 +266,8 @@ def _wants_object(schema: Any) -> bool:
     """Whether the tool asks for an object here, which then may well have a `type` of its own."""
     if not isinstance(schema, Mapping):
         return True
-    return schema.get("type") not in _SCHEMA_TYPES - {"object"}
+    kind = schema.get("type")
+    return not isinstance(kind, str) or kind not in _SCHEMA_TYPES - {"object"}
 
 
 def _invalid(name: str, arguments: Value, error: str) -> Request:

@@ -13,7 +13,7 @@ _DEPTH = 64
 
 
 def fit_arguments(arguments: dict[str, Any], schema: JsonSchema) -> dict[str, Any]:
-    """The arguments with every value that safely can be turned into the type its schema asks for."""
+    """The arguments with each value in the type its schema asks for, where that is safe."""
     return dict(_Fitting(schema).object(arguments, schema, _DEPTH))
 
 
@@ -113,7 +113,7 @@ def _branches(schema: JsonSchema) -> list[Any]:
 
 
 def _accepts(schema: JsonSchema, value: Any) -> bool:
-    """Whether a value has the type, and is one of the values, that a schema without branches asks for."""
+    """Whether a value has the type, and is one of the values, that a plain schema asks for."""
     if _branches(schema):
         return False
     if "const" in schema and schema["const"] != value:

@@ -68,7 +68,9 @@ class ToolSet:
         """Compile OpenAI-format tools; descriptions and parameters may be missing."""
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
-        pattern = "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True)) or "(?!)"
+        pattern = (
+            "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True)) or "(?!)"
+        )
         return cls(
             names=tuple(schemas),
             prompt="\n\n".join(_render(function) for function in functions),
@@ -111,7 +113,8 @@ _STARTS = r"""
     (?P<tag> < \s{0,4} function \b \s{0,4} (?: =+ | name \s{0,4} = | [(/:>] ) \s{0,4} ["'`]?
         (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
   | (?P<value> \{ (?= \s{0,40} KEY \s{0,8} : \s{0,40} ["'{\[\w\-] )
-             | \[ (?= \s{0,40} (?: \{ \s{0,40} ["'\w] | [\w.\-]{1,128}+ \( | QUOTED \s{0,8} [,\]] ) ) )
+             | \[ (?= \s{0,40} (?:
+                   \{ \s{0,40} ["'\w] | [\w.\-]{1,128}+ \( | QUOTED \s{0,8} [,\]] ) ) )
   | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
         (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
 """.replace("KEY", _KEY).replace("QUOTED", _QUOTED)
@@ -243,7 +246,7 @@ def _render(function: Mapping[str, Any]) -> str:
 
 
 def defused(encoded: str) -> str:
-    r"""Encoded JSON without special tokens or odd line ends: `<|eot_id|>` becomes `\u003c|eot_id|>`.
+    r"""Encoded JSON without special tokens or odd line ends: `<|` becomes `\u003c|`.
 
     Decoding gives the same value back, yet nothing in it can end a turn.
     """

@@ -53,12 +53,15 @@ def test_a_broken_call_is_reported_and_its_siblings_survive(entry: dict[str, Any
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 17])
-@pytest.mark.parametrize(
-    "entry", [*entries("positive"), *entries("negative"), *entries("broken")]
-)
+@pytest.mark.parametrize("entry", [*entries("positive"), *entries("negative"), *entries("broken")])
 def test_a_stream_adds_up_to_the_whole(entry: dict[str, Any], size: int) -> None:
     """However a reply is cut into pieces, the same text and the same calls come out."""
-    text, truncated, whole, piecewise = entry["reply"], entry.get("truncated", False), count(), count()
+    text, truncated, whole, piecewise = (
+        entry["reply"],
+        entry.get("truncated", False),
+        count(),
+        count(),
+    )
     expected = parse_tool_calls(text, TOOLS, truncated=truncated, new_id=lambda: f"{next(whole)}")
     stream = ToolCallStream(TOOLS, new_id=lambda: f"{next(piecewise)}")
     shown = "".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size))

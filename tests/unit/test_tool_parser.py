@@ -25,7 +25,18 @@ CALL = '{"name": "get_weather", "parameters": {"city": "Oslo"}}'
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.\-]{1,24}", fullmatch=True)
 HARD_TEXT = st.text() | st.sampled_from(
-    ["```", "`", "}}", '"', "\\", "<|eot_id|>", "<function=get>{}</function>", CALL, "[get()]", "; {"]
+    [
+        "```",
+        "`",
+        "}}",
+        '"',
+        "\\",
+        "<|eot_id|>",
+        "<function=get>{}</function>",
+        CALL,
+        "[get()]",
+        "; {",
+    ]
 )
 JSON = st.recursive(
     st.none()
@@ -39,16 +50,20 @@ JSON = st.recursive(
 ARGUMENTS = st.dictionaries(HARD_TEXT, JSON, max_size=4)
 FRAGMENTS = st.lists(
     st.sampled_from(
-        [CALL, "[get(a=1)]", "get(", "get()", "\n", "\n\n", "```json\n", "```", "; ", ", ", "{", "}"]
-        + ["[", "]", '"', "'", "\\", "<function=get>", "</function>", '{"name": "get", ', "<|eom_id|>"]
-        + ['"parameters": {', '"a": 1', "<|python_tag|>", "Hello there.", ":", "for example ", "<", " "]
-        + ["get{", "{'a': ", '{"tool_calls": [', "3d.print-it", "=", "`", "[1]", '"get"', ".call("]
+        [
+            *(CALL, "[get(a=1)]", "get(", "get()", "get{", "3d.print-it", ".call(", "[1]", '"get"'),
+            *("\n", "\n\n", "```json\n", "```", "`", "; ", ", ", ":", "=", "<", " ", "{", "}"),
+            *("[", "]", '"', "'", "\\", "<function=get>", "</function>", "<|eom_id|>"),
+            *('{"name": "get", ', '"parameters": {', '"a": 1', "{'a': ", '{"tool_calls": ['),
+            *("<|python_tag|>", "Hello there.", "for example "),
+        ]
     )
     | st.text(max_size=6),
     max_size=14,
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=4))
 def test_what_is_rendered_is_read_back(calls: list[tuple[str, dict[str, Any]]]) -> None:
     """A history's calls, parsed as a reply, are the same calls: no name, value or text is lost."""
@@ -70,7 +85,7 @@ def is_within(part: str, whole: str) -> bool:
     return all(letter in rest for letter in part)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(FRAGMENTS, st.booleans())
 @example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
 def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
@@ -84,16 +99,21 @@ def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> 
         assert reply.content == text
 
 
-@given(st.text(alphabet="abc xyz.,!?\n", max_size=40), st.text(alphabet="abc xyz.,!?\n", max_size=40))
+@settings(deadline=None)
+@given(
+    st.text(alphabet="abc xyz.,!?\n", max_size=40), st.text(alphabet="abc xyz.,!?\n", max_size=40)
+)
 def test_the_words_around_a_call_remain(before: str, after: str) -> None:
     reply = parse_tool_calls(f"{before}\n{CALL}\n{after}", TOOLS)
     assert letters(reply.content) == letters(before + after)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(FRAGMENTS, st.lists(st.integers(1, 20), max_size=30), st.booleans())
 def test_a_stream_is_the_whole_however_it_is_cut(
-    text: str, sizes: list[int], truncated: bool  # noqa: FBT001
+    text: str,
+    sizes: list[int],
+    truncated: bool,  # noqa: FBT001
 ) -> None:
     """The pieces let out and the rest make the same text, with the same calls."""
     whole, piecewise = count(), count()
@@ -122,8 +142,11 @@ class TestStream:
 
     def test_a_call_never_shows(self) -> None:
         stream = ToolCallStream(TOOLS)
-        assert "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}") == "One moment."
-        assert [call["name"] for call in stream.finish(truncated=False).tool_calls] == ["get_weather"]
+        shown = "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}")
+        assert shown == "One moment."
+        assert [call["name"] for call in stream.finish(truncated=False).tool_calls] == [
+            "get_weather"
+        ]
 
     def test_a_strict_answer_comes_unwrapped(self) -> None:
         stream = ToolCallStream(TOOLS, strict=True)
@@ -146,10 +169,11 @@ class TestStrict:
 
 
 HOSTILE = [
-    "{", "[", "(", "<", "`", "```", "<function=", "<function=get>", "<function=get{", "\\", '\\"', '"',
-    "'", '{"name": "get", "parameters": {', '[{"name": "get"', "[get(", "\nget(a=", "\nget{", '{"a":',
-    '{[("', '["', '{"":{"":', "<|", '"""', '{"x": "\\', "[1,", "}; {", '{"tool_calls":[', "; ", "`[",
-]  # fmt: skip
+    *("{", "[", "(", "<", "`", "```", "\\", '\\"', '"', "'", "; ", "`[", '"""', "<|", "}; {"),
+    *("<function=", "<function=get>", "<function=get{", "[get(", "\nget(a=", "\nget{", "[1,"),
+    *('{"name": "get", "parameters": {', '[{"name": "get"', '{"a":', '{[("', '["', '{"":{"":'),
+    *('{"x": "\\', '{"tool_calls":['),
+]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)
@@ -185,7 +209,9 @@ def test_deep_arguments_do_not_exhaust_the_stack() -> None:
 
 
 def test_numbers_are_taken_as_they_are() -> None:
-    reply = parse_tool_calls('{"name": "get", "parameters": {"a": 12345678901234567890, "a": 2}}', TOOLS)
+    reply = parse_tool_calls(
+        '{"name": "get", "parameters": {"a": 12345678901234567890, "a": 2}}', TOOLS
+    )
     assert reply.tool_calls[0]["args"] == {"a": 2}
     huge = parse_tool_calls('{"name": "get", "parameters": {"a": ' + "9" * 5000 + "}}", TOOLS)
     assert huge.tool_calls == []

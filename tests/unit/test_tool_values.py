@@ -6,7 +6,10 @@ import pytest
 
 from langchain_segmind._tool_values import fit_arguments
 
-NODE = {"type": "object", "properties": {"size": {"type": "integer"}, "next": {"$ref": "#/$defs/N"}}}
+NODE = {
+    "type": "object",
+    "properties": {"size": {"type": "integer"}, "next": {"$ref": "#/$defs/N"}},
+}
 NULLABLE = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
 
 

@@ -44,7 +44,9 @@ def tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-TOOLS = ToolSet.compile([tool("weather", CITY), tool("clock"), tool("tree", TREE), tool("other", OTHER)])
+TOOLS = ToolSet.compile(
+    [tool("weather", CITY), tool("clock"), tool("tree", TREE), tool("other", OTHER)]
+)
 
 
 def schema_of(choice: Choice, *, strict: bool = False) -> Draft202012Validator:

@@ -83,7 +83,9 @@ def chain(llm: ChatSegmindLlama) -> None:
     """Pipe a prompt into the model and its answer into a parser."""
     prompt = ChatPromptTemplate.from_template("Name one fact about {topic}, in one sentence.")
     joined = prompt | llm | StrOutputParser()
-    say('ChatPromptTemplate.from_template("Name one fact about {topic} …") | llm | StrOutputParser()')
+    say(
+        'ChatPromptTemplate.from_template("Name one fact about {topic} …") | llm | StrOutputParser()'
+    )
     turn("ai", joined.invoke({"topic": "the Moon"}))
 
 
@@ -128,7 +130,10 @@ def agent(llm: ChatSegmindLlama) -> None:
     question = "How many people live in Paris?"
     for message in made.invoke({"messages": [("human", question)]})["messages"]:
         for call in getattr(message, "tool_calls", []):
-            turn("call", f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['args'].items())})")
+            turn(
+                "call",
+                f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['args'].items())})",
+            )
         if message.text:
             turn(message.type, message.text)
 

@@ -44,8 +44,8 @@ def structured_chain(
     """
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
-    parser = StructuredOutputParser(form=schema, method=method)
     asked = _asking(llm, schema, method, strict=strict, options=options)
+    parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:
         asked = _repairing(llm, asked, parser, max_repairs)
     if not include_raw:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TOKENS = 256
 """Small models ramble; a caller who wants more says so."""
 
-AGAINST_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 4, "dry_penalty_last_n": 128}
+AGAINST_LOOPS = {
+    "dry_multiplier": 1.0,
+    "dry_allowed_length": 4,
+    "dry_penalty_last_n": 128,
+    # By default punctuation ends a repetition, and so lets it pass.
+    "dry_sequence_breakers": ["\n\n\n"],
+}
 """Small models repeat themselves without an end, and nothing stops them in a JSON string."""
 
 QUIET = -1

@@ -8,6 +8,7 @@ flat with a thousand calls in flight. A client the user brought is used as it is
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ import httpcore
 import httpx
 import yarl
 from aiohttp.client_exceptions import ConnectionTimeoutError, SocketTimeoutError
+from aiohttp.payload import TOO_LARGE_BYTES_BODY
 
 from langchain_segmind._account import account_of
 from langchain_segmind._body import ACCEPT_ENCODING, BodyDecoder, UnreadableBodyError
@@ -359,7 +361,8 @@ class PoolDoor:
         url = httpcore.URL(settings.base_url)
         self._prefix = url.target.rstrip(b"/")
         self._url = url
-        host = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+        host = b"[%b]" % url.host if b":" in url.host else url.host
+        host = host if url.port is None else b"%b:%d" % (host, url.port)
         headers = [(name.encode(), value.encode()) for name, value in settings.headers().items()]
         self._headers = [(b"Host", host), *headers]
         self._timeout = settings.timeout.as_dict()
@@ -479,12 +482,13 @@ class AiohttpDoor:
         """Open the session; connections are made when they are needed, without a limit."""
         proxy = proxy_for(settings.base_url)
         self._base_url = settings.base_url
+        # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
+        self._headers = settings.headers()
         self._timeout = settings.timeout
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
             ),
-            headers=settings.headers(),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=proxy,
@@ -496,7 +500,8 @@ class AiohttpDoor:
         response = await self._session.request(
             request.method,
             url,
-            data=request.body,
+            headers=self._headers,
+            data=_payload(request.body),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 connect=_step(self._timeout.connect, request.deadline),
@@ -541,6 +546,11 @@ class AsyncClientDoor:
 
     async def close(self) -> None:
         """Leave the user's client open."""
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Wrap a large body, a prompt with images, which aiohttp then sends piece by piece."""
+    return body if body is None or len(body) <= TOO_LARGE_BYTES_BODY else io.BytesIO(body)
 
 
 def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

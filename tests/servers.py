@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import httpx
 from langchain_segmind import ChatSegmindLlama
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
     from langchain_core.messages import AIMessage
@@ -180,7 +182,13 @@ class Wire:
 class FaultServer:
     """Answers each request with the next of its answers; the last one serves all that follow."""
 
-    def __init__(self, *answers: Any, before_request: Callable[[Wire], None] | None = None) -> None:
+    def __init__(
+        self,
+        *answers: Any,
+        before_request: Callable[[Wire], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.requests: list[Received] = []
         self.connections = 0
         self.open_connections: set[socket.socket] = set()
@@ -189,9 +197,11 @@ class FaultServer:
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._tls = tls
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), backlog=1024, family=family)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def start(self) -> None:
         self._spawn(self._accept)
@@ -221,9 +231,12 @@ class FaultServer:
                 self.open_connections.add(connection)
                 self._spawn(self._serve, connection)
 
-    def _serve(self, connection: socket.socket) -> None:
-        wire = Wire(connection, self._closing)
+    def _serve(self, accepted: socket.socket) -> None:
+        connection = accepted
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            wire = Wire(connection, self._closing)
             with connection, connection.makefile("rb") as reader, suppress(OSError, ValueError):
                 if self._before_request is not None:
                     self._before_request(wire)
@@ -233,8 +246,10 @@ class FaultServer:
                         answer = answer(received, wire)
                     if answer is not None:
                         connection.sendall(answer)
+        except OSError:
+            connection.close()  # The client did not like our certificate.
         finally:
-            self.open_connections.discard(connection)
+            self.open_connections.discard(accepted)
 
     def _next(self, received: Received) -> Any:
         with self._lock:
@@ -254,11 +269,9 @@ def _read(reader: Any) -> Received | None:
 
 
 @contextmanager
-def faults(
-    *answers: Any, before_request: Callable[[Wire], None] | None = None
-) -> Iterator[FaultServer]:
+def faults(*answers: Any, **options: Any) -> Iterator[FaultServer]:
     """Run a server that gives these answers, one after the other."""
-    server = FaultServer(*answers, before_request=before_request)
+    server = FaultServer(*answers, **options)
     server.start()
     try:
         yield server
@@ -269,6 +282,15 @@ def faults(
 def echo(received: Received, _wire: Wire) -> bytes:
     """Answer with the last message's own content, so that no answer can be swapped unseen."""
     return http(completion(received.json["messages"][-1]["content"]))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Let a moment pass until something has come to pass."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not come to pass")
 
 
 def refused_url() -> str:

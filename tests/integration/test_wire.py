@@ -86,6 +86,17 @@ def test_text_travels_as_utf_8(door: str) -> None:
     assert "🦙".encode() in server.requests[0].body
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_a_prompt_of_megabytes_is_sent_with_its_length(door: str) -> None:
+    with faults() as server:
+        ask(model(server), door, "x" * 3_000_000)
+    (sent,) = server.requests
+    assert sent.json["messages"][0]["content"] == "x" * 3_000_000
+    assert sent.values("content-length") == [str(len(sent.body))]
+    assert sent.values("content-type") == ["application/json"]
+    assert sent.values("transfer-encoding") == []
+
+
 def test_a_conversation_keeps_its_roles() -> None:
     with faults() as server, model(server) as llm:
         llm.invoke(

@@ -1,0 +1,185 @@
+"""However an answer drips, a call ends about when its time-out says.
+
+The one thing that does not hold: with an `httpx.Client` of the user's, blocking calls bound each
+read of a head (or of chunk extensions) by the time-out, and not all of them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from langchain_segmind import SegmindError, SegmindTimeoutError, _retry
+from tests.servers import (
+    COLOURS,
+    DOORS,
+    Received,
+    Wire,
+    ask,
+    chunked,
+    delta,
+    events,
+    faults,
+    head,
+    http,
+    model,
+    streamed,
+    wait_for,
+)
+
+TIMEOUT = 0.3
+LATEST = 3.0
+"""Seconds that a busy machine may take on top."""
+CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}
+SSE = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+
+
+def drip_head(_received: Received, wire: Wire) -> None:
+    wire.send(b"HTTP/1.1 200 OK\r\nx-long: ")
+    wire.drip(b"x")
+
+
+def drip_body(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, {"content-length": "100000"}))
+    wire.drip(b" ")
+
+
+def drip_chunks(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, CHUNKED))
+    wire.drip(chunked(b" ", end=False))
+
+
+def drip_extension(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, CHUNKED) + b"5;")
+    wire.drip(b"x")
+
+
+def drip_events(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, SSE))
+    wire.drip(chunked(events(delta("x"), done=False), end=False))
+
+
+def drip_comments(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, SSE))
+    wire.drip(chunked(b": ping\n\n", end=False))
+
+
+def hang(_received: Received, wire: Wire) -> None:
+    wire.hang()
+
+
+def drip_early_hints(_received: Received, wire: Wire) -> None:
+    wire.drip(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
+def drip_error(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, {"content-type": "text/html"}))
+    wire.drip(b"<p>")
+
+
+DRIPS = [drip_head, drip_body, drip_chunks, drip_extension, drip_events, drip_comments, hang]
+DRIPS += [drip_early_hints, drip_error]
+PER_READ_ONLY = [drip_head, drip_extension, drip_early_hints]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_dripping_answer_ends_at_the_deadline(drip: Any, door: str) -> None:
+    if door == "httpx" and drip in PER_READ_ONLY:
+        pytest.skip("an injected blocking client bounds each read, not all of them together")
+    began = time.monotonic()
+    with faults(drip) as server:
+        with pytest.raises(SegmindTimeoutError) as caught:
+            ask(model(server, timeout=TIMEOUT), door)
+        assert time.monotonic() - began < LATEST
+        assert len(server.requests) == 1
+    assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_dripping_stream_ends_at_the_deadline(drip: Any, colour: str) -> None:
+    began = time.monotonic()
+    with faults(drip) as server:
+        with pytest.raises(SegmindTimeoutError) as caught:
+            streamed(model(server, timeout=TIMEOUT, streaming=True), colour)
+        assert time.monotonic() - began < LATEST
+        assert len(server.requests) == 1
+    assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_all_attempts_and_waits_share_one_deadline(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_retry, "BASE_DELAY", 0.05)
+
+    def slow_error(_received: Received, _wire: Wire) -> bytes:
+        time.sleep(0.05)
+        return http({}, 500)
+
+    began = time.monotonic()
+    with faults(slow_error) as server:
+        with pytest.raises(SegmindError):
+            ask(model(server, timeout=TIMEOUT, max_retries=1000), door)
+        assert time.monotonic() - began < LATEST
+        assert 1 < len(server.requests) < 20
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_host_that_does_not_answer_is_told_as_nothing_sent(door: str) -> None:
+    """A full backlog drops what asks for a connection, as a firewall does."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.settimeout(0)
+            filler.connect_ex(("127.0.0.1", port))
+        began = time.monotonic()
+        with faults() as server, pytest.raises(SegmindTimeoutError) as caught:
+            ask(model(server, base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT), door)
+        assert time.monotonic() - began < LATEST
+        for filler in fillers:
+            filler.close()
+    assert not caught.value.outcome_unknown
+    assert "Nothing was sent" in str(caught.value)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_prompt_nobody_reads_ends_at_the_deadline(door: str) -> None:
+    if door == "httpx":
+        pytest.skip("an injected blocking client bounds each write, not all of them together")
+    began = time.monotonic()
+    with faults(before_request=Wire.hang) as server:
+        with pytest.raises(SegmindTimeoutError):
+            ask(model(server, timeout=TIMEOUT), door, "x" * 12_000_000)
+        assert time.monotonic() - began < LATEST
+        assert server.requests == []
+
+
+async def test_a_cancelled_call_frees_its_connection_and_leaves_the_model_usable() -> None:
+    with faults(hang, hang, http()) as server:
+        async with model(server) as llm:
+            for count in (1, 2):
+                task = asyncio.create_task(llm.ainvoke("hi"))
+                await asyncio.to_thread(wait_for, lambda count=count: len(server.requests) == count)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert (await llm.ainvoke("hi")).content == "Hello!"
+            server._closing.set()
+            await asyncio.to_thread(wait_for, lambda: len(server.open_connections) == 1)
+
+
+async def test_a_users_own_time_out_around_a_call_works() -> None:
+    with faults(hang, http()) as server:
+        async with model(server) as llm:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(llm.ainvoke("hi"), 0.05)
+            assert (await llm.ainvoke("hi")).content == "Hello!"

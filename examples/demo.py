@@ -83,9 +83,7 @@ def chain(llm: ChatSegmindLlama) -> None:
     """Pipe a prompt into the model and its answer into a parser."""
     prompt = ChatPromptTemplate.from_template("Name one fact about {topic}, in one sentence.")
     joined = prompt | llm | StrOutputParser()
-    say(
-        'ChatPromptTemplate.from_template("Name one fact about {topic} …") | llm | StrOutputParser()'
-    )
+    say('from_template("Name one fact about {topic} …") | llm | StrOutputParser()')
     turn("ai", joined.invoke({"topic": "the Moon"}))
 
 

@@ -589,6 +589,12 @@ class ChatSegmindLlama(BaseChatModel):
             copy.api_key = SecretStr(copy.api_key)
         return copy
 
+    def __copy__(self) -> Self:
+        """Copy shallowly, as `model_copy` does, without what was derived from the settings."""
+        copied = super().__copy__()
+        copied.__dict__.pop("_serialized", None)  # langchain-core's cached part of the cache key.
+        return copied
+
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy everything but the user's own clients, which cannot be copied and are shared."""
         memo = {} if memo is None else memo

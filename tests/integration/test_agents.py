@@ -182,9 +182,9 @@ def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted
     assert "nope" in str(reply.content)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("way", ["invoke", "stream"])
 def test_a_call_that_was_cut_short_never_runs(
-    llm: ChatSegmindLlama, scripted: Scripted, streamed: bool
+    llm: ChatSegmindLlama, scripted: Scripted, way: str
 ) -> None:
     """Not even where chunks are summed, for which langchain-core closes open JSON."""
     cut = '{"name": "shout", "parameters": {"text": "transfer 1000'
@@ -192,7 +192,7 @@ def test_a_call_that_was_cut_short_never_runs(
         {"choices": [{"message": {"role": "assistant", "content": cut}, "finish_reason": "length"}]}
     )
     bound = llm.bind_tools([shout])
-    if streamed:
+    if way == "stream":
         chunks = list(bound.stream("Go."))
         reply = chunks[0]
         for chunk in chunks[1:]:

@@ -15,7 +15,7 @@ from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_segmind._tool_intent import meant_calls
 from langchain_segmind._tool_reader import Whole, read_value
-from langchain_segmind._tool_scan import Found, scan
+from langchain_segmind._tool_scan import Found, scan, scan_ahead
 from langchain_segmind._tools import ANSWER_KEY, ToolSet
 
 
@@ -114,7 +114,7 @@ class ToolCallStream:
         if self._strict and self._released == 0 and self._window.lstrip()[:1] in {"{", ""}:
             return ""
         window, waiting_at = self._window, self._waiting_at
-        scanned = scan(window, self._tools, truncated=True, start=self._scan_at)
+        scanned = scan_ahead(window, self._tools, start=self._scan_at)
         self._calling = bool(scanned.found)
         end = min(scanned.settled, _unsure_from(window, scanned.position, self._tools))
         end = max(waiting_at, _start_of_wrapping(window, end))

@@ -51,28 +51,49 @@ class Scan:
     """Where to go on when text was added."""
 
 
-def scan(text: str, tools: ToolSet, *, truncated: bool, start: int = 0) -> Scan:
-    """Find the calls of a text from `start` on."""
-    return _Scanner(text, tools, truncated=truncated).scan(start)
+def scan(text: str, tools: ToolSet, *, truncated: bool) -> Scan:
+    """Find the calls of a whole text."""
+    scanner = _Scanner(text, tools, truncated=truncated)
+    while scanner.advance():
+        pass
+    return scanner.result()
+
+
+def scan_ahead(text: str, tools: ToolSet, *, start: int) -> Scan:
+    """Look from `start` on for the first call, or the first thing that may yet become one."""
+    scanner = _Scanner(text, tools, truncated=True, start=start)
+    while scanner.advance() and not scanner.holds_back:
+        pass
+    return scanner.result()
 
 
 class _Scanner:
-    def __init__(self, text: str, tools: ToolSet, *, truncated: bool) -> None:
+    def __init__(self, text: str, tools: ToolSet, *, truncated: bool, start: int = 0) -> None:
         self._text = text
         self._tools = tools
         self._truncated = truncated
         self._found: list[Found] = []
         self._open_at = len(text)
         self._failures = 0
+        self._position = start
 
-    def scan(self, position: int) -> Scan:
-        while self._failures < _PATIENCE:
-            candidate = self._tools.starts.search(self._text, position)
-            if candidate is None:
-                break
-            position = self._read(candidate)
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is a call, or what may become one, so that text must wait for it."""
+        return bool(self._found) or self._open_at < len(self._text)
+
+    def advance(self) -> bool:
+        """Read the next place that can start a call; whether there was one."""
+        candidate = None
+        if self._failures < _PATIENCE:
+            candidate = self._tools.starts.search(self._text, self._position)
+        if candidate is not None:
+            self._position = self._read(candidate)
+        return candidate is not None
+
+    def result(self) -> Scan:
         settled = min([self._open_at, *(found.start for found in self._found[:1])])
-        return Scan(self._found, settled, min(position, settled))
+        return Scan(self._found, settled, min(self._position, settled))
 
     def _read(self, candidate: re.Match[str]) -> int:
         """Read what may be a call; the place to go on from."""

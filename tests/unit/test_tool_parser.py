@@ -180,7 +180,7 @@ HOSTILE = [
 def test_a_hostile_reply_is_read_a_bounded_number_of_times(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twice the brackets, fences, tags or backslashes cost about twice the reading, and no stack."""
+    """Twice the brackets, tags or backslashes cost about twice the reading, and no stack."""
     read: list[int] = []
 
     def counted(text: str, start: int) -> Any:

@@ -82,7 +82,8 @@ class SmallModelWithHelp(LlamaEngine):
     async def complete(self, body: dict[str, Any]) -> Any:
         form = (body.get("response_format") or {}).get("type")
         has_tools = '"type": "function"' in str(body["messages"])
-        if form == "json_object" or (has_tools and form is None):
+        has_foreign_name = "named '" in str(body["messages"])
+        if form == "json_object" or (has_tools and form is None) or has_foreign_name:
             return await ScriptedEngine(answer).complete(body)
         return await super().complete(body)
 
@@ -92,8 +93,8 @@ class TestSmallLlama(StandardSuite):
     """Against a real Llama-architecture model of 135M parameters.
 
     Forced calls and structured output are its own: decoding is constrained, so it cannot miss.
-    Scripted are only: which tool to call of one's own accord, and which keys a JSON object that no
-    schema describes should have.
+    Scripted are only: which tool to call of one's own accord, which keys a JSON object that no
+    schema describes should have, and the copying of a Chinese name.
     """
 
     @pytest.fixture(autouse=True, scope="class")

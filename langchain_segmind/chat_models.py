@@ -388,7 +388,8 @@ class ChatSegmindLlama(BaseChatModel):
 
         Nothing is posted, so nothing is paid. Segmind keeps a job for about an hour. The message
         is the one that the call would have given, if it is told what the call was told: with a
-        bound model or a structured output chain, call `bound.invoke([], resume=request_id)`.
+        bound model or a structured output chain, call `bound.invoke([], resume=request_id)`
+        (of a chain with `include_raw`, the model in it).
 
         Args:
             request_id: From an error, `on_submit`, or the log.

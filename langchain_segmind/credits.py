@@ -13,12 +13,12 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
-from langchain_core.tracers.context import register_configure_hook
 
 from langchain_segmind.exceptions import SegmindError
 
@@ -175,8 +175,14 @@ class CreditsCallbackHandler(BaseCallbackHandler):
 
 
 _COUNTING: ContextVar[CreditsCallbackHandler | None] = ContextVar("segmind_credits", default=None)
-# Once for the process: langchain-core's own callback adds a hook each time it is used.
-register_configure_hook(_COUNTING, inheritable=True)
+
+
+@cache
+def _hook_in() -> None:
+    """Make langchain-core look for a handler, once: its own callbacks add a hook at each use."""
+    from langchain_core.tracers.context import register_configure_hook  # noqa: PLC0415 - slow.
+
+    register_configure_hook(_COUNTING, inheritable=True)
 
 
 @contextmanager
@@ -190,6 +196,7 @@ def get_credits_callback() -> Iterator[CreditsCallbackHandler]:
         print(cb.cost, cb.calls, cb.remaining, cb.tokens["total_tokens"])
         ```
     """
+    _hook_in()
     handler = CreditsCallbackHandler(_COUNTING.get())
     token = _COUNTING.set(handler)
     try:

@@ -1,4 +1,4 @@
-"""Two thousand queued prompts while a third of all answers breaks; then a process that is killed."""
+"""Two thousand queued prompts while a third of all answers breaks; then a killed process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,7 +20,9 @@ from langchain_segmind.gateway import Faults, Settings, serve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_segmind.gateway import RunningGateway
+    from langchain_core.language_models import LanguageModelInput
+
+    from langchain_segmind.gateway import Post, RunningGateway
 
 PROMPTS = 2000
 BROKEN_POSTS = Faults(error_rate=1 / 3)
@@ -37,16 +40,16 @@ BROKEN_GETS = Faults(
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less, and poll more, than is polite."""
     monkeypatch.setattr("langchain_segmind._retry.POLLS_PER_SECOND", 400)
-    monkeypatch.setattr("langchain_segmind._retry.LONGEST_DELAY", 1.0)
+    monkeypatch.setattr("langchain_segmind._retry.BASE_DELAY", 0.2)
 
 
 async def test_every_prompt_is_answered_and_paid_once() -> None:
     """2,000 results, each its own prompt's, and 2,000 billed jobs with 2,000 bodies."""
-    prompts = [f"prompt {number}" for number in range(PROMPTS)]
+    prompts: list[LanguageModelInput] = [f"prompt {number}" for number in range(PROMPTS)]
     with serve(Settings(post_faults=BROKEN_POSTS, poll_faults=BROKEN_GETS)) as gateway:
         ids: list[str] = []
         llm = model(gateway, on_submit=ids.append)
-        answers = await llm.abatch(prompts)
+        answers = await llm.abatch(prompts, {"max_concurrency": 100})
         await llm.aclose()
     assert [answer.content for answer in answers] == [f"You said: {each}" for each in prompts]
     assert sorted(gateway.account.billed_ids) == sorted(ids)
@@ -59,7 +62,7 @@ WORKER = """
     import sys
     from langchain_segmind import ChatSegmindLlama, _retry
 
-    _retry.LONGEST_DELAY = 0.2
+    _retry.BASE_DELAY = 0.1
     url, key, path = sys.argv[1:]
     with open(path, "a", buffering=1) as kept:
         llm = ChatSegmindLlama(
@@ -83,13 +86,11 @@ def test_what_a_killed_process_had_submitted_is_recovered_by_id(tmp_path: Path) 
             worker.wait()
         ids = kept.read_text().split()
         posts = settled(gateway)
-        with model(gateway) as llm:
-            answers = [llm.resume(request_id) for request_id in ids]
+        with model(gateway) as llm, ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(llm.resume, ids))
     assert gateway.account.post_count == posts
     assert 50 <= len(ids) < 400
-    by_id = {
-        post.request_id: post.json()["messages"][0]["content"] for post in gateway.account.posts
-    }
+    by_id = {post.request_id: prompt_of(post) for post in gateway.account.posts}
     assert [answer.content for answer in answers] == [f"You said: {by_id[each]}" for each in ids]
     paid = [body["messages"][0]["content"] for body in gateway.account.billed_bodies]
     assert len(paid) == len(set(paid)), "a prompt was paid for twice"
@@ -97,10 +98,18 @@ def test_what_a_killed_process_had_submitted_is_recovered_by_id(tmp_path: Path) 
     assert len(set(gateway.account.billed_ids) - set(ids)) <= 16
 
 
-def model(gateway: RunningGateway, **settings: object) -> ChatSegmindLlama:
+def prompt_of(post: Post) -> str:
+    text: str = post.json()["messages"][0]["content"]
+    return text
+
+
+def model(gateway: RunningGateway, **settings: Any) -> ChatSegmindLlama:
     return ChatSegmindLlama(
-        **{"api_key": gateway.api_key, "base_url": gateway.url, "queue": True},
-        **{"max_retries": 30, "poll_interval": 0.5, "timeout": 120},
+        api_key=gateway.api_key,
+        base_url=gateway.url,
+        queue=True,
+        poll_interval=0.5,
+        max_retries=30,
         **settings,
     )
 

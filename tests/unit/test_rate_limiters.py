@@ -139,14 +139,8 @@ async def test_a_cancelled_task_gives_its_place_back() -> None:
     assert await limiter.aacquire(blocking=False)
 
 
-@given(
-    st.lists(st.floats(0, 30), min_size=1, max_size=60),
-    st.integers(1, 5),
-    st.lists(st.integers(1, 5), min_size=1, max_size=3),
-)
-def test_no_window_of_time_gets_more_than_the_limit(
-    gaps: list[float], limit: int, _others: list[int]
-) -> None:
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 5))
+def test_no_window_of_time_gets_more_than_the_limit(gaps: list[float], limit: int) -> None:
     """Wherever the server's own window begins."""
     window, now, slots = RequestWindow(), 0.0, []
     for gap in gaps:
@@ -180,6 +174,7 @@ class TestCopies:
         llm = ChatSegmindLlama(api_key="SG_assigned")
         llm.rate_limiter = SegmindRateLimiter(requests_per_minute=1)
         account = llm._connected().account
+        assert llm.rate_limiter is not None
         assert llm.rate_limiter.acquire(blocking=False)
         assert not account.requests.reserve_now(now=0.0, limit=1, seconds=1e9)
 

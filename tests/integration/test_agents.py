@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
@@ -194,9 +196,7 @@ def test_a_call_that_was_cut_short_never_runs(
     bound = llm.bind_tools([shout])
     if way == "stream":
         chunks = list(bound.stream("Go."))
-        reply = chunks[0]
-        for chunk in chunks[1:]:
-            reply = reply + chunk
+        reply = functools.reduce(operator.add, chunks)
     else:
         reply = bound.invoke("Go.")
     assert reply.tool_calls == []
@@ -231,9 +231,14 @@ def test_what_depends_on_the_tools_alone_is_made_once(
 ) -> None:
     from langchain_segmind._tools import ToolSet  # noqa: PLC0415 - the count is the point.
 
-    made = []
+    made: list[int] = []
     compile_ = ToolSet.compile
-    monkeypatch.setattr(ToolSet, "compile", lambda tools: made.append(1) or compile_(tools))
+
+    def counted(tools: Any) -> ToolSet:
+        made.append(1)
+        return compile_(tools)
+
+    monkeypatch.setattr(ToolSet, "compile", counted)
     bound = llm.bind_tools([add])
     for _ in range(3):
         scripted.will_say("ok")

@@ -197,19 +197,19 @@ def test_bad_settings_are_refused_at_construction(wrong: dict[str, Any]) -> None
 @pytest.mark.parametrize("key", ["", " ", None])
 def test_without_a_key_the_error_says_what_to_set(key: str | None) -> None:
     with pytest.raises(SegmindAuthenticationError, match="SEGMIND_API_KEY"):
-        ChatSegmindLlama(api_key=key)  # type: ignore[arg-type]
+        ChatSegmindLlama(api_key=key)
 
 
 def test_an_unknown_parameter_is_warned_about_and_sent_along(gateway: RunningGateway) -> None:
     with pytest.warns(UserWarning, match="Did you mean 'temperature'"):
-        llm = ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url, temprature=1)  # type: ignore[call-arg]
+        llm = ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url, temprature=1)
     assert llm.model_kwargs == {"temprature": 1}
     llm.close()
 
 
 def test_aliases_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMIND_BASE_URL", "http://127.0.0.1:9/v1/")
-    llm = ChatSegmindLlama(model_name="llama-v3-8b-instruct", segmind_api_key=KEY)  # type: ignore[call-arg]
+    llm = ChatSegmindLlama(model_name="llama-v3-8b-instruct", segmind_api_key=KEY)
     assert (llm.model, llm.base_url) == ("llama-v3-8b-instruct", "http://127.0.0.1:9")
     assert llm.api_key is not None
     assert llm.api_key.get_secret_value() == KEY

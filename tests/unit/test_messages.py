@@ -39,9 +39,7 @@ def wire(*messages: BaseMessage, images: bool = False) -> list[tuple[str, object
         (AIMessage("hi", name="agent"), ("assistant", "hi")),
     ],
 )
-def test_each_kind_of_message_has_its_role(
-    message: BaseMessage, expected: tuple[str, str]
-) -> None:
+def test_each_kind_of_message_has_its_role(message: BaseMessage, expected: tuple[str, str]) -> None:
     assert wire(message) == [expected]
 
 
@@ -142,7 +140,7 @@ def test_a_failed_result_says_so() -> None:
 
 
 def test_a_function_message_is_a_result_too() -> None:
-    ((role, content),) = wire(FunctionMessage("3", name="add"))
+    ((role, content),) = wire(FunctionMessage(content="3", name="add"))
     assert (role, str(content)[:21]) == ("user", 'Result of the tool "a')
 
 

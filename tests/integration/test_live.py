@@ -29,7 +29,7 @@ def test_the_balance_is_known() -> None:
 
 def test_a_wrong_key_is_told() -> None:
     with (
-        ChatSegmindLlama(api_key="SG_0000000000000000") as llm,  # type: ignore[arg-type]
+        ChatSegmindLlama(api_key="SG_0000000000000000") as llm,
         pytest.raises(SegmindAuthenticationError),
     ):
         llm.invoke("hi")

@@ -54,7 +54,7 @@ async def test_every_prompt_is_answered_and_paid_once() -> None:
     assert [answer.content for answer in answers] == [f"You said: {each}" for each in prompts]
     assert sorted(gateway.account.billed_ids) == sorted(ids)
     paid = [body["messages"][0]["content"] for body in gateway.account.billed_bodies]
-    assert sorted(paid) == sorted(prompts)
+    assert sorted(paid) == sorted(map(str, prompts))
     assert gateway.account.post_count > PROMPTS * 1.3, "too few POSTs broke to show anything"
 
 

@@ -152,14 +152,18 @@ async def test_a_cancelled_call_is_not_sent_again(
     """The queue's id is in the log by then."""
     with faults(hang_after_submit) as server:
         calling = asyncio.create_task(caller(server, path).ainvoke("hi"))
-        while not any(_is_waited_for(received, path) for received in server.requests):
-            await asyncio.sleep(0.005)
+        await _until(lambda: any(_is_waited_for(each, path) for each in server.requests))
         with caplog.at_level(logging.WARNING, "langchain_segmind"):
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
         assert posts(server) == 1
     assert (f"llm.resume('{ID}')" in caplog.text) == (path == "v2")
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what it waits for happens in another thread.
+        await asyncio.sleep(0.005)
 
 
 def hang_after_submit(received: Received, wire: Wire) -> bytes | None:

@@ -168,6 +168,7 @@ class TestCopies:
         assert llm.rate_limiter is not None
         assert llm.rate_limiter.acquire(blocking=False)
         for other in (copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), llm.model_copy()):
+            assert isinstance(other.rate_limiter, SegmindRateLimiter)
             assert not other.rate_limiter.acquire(blocking=False)
 
     def test_a_limiter_assigned_later_joins_with_the_first_call(self) -> None:

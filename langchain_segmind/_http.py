@@ -485,6 +485,8 @@ class AiohttpDoor:
         # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
         self._headers = settings.headers()
         self._timeout = settings.timeout
+        self._loop = asyncio.get_running_loop()
+        self._thread, self._process = threading.get_ident(), os.getpid()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
@@ -517,6 +519,41 @@ class AiohttpDoor:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+    def __del__(self) -> None:
+        """Close what is still open, where the event loop ended too early to be asked."""
+        session = getattr(self, "_session", None)
+        if session is None or session.closed or self._process != os.getpid():
+            return
+        if self._loop.is_running() and self._thread != threading.get_ident():
+            self._loop.call_soon_threadsafe(_abort, session)
+        else:
+            _abort(session)
+
+
+def _abort(session: aiohttp.ClientSession) -> None:
+    """Close a session without waiting, and also after its event loop was closed."""
+    kept = getattr(session.connector, "_conns", {}).values()
+    transports = [protocol.transport for each in kept for protocol, *_ in each]
+    closing = session.close()
+    with suppress(StopIteration, RuntimeError):
+        closing.send(None)
+    closing.close()
+    for transport in transports:
+        if transport is not None:
+            _sever(transport)
+
+
+def _sever(transport: Any) -> None:
+    # A closed loop refuses to close a transport, which then is heard of as a ResourceWarning.
+    try:
+        transport.close()
+    except RuntimeError:
+        protocol = getattr(transport, "_ssl_protocol", None)
+        transport = getattr(protocol, "_transport", transport)
+        if (connection := getattr(transport, "_sock", None)) is not None:
+            connection.close()
+            transport._sock = None  # noqa: SLF001 - asyncio has no other way.
 
 
 class AsyncClientDoor:
@@ -694,6 +731,7 @@ class Clients:
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
         self._blotter = blotter_for(settings.api_key.get_secret_value())
+        self._at_the_end = weakref.finalize(self, _nothing)
         self._lock: threading.Lock
         self._door: Door | None
         self._async_doors: dict[
@@ -708,11 +746,12 @@ class Clients:
 
     def sync_door(self) -> Door:
         """Give the client for blocking calls, building it at the first one."""
-        if self._door is None:
-            with self._lock:
-                if self._door is None:
-                    self._door = self._build()
-        return self._door
+        if (door := self._door) is not None:
+            return door
+        with self._lock:
+            if self._door is None:
+                self._door = self._build()
+            return self._door
 
     async def async_door(self) -> AsyncDoor:
         """Give the running loop's client, building it at the first call."""
@@ -751,7 +790,8 @@ class Clients:
         if self.settings.http_client is not None:
             return ClientDoor(self.settings.http_client, self.settings)
         door = PoolDoor(self.settings)
-        weakref.finalize(self, door.close)
+        self._at_the_end.detach()
+        self._at_the_end = weakref.finalize(self, door.close)
         return door
 
     async def _build_async(self) -> AsyncDoor:
@@ -784,6 +824,10 @@ async def _until_the_loop_ends(
         await door.close()
 
 
+def _nothing() -> None:
+    """Hold the place of the work to be done when clients are collected."""
+
+
 _ALL: weakref.WeakSet[Clients] = weakref.WeakSet()
 _ABANDONED: list[object] = []
 
@@ -793,6 +837,7 @@ def _abandon_inherited_clients() -> None:
     for clients in list(_ALL):
         # Kept alive, so that collecting them does not close what is not ours.
         _ABANDONED.append((clients._door, clients._async_doors))  # noqa: SLF001 - its own module.
+        clients._at_the_end.detach()  # noqa: SLF001 - as above.
         clients._forget()  # noqa: SLF001 - as above.
 
 

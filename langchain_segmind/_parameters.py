@@ -24,6 +24,7 @@ _OUR_HEADERS = frozenset(
 )
 _OF_THE_QUEUE = frozenset(["queue", "poll_interval", "queue_timeout", "on_submit"])
 _OF_THE_ACCOUNT = frozenset(["api_key", "segmind_api_key", "min_credits", "low_credits"])
+_SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 _NEVER_IN_A_BODY = frozenset(["messages", "base_url"]) | _OF_THE_QUEUE | _OF_THE_ACCOUNT
 
 
@@ -92,13 +93,21 @@ def check_passed_on(names: Collection[str]) -> None:
 
 
 def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Move parameters that have no field into `model_kwargs`, with a warning."""
+    """Move parameters that have no field into `model_kwargs`, with a warning.
+
+    Raises:
+        TypeError: One looks like a misspelt secret, which must not end up in a body.
+    """
     unknown = [name for name in values if name not in known]
     if not unknown:
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
         close = difflib.get_close_matches(name, known, n=1)
+        if _SECRETS.intersection(close):
+            raise TypeError(
+                f"{name!r} is no parameter of ChatSegmindLlama: did you mean {close[0]!r}?"
+            )
         hint = f" Did you mean {close[0]!r}?" if close else ""
         warnings.warn(
             f"{name!r} is no parameter of ChatSegmindLlama; it goes into model_kwargs and so into "

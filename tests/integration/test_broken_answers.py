@@ -230,8 +230,10 @@ json_values = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "choices message content error usage tool_calls function finish_reason text "
-                "arguments name id type index delta".split()
+                [
+                    *("choices", "message", "content", "error", "usage", "tool_calls", "function"),
+                    *("finish_reason", "text", "arguments", "name", "id", "type", "index", "delta"),
+                ]
             ),
             inner,
             max_size=4,
@@ -266,8 +268,10 @@ header_values = st.text(
 )
 some_headers = st.dictionaries(
     st.sampled_from(
-        "x-cost x-remaining-credits x-request-id x-generation-time x-seed-value retry-after "
-        "x-rate-limit-reset-at-utc content-type content-encoding".split()
+        [
+            *("x-cost", "x-remaining-credits", "x-request-id", "x-generation-time", "x-seed-value"),
+            *("retry-after", "x-rate-limit-reset-at-utc", "content-type", "content-encoding"),
+        ]
     ),
     header_values | st.sampled_from([KEY, "gzip", "text/event-stream", "application/json", "1"]),
 )

@@ -56,9 +56,8 @@ STATUSES = {
 BODIES: dict[str, tuple[bytes, str]] = {
     "json": (b'{"error": "the words of the server"}', "the words of the server"),
     "html": (
-        b"<!DOCTYPE html><html><style>p {color: red}</style><title>Oops &amp; co</title>"
-        + b"<body><p>the words\n of  <b>the</b> server</p></body></html>",
-        "Oops & co the words of the server",
+        b"<html><style>p {color: red}</style><title>Oops &amp; co</title><p>the <b>words</b>\n of",
+        "Oops & co the words of",
     ),
     "plain": (b"the words of the server", "the words of the server"),
     "empty": (b"", ""),

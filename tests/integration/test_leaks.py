@@ -1,0 +1,241 @@
+"""The key stays where it belongs: in one request header, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import pickle
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.load import dumpd, dumps
+from pydantic import ValidationError
+
+from langchain_segmind import ChatSegmindLlama, SegmindError
+from tests.servers import (
+    COLOURS,
+    DOORS,
+    KEY,
+    Received,
+    Wire,
+    ask,
+    chunked,
+    completion,
+    delta,
+    events,
+    faults,
+    head,
+    http,
+    model,
+    refused_url,
+    streamed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ECHOES: dict[str, str] = {
+    "plain": KEY,
+    "JSON": "".join(f"\\u{ord(character):04x}" for character in KEY),
+    "JSON capitals": KEY.replace("_", "\\u005F"),
+    "HTML": "".join(f"&#{ord(character)};" for character in KEY),
+    "HTML hex": "".join(f"&#x{ord(character):X};" for character in KEY),
+    "HTML names": KEY.replace("_", "&lowbar;"),
+    "URL": "".join(f"%{ord(character):02X}" for character in KEY),
+}
+HEADERS = {"x-request-id": f"r-{KEY}", "x-seed-value": KEY, "x-cost": KEY, "location": f"/{KEY}"}
+
+
+def cut_short(_received: Received, wire: Wire) -> None:
+    wire.send(head(200, {"content-length": "9999", **HEADERS}) + KEY.encode())
+    wire.close()
+
+
+def no_http(_received: Received, wire: Wire) -> None:
+    wire.send(f"HTTP/9.9 {KEY}\r\n{KEY}\r\n\r\n".encode())
+    wire.close()
+
+
+def odd_reason(_received: Received, _wire: Wire) -> bytes:
+    return http({"error": "no"}, 401).replace(b"Reason", KEY.encode())
+
+
+def hang(_received: Received, wire: Wire) -> None:
+    wire.hang()
+
+
+def broken_events(_received: Received, wire: Wire) -> None:
+    wire.send(
+        head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **HEADERS})
+        + chunked(events(delta("x"), done=False), KEY.encode(), end=False)
+    )
+    wire.close()
+
+
+FAULTS: dict[str, Any] = {
+    **{
+        f"{status} {name}": http(form.replace("KEY", echo).encode(), status, HEADERS)
+        for status in (302, 401, 429, 500)
+        for name, echo in ECHOES.items()
+        for form in ['{"error": "the key KEY is wrong"}' if "JSON" in name else "<p>no: KEY</p>"]
+    },
+    "200 with an error": http({"error": {"message": f"wrong: {KEY}"}}, 200, HEADERS),
+    "200 with an odd body": http(f"wrong: {KEY}".encode(), 200, HEADERS),
+    "UTF-16": http(KEY.encode("utf-16"), 500, HEADERS),
+    "event with an error": http(
+        events({"error": {"message": KEY}}), 200, HEADERS, content_type="text/event-stream"
+    ),
+    "events in escapes": http(
+        ('data: {"error": "' + ECHOES["JSON"] + '"}\n\n').encode(),
+        content_type="text/event-stream",
+    ),
+    "broken events": broken_events,
+    "cut short": cut_short,
+    "no HTTP": no_http,
+    "odd reason": odd_reason,
+    "no answer": hang,
+    "an encoding": http(b"", 200, {"content-encoding": KEY, **HEADERS}),
+}
+
+
+def everything_told_by(error: BaseException) -> str:
+    """Give all that logs, reports and pickles may show of an error."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    parts: list[Any] = [str(error), repr(error), error.args, vars(error), pickle.dumps(error)]
+    parts += traceback.format_exception(error)
+    parts += told.format(chain=True)
+    return "\n".join(part if isinstance(part, str) else repr(part) for part in parts)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_error_tells_the_key_that_a_server_echoes(
+    name: str, door: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with faults(FAULTS[name]) as server, pytest.raises(SegmindError) as caught:
+        ask(model(server, max_retries=0, timeout=0.5), door)
+    assert KEY not in everything_told_by(caught.value)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_streamed_error_tells_the_key(
+    name: str, colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with faults(FAULTS[name]) as server, pytest.raises(SegmindError) as caught:
+        streamed(model(server, max_retries=0, timeout=0.5, streaming=True), colour)
+    assert KEY not in everything_told_by(caught.value)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_unreachable_server_tells_no_key(door: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    llm = ChatSegmindLlama(api_key=KEY, base_url=refused_url(), max_retries=0)
+    with pytest.raises(SegmindError) as caught:
+        ask(llm, door)
+    assert KEY not in everything_told_by(caught.value)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("echo", ["plain", "JSON"])
+def test_no_answer_tells_the_key_in_its_metadata(
+    echo: str, door: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps(completion("Hello!", id="KEY", model="KEY")).replace("KEY", ECHOES[echo])
+    with faults(http(body.encode(), headers=HEADERS)) as server:
+        message = ask(model(server), door)
+    assert message.content == "Hello!"
+    assert KEY not in repr(message)
+    assert KEY not in message.model_dump_json()
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_no_stream_tells_the_key_in_its_metadata(colour: str) -> None:
+    """Not even where it comes in pieces."""
+
+    def dribble(_received: Received, wire: Wire) -> bytes:
+        wire.send(head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"}))
+        body = events({**delta("Hello!", "stop"), "model": KEY, "id": KEY})
+        return chunked(*(body[at : at + 1] for at in range(len(body))))
+
+    with faults(dribble) as server:
+        chunks = streamed(model(server, streaming=True), colour)
+    assert "".join(chunk.content for chunk in chunks) == "Hello!"
+    assert KEY not in repr(chunks)
+
+
+SHOWN: dict[str, Callable[[ChatSegmindLlama], object]] = {
+    "repr": repr,
+    "str": str,
+    "dumps": dumps,
+    "dumpd": dumpd,
+    "asdict": lambda llm: llm.asdict(),
+    "model_dump": lambda llm: llm.model_dump(),
+    "model_dump_json": lambda llm: llm.model_dump_json(),
+    "to_json": lambda llm: llm.to_json(),
+    "identifying parameters": lambda llm: llm._identifying_params,
+    "LangSmith parameters": lambda llm: llm._get_ls_params(),
+    "cache key": lambda llm: llm._get_llm_string(),
+    "metadata": lambda llm: llm.metadata,
+    "bound": lambda llm: repr(llm.bind(stop=["x"])),
+    "configurable": lambda llm: repr(llm.with_config(tags=["x"])),
+    "copy": copy.deepcopy,
+    "settings": lambda llm: llm._connected().settings,
+    "clients": lambda llm: llm._connected(),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_no_view_of_a_model_shows_its_secrets(name: str) -> None:
+    llm = ChatSegmindLlama(api_key=KEY, default_headers={"x-secret": "hush-hush"})
+    shown = str(SHOWN[name](llm))
+    assert KEY not in shown
+    assert "hush-hush" not in shown
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": 9},
+        {"base_url": "ftp://x"},
+        {"model": "../x"},
+        {"model_kwargs": {"messages": []}},
+        {"default_headers": {"x-secret": "hush\nhush"}},
+        {"default_headers": {"x-api-key": "hush"}},
+        {"max_retries": -1},
+        {"timeout": -1},
+    ],
+)
+def test_a_refused_construction_shows_no_secrets(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatSegmindLlama(**{"api_key": KEY, "default_headers": {"x-secret": "hush"}, **wrong})
+    assert KEY not in str(caught.value)
+    assert KEY not in repr(caught.value.errors())
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["apikey", "api_keys", "segmind_key", "segmind_apikey"])
+def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
+    with pytest.raises(TypeError, match="api_key") as caught:
+        ChatSegmindLlama(**{"api_key": KEY, name: "SG_other"})
+    assert "SG_other" not in str(caught.value)
+
+
+def test_a_successful_call_logs_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with faults(http(headers=HEADERS)) as server:
+        for door in DOORS:
+            ask(model(server), door)
+        asyncio.run(model(server).ainvoke("hi"), debug=True)
+    assert caplog.records
+    assert KEY not in caplog.text

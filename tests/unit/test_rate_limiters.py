@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+from langchain_segmind import ChatSegmindLlama, SegmindAPIError, SegmindRateLimiter
 from langchain_segmind._account import Account, RequestWindow
+from langchain_segmind._exchange import Permit, Wait
 from langchain_segmind._flows import post, watched
 from langchain_segmind._retry import RetryPolicy
 from langchain_segmind.rate_limiters import WINDOW
@@ -205,3 +206,15 @@ class TestLearning:
         with pytest.raises(Exception, match="429"):
             driver.run(watched(flow, account, world=driver.world))
         return driver, account
+
+
+def test_a_permit_that_comes_after_the_deadline_sends_nothing() -> None:
+    """What was sent then could be billed, and nobody would wait for it."""
+    driver = Driver(scripted(reply({"error": "no"}, 500)))
+    flow = post("/v1/x", b"", policy=RetryPolicy(5), timeout=10.0, world=driver.world)
+    next(flow)
+    assert isinstance(flow.send(reply({"error": "no"}, 500)), Wait)
+    assert flow.send(None) == Permit()
+    driver.now = 30.0
+    with pytest.raises(SegmindAPIError):
+        flow.send(None)

@@ -6,16 +6,15 @@ import difflib
 import json
 import re
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import quote, urlsplit
 
-import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -24,6 +23,9 @@ _OUR_HEADERS = frozenset(
 )
 _OF_THE_QUEUE = frozenset(["queue", "poll_interval", "queue_timeout", "on_submit"])
 _OF_THE_ACCOUNT = frozenset(["api_key", "segmind_api_key", "min_credits", "low_credits"])
+_NO_URL = re.compile(r"[\x00-\x20\x7f\\]")
+_HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
+_SAFE_IN_A_PATH = "/%!$&'()*+,;=:@~"
 _SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 _NEVER_IN_A_BODY = frozenset(["messages", "base_url"]) | _OF_THE_QUEUE | _OF_THE_ACCOUNT
 
@@ -124,16 +126,21 @@ def normalized_base_url(url: str) -> str:
     Raises:
         ValueError: It is no http(s) URL with a host and nothing but a path behind it.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    url = url.strip()
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or _NO_URL.search(url):
         raise ValueError(
             f"base_url must be an http(s) URL such as https://api.segmind.com, not {url[:80]!r}"
         )
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError("base_url must not carry a query, a fragment or credentials")
-    _ = parts.port  # Raises ValueError for one that is no port number.
+    host = parts.hostname.encode("idna").decode()  # Raises ValueError for what is no host name,
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"base_url names no host: {host[:80]!r}")
+    port = "" if parts.port is None else f":{parts.port}"  # and this for what is no port number.
+    host = f"[{host}]" if ":" in host else host
     path = re.sub(r"/v[12]$", "", parts.path.rstrip("/"))
-    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+    return f"{parts.scheme}://{host}{port}{quote(path.rstrip('/'), safe=_SAFE_IN_A_PATH)}"
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -158,8 +165,8 @@ def checked_timeout(timeout: object) -> object:
     Raises:
         ValueError: A part of it is not a positive number of seconds.
     """
-    if isinstance(timeout, httpx.Timeout):
-        timeout = (timeout.connect, timeout.read, timeout.write, timeout.pool)
+    if hasattr(timeout, "as_dict"):  # An httpx.Timeout, told without importing httpx.
+        timeout = tuple(Timeout(**timeout.as_dict()))
     if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= 4:  # noqa: PLR2004
         raise ValueError("timeout takes up to four numbers: connect, read, write, pool")
     for part in timeout if isinstance(timeout, list | tuple) else (timeout,):
@@ -168,17 +175,25 @@ def checked_timeout(timeout: object) -> object:
     return timeout
 
 
-def as_timeout(timeout: object) -> httpx.Timeout:
-    """Give httpx's form of seconds, a (connect, read, write, pool) tuple, or None for no limit."""
+class Timeout(NamedTuple):
+    """The seconds that each step may take, None for no limit."""
+
+    connect: float | None
+    read: float | None
+    write: float | None
+    pool: float | None
+
+
+def as_timeout(timeout: float | Sequence[float | None] | None) -> Timeout:
+    """Spell out seconds for every step, or up to four of them; what is missing has no limit."""
     if isinstance(timeout, list | tuple):
-        connect, read, write, pool = (*timeout, *(None,) * 4)[:4]
-        return httpx.Timeout(connect=connect, read=read, write=write, pool=pool)
-    return httpx.Timeout(timeout)  # type: ignore[arg-type]
+        return Timeout(*(*timeout, *(None,) * 4)[:4])
+    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type] - a sequence is a list or a tuple.
 
 
-def total_seconds(timeout: httpx.Timeout) -> float | None:
+def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:
     """Give the deadline of a whole call: the longest that any of its steps may take."""
-    steps = (timeout.connect, timeout.read, timeout.write, timeout.pool)
+    steps = timeout if isinstance(timeout, list | tuple) else (timeout,)
     return max((step for step in steps if step is not None), default=None)
 
 

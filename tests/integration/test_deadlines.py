@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from langchain_segmind import SegmindError, SegmindTimeoutError, _retry
 from tests.servers import (
     COLOURS,
     DOORS,
+    FaultServer,
     Received,
     Wire,
     ask,
@@ -163,12 +165,16 @@ def test_a_prompt_nobody_reads_ends_at_the_deadline(door: str) -> None:
         assert server.requests == []
 
 
+def has_requests(server: FaultServer, count: int) -> bool:
+    return len(server.requests) == count
+
+
 async def test_a_cancelled_call_frees_its_connection_and_leaves_the_model_usable() -> None:
     with faults(hang, hang, http()) as server:
         async with model(server) as llm:
             for count in (1, 2):
                 task = asyncio.create_task(llm.ainvoke("hi"))
-                await asyncio.to_thread(wait_for, lambda: len(server.requests) == count  # noqa: B023 - awaited at once.)
+                await asyncio.to_thread(wait_for, partial(has_requests, server, count))
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_segmind import (
+    Credits,
+    SegmindConnectionError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+)
+from langchain_segmind._exchange import Failure, Reply
+from langchain_segmind._replies import (
+    EXCERPT,
+    UnusableAnswerError,
+    completion_from,
+    decode_json,
+    error_from_answer,
+    error_from_failure,
+    error_from_reply,
+    sound,
+    text_of,
+    words_of,
+)
+
+HEAD = Reply(200, {"x-request-id": "r-1", "x-cost": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": "no"}', "no"),
+        (b'{"error": {"message": "no", "type": "x"}}', "no"),
+        (b'{"error": {"code": 7}}', '{"code": 7}'),
+        (b'{"error": "no", "error_description": "why", "status_code": 401}', "no: why"),
+        (b'{"error": "no", "message": "no"}', "no"),
+        (b'{"error": 7}', '{"error": 7}'),
+        (b'{"message": "no"}', "no"),
+        (b"{}", "{}"),
+        (b"[1]", "[1]"),
+        (b'"no"', '"no"'),
+        (b"<h1>Bad</h1><script>var x;</script><p>gate&shy;way", "Bad gate?way"),
+        (b"<not html", "<not html"),
+        (b"  two\n\n words ", "two words"),
+        (b"", ""),
+        (b"\xff", "\ufffd"),
+        ("\u202egnirts".encode(), "?gnirts"),
+    ],
+)
+def test_the_servers_own_words_are_found(body: bytes, words: str) -> None:
+    assert words_of(body) == words
+
+
+@given(st.binary(max_size=500) | st.text().map(str.encode))
+def test_words_are_short_and_on_one_line(body: bytes) -> None:
+    words = words_of(body)
+    assert len(words) <= EXCERPT + 2
+    assert words.isprintable()
+
+
+@pytest.mark.parametrize("depth", [300, 900, 990, 20_000])
+def test_words_are_found_however_deep_they_lie(depth: int) -> None:
+    assert words_of(b'{"error": ' + b"[" * depth + b"]" * depth + b"}")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"<p>", "no JSON"),
+        (b"[" * 20_000, "nested too deeply"),
+        (b"9" * 5000, "no JSON"),
+        (b'"\xff"', "no JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_says_why(body: bytes, why: str) -> None:
+    with pytest.raises(UnusableAnswerError, match=why):
+        decode_json(body)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ([], "no JSON object"),
+        ({}, "no choices"),
+        ({"choices": []}, "no choices"),
+        ({"choices": {}}, "no choices"),
+        ({"choices": [], "error": "busy"}, "reports an error: busy"),
+        ({"choices": [None]}, "no message"),
+        ({"choices": [{"message": None}]}, "no message"),
+        ({"choices": [{"message": {"content": 5}}]}, "neither text nor a list"),
+    ],
+)
+def test_what_is_no_completion_says_why(data: Any, why: str) -> None:
+    with pytest.raises(UnusableAnswerError, match=why):
+        completion_from(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, ""),
+        ("a", "a"),
+        ([], ""),
+        (["a", {"type": "text", "text": "b"}, {"image": 1}, None, 5], "ab"),
+        ("a\ud800b", "a\ufffdb"),
+        ("\ud83e\udd99", "🦙"),
+    ],
+)
+def test_content_becomes_text(content: Any, text: str) -> None:
+    assert text_of(content) == text
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_sound_text_can_be_encoded_and_is_kept(text: str) -> None:
+    spelled = sound(json.loads(json.dumps(text)))
+    spelled.encode()
+    assert sound(spelled) == spelled
+
+
+def test_an_answered_error_has_all_the_answer_said() -> None:
+    reply = Reply(
+        429, {"x-request-id": "r-1", "x-cost": "0", "retry-after": "7"}, b'{"error":"no"}'
+    )
+    error = error_from_reply(reply, now=0.0)
+    assert str(error).startswith("Segmind answered 429: no. The limit resets in 7 s. ")
+    assert error.request_id == "r-1"
+    assert error.credits == Credits(None, 0.0)
+    assert error.retry_after == 7
+
+
+def test_a_failure_before_sending_says_that_nothing_was_sent() -> None:
+    error = error_from_failure(Failure("unsent", "refused", sent=False))
+    assert type(error) is SegmindConnectionError
+    assert "cannot be reached: refused. Nothing was sent." in str(error)
+    assert not error.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (Failure("lost", "reset"), SegmindConnectionError),
+        (Failure("timeout", "no answer in time"), SegmindTimeoutError),
+        (Failure("timeout", "no answer in time", head=HEAD), SegmindTimeoutError),
+        (Failure("lost", "reset", head=HEAD), SegmindResponseError),
+        (Failure("unreadable", "too large", head=HEAD), SegmindResponseError),
+    ],
+)
+def test_a_failure_after_sending_says_that_it_may_be_billed(failure: Failure, kind: type) -> None:
+    error = error_from_failure(failure)
+    assert type(error) is kind
+    assert "may have been billed" in str(error)
+    assert error.outcome_unknown
+    assert error.request_id == ("r-1" if failure.head else None)
+
+
+def test_an_unusable_answer_has_its_accounting() -> None:
+    error = error_from_answer(HEAD, "its body is empty")
+    assert str(error).startswith("Segmind answered 200, but its body is empty. ")
+    assert error.credits == Credits(None, 0.5)
+    assert error.outcome_unknown

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_segmind._exchange import Failure, Reply
+from langchain_segmind._secrets import MASK, Blotter, blotter_for
+
+KEY = "SG_c0ffee5ec2e7ca4a"
+BLOTTER = Blotter(KEY)
+SPELLINGS = st.sampled_from(
+    [str, "\\u{:04x}", "\\u{:04X}", "\\\\u{:04x}", "&#{};", "&#x{:x};", "%{:02X}"]
+)
+
+
+@given(st.lists(SPELLINGS, min_size=len(KEY), max_size=len(KEY)))
+def test_any_mixture_of_spellings_is_blotted(spellings: list[object]) -> None:
+    spelled = "".join(
+        form.format(ord(character)) if isinstance(form, str) else character
+        for form, character in zip(spellings, KEY, strict=True)
+    )
+    assert BLOTTER.text(f"a {spelled} b") == f"a {MASK} b"
+    assert BLOTTER.body(f"a {spelled} b".encode()) == f"a {MASK} b".encode()
+
+
+@given(st.text())
+def test_other_text_is_left_as_it_is(text: str) -> None:
+    assert BLOTTER.text(text) == text
+
+
+def test_an_answer_without_the_key_is_the_same_object() -> None:
+    reply = Reply(200, {"a": "b"}, b"body")
+    assert BLOTTER.outcome(reply) is reply
+
+
+def test_a_failure_is_blotted_with_its_head() -> None:
+    failure = Failure("lost", f"no {KEY}", head=Reply(200, {"x-request-id": KEY}))
+    assert BLOTTER.outcome(failure) == Failure(
+        "lost", f"no {MASK}", head=Reply(200, {"x-request-id": MASK})
+    )
+
+
+@given(st.lists(st.integers(0, 100), max_size=9))
+def test_a_stream_is_blotted_in_any_split(cuts: list[int]) -> None:
+    body = f"data: {KEY}\r\ndata: x\n\ndata: {KEY}".encode()
+    edges = [0, *sorted(cuts), len(body)]
+    pieces = (body[start:end] for start, end in pairwise(edges))
+    blotted = BLOTTER.outcome(Reply(200, {}, chunks=(piece for piece in pieces)))
+    assert blotted.chunks is not None
+    assert b"".join(blotted.chunks) == body.replace(KEY.encode(), MASK.encode())  # type: ignore[arg-type]
+
+
+def test_models_with_one_key_share_the_search() -> None:
+    assert blotter_for(KEY) is (held := blotter_for(KEY))
+    assert held is not blotter_for("SG_other")

@@ -81,8 +81,9 @@ class SmallModelWithHelp(LlamaEngine):
 
     async def complete(self, body: dict[str, Any]) -> Any:
         form = (body.get("response_format") or {}).get("type")
-        has_tools = '"type": "function"' in str(body["messages"])
-        has_foreign_name = "named '" in str(body["messages"])
+        prompt = "\n".join(str(message["content"]) for message in body["messages"])
+        has_tools = '"type": "function"' in prompt
+        has_foreign_name = "named '" in prompt
         if form == "json_object" or (has_tools and form is None) or has_foreign_name:
             return await ScriptedEngine(answer).complete(body)
         return await super().complete(body)

@@ -342,6 +342,10 @@ class Assembly:
                 call["function"][name] += function[name]
 
 
+END_OF_EVENT = b"\n\n"
+"""Not every server ends its last event with a blank line."""
+
+
 def sse_response(chunks: Any) -> EventSource:
     """Wrap bytes, or an iterator of them, for httpx-sse to decode."""
     headers = {"content-type": "text/event-stream"}
@@ -350,7 +354,7 @@ def sse_response(chunks: Any) -> EventSource:
 
 def _assembled(body: bytes) -> dict[str, Any]:
     assembly = Assembly()
-    for event in sse_response(body).iter_sse():
+    for event in sse_response(body + END_OF_EVENT).iter_sse():
         assembly.add(event.data, event.event)
     if not assembly.is_complete:
         raise UnusableAnswerError("its event stream ended before the answer did")

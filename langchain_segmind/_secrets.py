@@ -96,7 +96,8 @@ class _Held:
         return lines
 
     def rest(self) -> bytes:
-        return b"".join(self._parts)
+        # Not every server ends its last event with a blank line.
+        return b"".join(self._parts) + b"\n\n"
 
 
 def _spellings(character: str) -> str:

@@ -184,11 +184,11 @@ class Timeout(NamedTuple):
     pool: float | None
 
 
-def as_timeout(timeout: float | Sequence[float | None] | None) -> Timeout:
+def as_timeout(timeout: object) -> Timeout:
     """Spell out seconds for every step, or up to four of them; what is missing has no limit."""
     if isinstance(timeout, list | tuple):
         return Timeout(*(*timeout, *(None,) * 4)[:4])
-    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type] - a sequence is a list or a tuple.
+    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type]
 
 
 def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator,
 from langchain_segmind import _http
 from langchain_segmind._account import account_of
 from langchain_segmind._call import Call, combined_llm_output, free_of_charge, sse_response
+from langchain_segmind._doors import Settings
 from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
 from langchain_segmind._messages import text_of_wire, to_wire
 from langchain_segmind._parameters import (
@@ -351,7 +352,7 @@ class ChatSegmindLlama(BaseChatModel):
             flow = resumed(call.resumes, queue=queue)
             return watched(flow, account, world=_WORLD, low_credits=low)
         policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
-        timeout = total_seconds(as_timeout(self.timeout))
+        timeout = total_seconds(self.timeout)
         if self.queue:
             flow = queued(
                 call.model,
@@ -442,7 +443,7 @@ class ChatSegmindLlama(BaseChatModel):
     def _balance_flow(self, clients: _http.Clients) -> Flow[CreditBalance]:
         asking = fetch_balance(
             policy=RetryPolicy(self.max_retries),
-            timeout=total_seconds(as_timeout(self.timeout)),
+            timeout=total_seconds(self.timeout),
             account=clients.account,
             world=_WORLD,
         )
@@ -560,7 +561,7 @@ class ChatSegmindLlama(BaseChatModel):
         clients = self._clients
         if clients is None or self._clients_given != given:
             # Compared as given, since checking and converting take longer than all the rest.
-            settings = _http.Settings(
+            settings = Settings(
                 normalized_base_url(self.base_url),
                 self._checked_key(),
                 dict(self.default_headers),

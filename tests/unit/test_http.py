@@ -12,6 +12,7 @@ from langchain_segmind import _http
 from langchain_segmind._body import UnreadableBodyError
 from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
 from langchain_segmind._http import Clients, Settings, arun, failure_from, proxy_for, run
+from langchain_segmind._parameters import as_timeout
 
 if TYPE_CHECKING:
     from langchain_segmind._exchange import Flow
@@ -20,7 +21,7 @@ KEY = "SG_c0ffee5ec2e7ca4a"
 
 
 def settings(**headers: str) -> Settings:
-    return Settings("http://segmind.invalid", SecretStr(KEY), headers, httpx.Timeout(1))
+    return Settings("http://segmind.invalid", SecretStr(KEY), headers, as_timeout(1))
 
 
 class Limiter:
@@ -145,7 +146,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     """`httpx.MockTransport` gives a body that has been read and decoded."""
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
-        clients = Clients(Settings("http://h", SecretStr(KEY), {}, httpx.Timeout(1), client))
+        clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
         reply = _http.exchange(clients.sync_door(), Request("POST", "/v1/x", b"{}"))
     assert isinstance(reply, Reply)
     assert reply.body == b"hi"
@@ -159,7 +160,7 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
         return httpx.Response(200, content=b"hi")
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        given = Settings("http://h/p", SecretStr(KEY), {}, httpx.Timeout(1), None, client)
+        given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
         reply = await _http.aexchange(
             await Clients(given).async_door(), Request("POST", "/v1/x", b"{}")
         )

@@ -1,0 +1,116 @@
+"""Async calls, over aiohttp, whose pool stays flat with a thousand calls in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import yarl
+from aiohttp.payload import TOO_LARGE_BYTES_BODY
+
+from langchain_segmind._doors import KEEPALIVE_SECONDS, AsyncOpened, named, step
+from langchain_segmind._exchange import Reply, Request
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from langchain_segmind._doors import Settings
+
+
+class AiohttpDoor:
+    """Our own async client: an aiohttp session, bound to the event loop it was built on."""
+
+    def __init__(self, settings: Settings, proxy: str | None, tls: ssl.SSLContext | None) -> None:
+        """Open the session; connections are made when they are needed, without a limit."""
+        self._base_url = settings.base_url
+        # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
+        self._headers = settings.headers()
+        self._timeout = settings.timeout
+        self._loop = asyncio.get_running_loop()
+        self._thread, self._process = threading.get_ident(), os.getpid()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            proxy=proxy,
+        )
+
+    async def open(self, request: Request) -> AsyncOpened:
+        """Send the request and wait for the head of the answer."""
+        url = yarl.URL(self._base_url + request.path, encoded=True)
+        response = await self._session.request(
+            request.method,
+            url,
+            headers=self._headers,
+            data=_payload(request.body),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=step(self._timeout.connect, request.deadline),
+                sock_read=self._timeout.read,
+            ),
+        )
+        return AsyncOpened(
+            Reply(response.status, named(response.raw_headers)),
+            response.content.iter_any().__aiter__(),
+            _closing(response),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    def __del__(self) -> None:
+        """Close what is still open, where the event loop ended too early to be asked."""
+        session = getattr(self, "_session", None)
+        if session is None or session.closed or self._process != os.getpid():
+            return
+        if self._loop.is_running() and self._thread != threading.get_ident():
+            self._loop.call_soon_threadsafe(_abort, session)
+        else:
+            _abort(session)
+
+
+def _abort(session: aiohttp.ClientSession) -> None:
+    """Close a session without waiting, and also after its event loop was closed."""
+    kept = getattr(session.connector, "_conns", {}).values()
+    transports = [protocol.transport for each in kept for protocol, *_ in each]
+    closing = session.close()
+    with suppress(StopIteration, RuntimeError):
+        closing.send(None)
+    closing.close()
+    for transport in transports:
+        if transport is not None:
+            _sever(transport)
+
+
+def _sever(transport: Any) -> None:
+    # A closed loop refuses to close a transport, which then is heard of as a ResourceWarning.
+    try:
+        transport.close()
+    except RuntimeError:
+        protocol = getattr(transport, "_ssl_protocol", None)
+        transport = getattr(protocol, "_transport", transport)
+        if (connection := getattr(transport, "_sock", None)) is not None:
+            connection.close()
+            transport._sock = None  # noqa: SLF001 - asyncio has no other way.
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Wrap a large body, a prompt with images, which aiohttp then sends piece by piece."""
+    return body if body is None or len(body) <= TOO_LARGE_BYTES_BODY else io.BytesIO(body)
+
+
+def _closing(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[object]]:
+    async def close() -> None:
+        # `release` keeps the connection of an answer read to its end, and drops any other.
+        response.release()
+
+    return close

@@ -1,0 +1,117 @@
+"""What every way to Segmind has in common: a `Door` opens an exchange.
+
+It gives status, headers and an iterator of raw chunks. There are four: `_door_httpcore` for
+blocking calls, `_door_aiohttp` for async ones, and `_door_httpx` for either client of the user's
+own. Each is imported, with its library, when it is first needed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from langchain_segmind._body import ACCEPT_ENCODING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+
+    import httpx
+    from pydantic import SecretStr
+
+    from langchain_segmind._exchange import Reply, Request
+    from langchain_segmind._parameters import Timeout
+
+KEEPALIVE_SECONDS = 4.0
+"""How long an idle connection is kept: less than uvicorn's and most proxies' 5 s, because a request
+sent into a connection that is just being closed has an unknown outcome."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An answer whose head has come; its chunks are still compressed."""
+
+    head: Reply
+    chunks: Iterator[bytes]
+    close: Callable[[], object]
+
+
+@dataclass(slots=True)
+class AsyncOpened:
+    """As `Opened`, on an event loop."""
+
+    head: Reply
+    chunks: AsyncIterator[bytes]
+    close: Callable[[], Awaitable[object]]
+
+
+class Door(Protocol):
+    """Opens blocking exchanges."""
+
+    def open(self, request: Request) -> Opened: ...
+    def close(self) -> None: ...
+
+
+class AsyncDoor(Protocol):
+    """Opens exchanges on the event loop it was built on."""
+
+    async def open(self, request: Request) -> AsyncOpened: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where requests go, and how; equal settings may share what is costly to build."""
+
+    base_url: str
+    api_key: SecretStr
+    default_headers: Mapping[str, str] = field(repr=False)
+    timeout: Timeout
+    http_client: httpx.Client | None = None
+    http_async_client: httpx.AsyncClient | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Give the headers of every request: the only place where the key is spelled out."""
+        headers = {
+            "User-Agent": "langchain-segmind",
+            "Accept": "application/json, text/event-stream",
+            **self.default_headers,
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "Content-Type": "application/json",
+            "x-api-key": self.api_key.get_secret_value(),
+        }
+        # The last of a name counts, however it is spelled: no header is sent twice.
+        return dict({name.lower(): (name, value) for name, value in headers.items()}.values())
+
+    @property
+    def is_https(self) -> bool:
+        """Whether TLS is needed to get there."""
+        return self.base_url.startswith("https:")
+
+
+class _Sockets(threading.local):
+    """What bounds each socket operation of this thread, whatever drips in meanwhile."""
+
+    deadline: float | None = None
+
+
+SOCKETS = _Sockets()
+
+
+def left(deadline: float | None) -> float | None:
+    """Give the seconds until a deadline."""
+    return None if deadline is None else deadline - time.monotonic()
+
+
+def step(timeout: float | None, deadline: float | None) -> float | None:
+    """Let a step end just before the deadline, so that what was never sent is told as that."""
+    if deadline is None:
+        return timeout
+    left = max(0.001, (deadline - time.monotonic()) * 0.98)
+    return left if timeout is None else min(timeout, left)
+
+
+def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Give headers by their name in lower case."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}

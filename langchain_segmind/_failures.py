@@ -1,0 +1,78 @@
+"""What the network did, told from the exceptions of four libraries."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from langchain_segmind._body import UnreadableBodyError
+from langchain_segmind._exchange import Failure, Reply
+
+Kind = Literal["unsent", "unsent timeout", "timeout", "lost", "unreadable", "refused"]
+
+_KINDS: dict[str, Kind] = {
+    "httpcore.ConnectError": "unsent",
+    "httpcore.ProxyError": "unsent",
+    "httpcore.UnsupportedProtocol": "unsent",
+    "httpcore.LocalProtocolError": "unsent",
+    "httpcore.ConnectTimeout": "unsent timeout",
+    "httpcore.PoolTimeout": "unsent timeout",
+    "httpcore.TimeoutException": "timeout",
+    "httpcore.NetworkError": "lost",
+    "httpcore.ProtocolError": "lost",
+    "httpx.ConnectError": "unsent",
+    "httpx.ProxyError": "unsent",
+    "httpx.UnsupportedProtocol": "unsent",
+    "httpx.LocalProtocolError": "unsent",
+    "httpx.ConnectTimeout": "unsent timeout",
+    "httpx.PoolTimeout": "unsent timeout",
+    "httpx.TimeoutException": "timeout",
+    "httpx.HTTPStatusError": "refused",
+    "httpx.HTTPError": "lost",
+    "aiohttp.ClientConnectorError": "unsent",
+    "aiohttp.ClientHttpProxyError": "unsent",
+    "aiohttp.InvalidURL": "unsent",
+    "aiohttp.ConnectionTimeoutError": "unsent timeout",
+    "aiohttp.ServerTimeoutError": "timeout",
+    "aiohttp.ClientResponseError": "unreadable",
+    "aiohttp.ClientError": "lost",
+    "builtins.TimeoutError": "timeout",
+    "builtins.OSError": "lost",
+}
+"""By name, since none of the libraries is imported before it is used; the nearest base counts."""
+
+
+def failure_from(error: Exception, head: Reply | None) -> Failure | None:
+    """Tell what an exception means for the request; None for one that is no network's."""
+    detail = str(error) or type(error).__name__
+    if isinstance(error, UnreadableBodyError):
+        return Failure("unreadable", detail, head=head)
+    match _kind(error):
+        case "unsent":
+            return Failure("unsent", detail, sent=False)
+        case "unsent timeout":
+            return Failure("timeout", "no connection in time", sent=False)
+        case "timeout":
+            return Failure("timeout", "no answer in time", head=head)
+        case "unreadable":  # What came is no HTTP.
+            return Failure("unreadable", _message(error), head=head)
+        case "refused":  # A hook of the user's called raise_for_status.
+            return Failure("lost", detail, head=_head(error))
+        case "lost":
+            return Failure("lost", detail, head=head)
+        case None:
+            return None
+
+
+def _kind(error: Exception) -> Kind | None:
+    names = (f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__)
+    return next((_KINDS[name] for name in names if name in _KINDS), None)
+
+
+def _message(error: Any) -> str:
+    return str(error.message)
+
+
+def _head(error: Any) -> Reply:
+    headers = dict(error.response.headers)
+    headers.pop("content-encoding", None)  # The hook has read it, and so decoded it.
+    return Reply(error.response.status_code, headers)

@@ -78,7 +78,7 @@ def broken_events(_received: Received, wire: Wire) -> None:
 FAULTS: dict[str, Any] = {
     **{
         f"{status} {name}": http(form.replace("KEY", echo).encode(), status, HEADERS)
-        for status in (302, 401, 429, 500)
+        for status in (401, 500)
         for name, echo in ECHOES.items()
         for form in ['{"error": "the key KEY is wrong"}' if "JSON" in name else "<p>no: KEY</p>"]
     },

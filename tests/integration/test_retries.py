@@ -29,6 +29,7 @@ from tests.servers import (
     http,
     model,
     refused_url,
+    wait_for,
 )
 
 GOOD = http()
@@ -187,6 +188,7 @@ def test_a_connection_closed_while_idle_is_noticed_by_the_same_client() -> None:
     with faults(answer_and_leave) as server, model(server, max_retries=0) as llm:
         for _ in range(20):
             assert llm.invoke("hi").content == "Hello!"
+            wait_for(lambda: not server.open_connections)
     assert len(server.requests) == 20
 
 

@@ -9,15 +9,13 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-import httpx
-from httpx_sse import EventSource
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
-from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.json import parse_partial_json
 
+from langchain_segmind._events import EventDecoder
 from langchain_segmind._replies import (
     UnusableAnswerError,
     completion_from,
@@ -29,13 +27,14 @@ from langchain_segmind._replies import (
 )
 from langchain_segmind._stop import StopCutter
 from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
-from langchain_segmind.credits import CACHED, PROVIDER, Credits
+from langchain_segmind.credits import CACHED, PROVIDER, Credits, amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from langchain_core.messages import InvalidToolCall, ToolCall
 
+    from langchain_segmind._events import Event
     from langchain_segmind._exchange import Reply
     from langchain_segmind._tools import ToolSet
 
@@ -52,7 +51,7 @@ class Accounting:
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Accounting:
         """Read the headers of a v1 answer."""
-        extra: dict[str, Any] = {"generation_time": _seconds(headers.get("x-generation-time"))}
+        extra: dict[str, Any] = {"generation_time": amount(headers.get("x-generation-time"))}
         if (seed := headers.get("x-seed-value")) is not None:
             extra["seed"] = seed
         return cls(Credits.from_headers(headers), request_id_of(headers), extra)
@@ -191,6 +190,7 @@ class StreamReader:
         """Start before the first event."""
         self._call = call
         self._reply = reply
+        self._events = EventDecoder()
         self._seen = Assembly()
         self._cutter = StopCutter(call.stop)
         self._calls = (
@@ -207,20 +207,23 @@ class StreamReader:
         """Whether the answer has come to its end."""
         return self._seen.is_complete
 
-    def feed(self, data: str, event: str = "message") -> Iterator[ChatGenerationChunk]:
-        """Take the data of one event; give the text that is certain to be text.
+    def feed(self, chunk: bytes) -> Iterator[ChatGenerationChunk]:
+        """Take what has come; give the text that is certain to be text, one piece an event.
 
         Raises:
-            SegmindResponseError: The event cannot be used.
+            SegmindResponseError: An event cannot be used.
         """
+        for event in self._events.feed(chunk):
+            if text := self._certain(self._added(event)):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+            if self.is_done:
+                return
+
+    def _added(self, event: Event) -> str:
         try:
-            text = self._seen.add(data, event)
+            return self._seen.add(event.data, event.name)
         except UnusableAnswerError as error:
             why = str(error)
-        else:
-            if text := self._certain(text):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=text))
-            return
         raise error_from_answer(self._reply, why)
 
     def finish(self) -> ChatGenerationChunk:
@@ -291,7 +294,7 @@ class Assembly:
             return ""
         if event == "error":
             raise UnusableAnswerError(f"it reports an error: {words_of(data.encode())}")
-        chunk = decode_json(data.encode("utf-8", "replace")) if data.strip() else {}
+        chunk = decode_json(data) if data.strip() else {}
         if not isinstance(chunk, dict):
             raise UnusableAnswerError("an event of its stream is no JSON object")
         if chunk.get("error"):
@@ -342,20 +345,11 @@ class Assembly:
                 call["function"][name] += function[name]
 
 
-END_OF_EVENT = b"\n\n"
-"""Not every server ends its last event with a blank line."""
-
-
-def sse_response(chunks: Any) -> EventSource:
-    """Wrap bytes, or an iterator of them, for httpx-sse to decode."""
-    headers = {"content-type": "text/event-stream"}
-    return EventSource(httpx.Response(httpx.codes.OK, headers=headers, content=chunks))
-
-
 def _assembled(body: bytes) -> dict[str, Any]:
     assembly = Assembly()
-    for event in sse_response(body + END_OF_EVENT).iter_sse():
-        assembly.add(event.data, event.event)
+    decoder = EventDecoder()
+    for event in (*decoder.feed(body), *decoder.finish()):
+        assembly.add(event.data, event.name)
     if not assembly.is_complete:
         raise UnusableAnswerError("its event stream ended before the answer did")
     return assembly.completion()
@@ -365,6 +359,11 @@ def read_native_calls(
     native: Iterable[object], *, cut: bool
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Read `message.tool_calls`, should the gateway come to forward tools."""
+    from langchain_core.output_parsers.openai_tools import (  # noqa: PLC0415 - seldom needed.
+        make_invalid_tool_call,
+        parse_tool_call,
+    )
+
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     raws = [
@@ -457,10 +456,6 @@ def _generation_info(
 def _model_name(completion: Mapping[str, Any], slug: str) -> str:
     name = completion.get("model")
     return name if isinstance(name, str) and name else slug
-
-
-def _seconds(value: str | None) -> float | None:
-    return Credits.from_headers({"x-cost": value}).cost if value else None
 
 
 def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class UnusableAnswerError(Exception):
     """A body that is no completion; the text says why."""
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes | str) -> Any:
     """Decode a body.
 
     Raises:
@@ -43,7 +43,8 @@ def decode_json(body: bytes) -> Any:
     except RecursionError:
         raise UnusableAnswerError("its body is nested too deeply") from None
     except ValueError:
-        raise UnusableAnswerError(f"its body is no JSON: {words_of(body)}") from None
+        words = words_of(body.encode() if isinstance(body, str) else body)
+        raise UnusableAnswerError(f"its body is no JSON: {words}") from None
 
 
 def completion_from(data: Any) -> dict[str, Any]:

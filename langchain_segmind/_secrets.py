@@ -101,10 +101,11 @@ class _Held:
 
 
 def _spellings(character: str) -> str:
+    # Each begins with a literal, which lets `re` skip from candidate to candidate.
     code = ord(character)
     named = _ENTITIES.get(character, [])
     entity = "|".join([f"#0{{0,6}}{code};?", f"#[xX]0{{0,6}}{_hex(code)};?", *named])
-    return rf"(?:{re.escape(character)}|\\{{1,8}}u00{_hex(code)}|%{_hex(code)}|&(?:{entity}))"
+    return rf"(?:{re.escape(character)}|\\\\{{0,7}}u00{_hex(code)}|%{_hex(code)}|&(?:{entity}))"
 
 
 def _hex(code: int) -> str:

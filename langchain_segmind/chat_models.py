@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator,
 
 from langchain_segmind import _http
 from langchain_segmind._account import account_of
-from langchain_segmind._call import Call, combined_llm_output, free_of_charge, sse_response
+from langchain_segmind._call import Call, combined_llm_output, free_of_charge
 from langchain_segmind._doors import Settings
 from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
 from langchain_segmind._messages import text_of_wire, to_wire
@@ -278,8 +278,8 @@ class ChatSegmindLlama(BaseChatModel):
         reader, broken = call.reader(reply), None
         try:
             with closing(cast("Generator[bytes]", reply.chunks)) as chunks:
-                for event in sse_response(chunks).iter_sse():
-                    yield from reader.feed(event.data, event.event)
+                for chunk in chunks:
+                    yield from reader.feed(chunk)
                     if reader.is_done:
                         break
         except _http.StreamBrokenError as error:
@@ -304,9 +304,9 @@ class ChatSegmindLlama(BaseChatModel):
         reader, broken = call.reader(reply), None
         try:
             async with aclosing(cast("AsyncGenerator[bytes]", reply.chunks)) as chunks:
-                async for event in sse_response(chunks).aiter_sse():
-                    for chunk in reader.feed(event.data, event.event):
-                        yield chunk
+                async for chunk in chunks:
+                    for generation in reader.feed(chunk):
+                        yield generation
                     if reader.is_done:
                         break
         except _http.StreamBrokenError as error:

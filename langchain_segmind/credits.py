@@ -51,8 +51,8 @@ class Credits:
     def from_headers(cls, headers: Mapping[str, str]) -> Credits:
         """Read `x-remaining-credits` and `x-cost` (segmind-api: v1, response headers)."""
         return cls(
-            remaining=_amount(headers.get("x-remaining-credits")),
-            cost=_amount(headers.get("x-cost")),
+            remaining=amount(headers.get("x-remaining-credits")),
+            cost=amount(headers.get("x-cost")),
         )
 
     @classmethod
@@ -61,7 +61,7 @@ class Credits:
         if not isinstance(metrics, dict):
             return cls()
         return cls(
-            remaining=_amount(metrics.get("remaining_credits")), cost=_amount(metrics.get("cost"))
+            remaining=amount(metrics.get("remaining_credits")), cost=amount(metrics.get("cost"))
         )
 
     def as_dict(self) -> CreditsDict:
@@ -95,7 +95,7 @@ class CreditBalance:
         """Read the answer of `/v1/get-user-credits`; None where it holds no balance."""
         if not isinstance(data, dict):
             return None
-        amounts = _amount(data.get("credits")), _amount(data.get("free-credits"))
+        amounts = amount(data.get("credits")), amount(data.get("free-credits"))
         if amounts == (None, None):
             return None
         return cls(amounts[0] or 0.0, amounts[1] or 0.0)
@@ -209,8 +209,8 @@ CACHED = Credits(cost=0.0)
 """The accounting of an answer from LangChain's cache: nothing was spent, no balance was seen."""
 
 
-def _amount(value: object) -> float | None:
-    """Read an amount of credits; what is no finite number is unknown."""
+def amount(value: object) -> float | None:
+    """Read a number, as of credits; what is no finite one is unknown."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

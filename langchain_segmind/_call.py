@@ -26,7 +26,7 @@ from langchain_segmind._replies import (
     words_of,
 )
 from langchain_segmind._stop import StopCutter
-from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
+from langchain_segmind._tools import ParsedReply
 from langchain_segmind.credits import CACHED, PROVIDER, Credits, amount
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from langchain_segmind._events import Event
     from langchain_segmind._exchange import Reply
+    from langchain_segmind._tool_parser import ToolCallStream
     from langchain_segmind._tools import ToolSet
 
 
@@ -143,6 +144,8 @@ class Call:
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
+        from langchain_segmind._tool_parser import parse_tool_calls  # noqa: PLC0415 - only for tools.
+
         return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 
     def _metadata(
@@ -193,9 +196,11 @@ class StreamReader:
         self._events = EventDecoder()
         self._seen = Assembly()
         self._cutter = StopCutter(call.stop)
-        self._calls = (
-            None if call.tools is None else ToolCallStream(call.tools, strict=call.answers_wrapped)
-        )
+        self._calls: ToolCallStream | None = None
+        if call.tools is not None:
+            from langchain_segmind._tool_parser import ToolCallStream  # noqa: PLC0415 - only for tools.
+
+            self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
 
     @property
     def is_done(self) -> bool:

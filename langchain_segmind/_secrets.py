@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
 from dataclasses import replace
+from functools import cache
 from html.entities import html5
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 MASK = "**********"
 
 Outcomes = TypeVar("Outcomes", bound=Reply | Failure)
-_ENTITIES: dict[str, list[str]] = {}
-for _entity, _character in html5.items():
-    _ENTITIES.setdefault(_character, []).append(re.escape(_entity))
 
 
 class Blotter:
@@ -100,10 +98,11 @@ class _Held:
         return b"".join(self._parts) + b"\n\n"
 
 
+@cache
 def _spellings(character: str) -> str:
     # Each begins with a literal, which lets `re` skip from candidate to candidate.
     code = ord(character)
-    named = _ENTITIES.get(character, [])
+    named = [re.escape(name) for name, means in html5.items() if means == character]
     entity = "|".join([f"#0{{0,6}}{code};?", f"#[xX]0{{0,6}}{_hex(code)};?", *named])
     return rf"(?:{re.escape(character)}|\\\\{{0,7}}u00{_hex(code)}|%{_hex(code)}|&(?:{entity}))"
 

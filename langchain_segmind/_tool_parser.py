@@ -8,25 +8,14 @@ cannot be read are reported, never run.
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from langchain_core.messages import InvalidToolCall
+from langchain_core.messages import InvalidToolCall  # noqa: TC002 - as in its neighbours, types are imported.
 from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_segmind._tool_intent import meant_calls
 from langchain_segmind._tool_reader import Whole, read_value
 from langchain_segmind._tool_scan import Found, scan, scan_ahead
-from langchain_segmind._tools import ANSWER_KEY, ToolSet
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedReply:
-    """A reply, taken apart."""
-
-    content: str
-    """The text that remains."""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    invalid_tool_calls: list[InvalidToolCall] = field(default_factory=list)
+from langchain_segmind._tools import ANSWER_KEY, ParsedReply, ToolSet
 
 
 def new_call_id() -> str:

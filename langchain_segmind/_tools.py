@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, assert_never
 
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.tool import ToolCall
+
 JsonSchema: TypeAlias = dict[str, Any]
 
 ANSWER_KEY = "answer"
@@ -118,6 +121,16 @@ _STARTS = r"""
   | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
         (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
 """.replace("KEY", _KEY).replace("QUOTED", _QUOTED)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """A reply, taken apart."""
+
+    content: str
+    """The text that remains."""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    invalid_tool_calls: list[InvalidToolCall] = field(default_factory=list)
 
 
 def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:

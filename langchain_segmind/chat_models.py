@@ -43,10 +43,8 @@ from langchain_segmind._parameters import (
 )
 from langchain_segmind._profiles import PROFILES
 from langchain_segmind._prompting import BoundTools, prompted
-from langchain_segmind._queue import Queue, queued, resumed
 from langchain_segmind._replies import error_from_failure
 from langchain_segmind._retry import RetryPolicy
-from langchain_segmind._structured import structured_chain
 from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._tools import parse_tool_choice
 from langchain_segmind._version import __version__
@@ -345,30 +343,37 @@ class ChatSegmindLlama(BaseChatModel):
         self, call: Call, clients: _http.Clients, *, stream: bool = False
     ) -> Flow[Reply | Finished]:
         """Describe the exchange that answers a call, and watch what it does to the account."""
-        account, low = clients.account, self.low_credits
-        queue = Queue(self.poll_interval, self.queue_timeout, account, _WORLD)
-        flow: Flow[Reply | Finished]
-        if call.resumes:
-            flow = resumed(call.resumes, queue=queue)
-            return watched(flow, account, world=_WORLD, low_credits=low)
+        account = clients.account
         policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
         timeout = total_seconds(self.timeout)
-        if self.queue:
-            flow = queued(
-                call.model,
-                call.body,
-                queue=queue,
-                policy=policy,
-                timeout=timeout,
-                on_submit=self.on_submit,
-            )
+        flow: Flow[Reply | Finished]
+        if call.resumes or self.queue:
+            flow = self._queue_flow(call, account, policy, timeout)
         else:
             path = f"/v1/{call.model}"
             flow = post(
                 path, call.body, policy=policy, timeout=timeout, world=_WORLD, accept_stream=stream
             )
-        floor = self.min_credits
-        return watched(flow, account, world=_WORLD, min_credits=floor, low_credits=low)
+        # To resume costs nothing, so no balance is too low for it.
+        floor = None if call.resumes else self.min_credits
+        return watched(flow, account, world=_WORLD, min_credits=floor, low_credits=self.low_credits)
+
+    def _queue_flow(
+        self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
+    ) -> Flow[Finished]:
+        from langchain_segmind._queue import Queue, queued, resumed  # noqa: PLC0415 - not for v1.
+
+        queue = Queue(self.poll_interval, self.queue_timeout, account, _WORLD)
+        if call.resumes:
+            return resumed(call.resumes, queue=queue)
+        return queued(
+            call.model,
+            call.body,
+            queue=queue,
+            policy=policy,
+            timeout=timeout,
+            on_submit=self.on_submit,
+        )
 
     def _takes_images(self, model: str) -> bool:
         profile = self.profile if model == self.model else PROFILES.get(model)
@@ -508,6 +513,8 @@ class ChatSegmindLlama(BaseChatModel):
         Raises:
             ValueError: The schema or the method is none of these.
         """
+        from langchain_segmind._structured import structured_chain  # noqa: PLC0415 - slow.
+
         return structured_chain(
             self,
             schema,

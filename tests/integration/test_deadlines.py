@@ -34,7 +34,7 @@ from tests.servers import (
     wait_for,
 )
 
-TIMEOUT = 0.3
+TIMEOUT = 0.15
 LATEST = 3.0
 """Seconds that a busy machine may take on top."""
 CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}

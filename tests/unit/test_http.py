@@ -10,8 +10,10 @@ from pydantic import SecretStr
 
 from langchain_segmind import _http
 from langchain_segmind._body import UnreadableBodyError
+from langchain_segmind._doors import Settings
 from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
-from langchain_segmind._http import Clients, Settings, arun, failure_from, proxy_for, run
+from langchain_segmind._failures import failure_from
+from langchain_segmind._http import Clients, arun, proxy_for, run
 from langchain_segmind._parameters import as_timeout
 
 if TYPE_CHECKING:
@@ -98,8 +100,13 @@ def test_what_the_network_did_is_told_from_what_was_sent(
     error: Exception, kind: str, *, sent: bool
 ) -> None:
     failure = failure_from(error, None)
+    assert failure is not None
     assert (failure.kind, failure.sent) == (kind, sent)
     assert failure.detail
+
+
+def test_what_is_no_matter_of_the_network_is_not_caught() -> None:
+    assert failure_from(ZeroDivisionError("x"), None) is None
 
 
 def test_headers_are_ours_but_for_those_that_may_be_replaced() -> None:

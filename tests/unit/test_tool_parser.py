@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from langchain_core.messages.tool import tool_call
 
 from langchain_segmind import _tool_scan
-from langchain_segmind._tool_parser import ParsedReply, ToolCallStream, parse_tool_calls
+from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_prompt import render_tool_calls
 from langchain_segmind._tool_reader import Broken, read_value
-from langchain_segmind._tools import ToolSet
+from langchain_segmind._tools import ParsedReply, ToolSet
 
 
 def tools_named(*names: str) -> ToolSet:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -305,8 +305,9 @@ def call(llm: ChatSegmindLlama) -> str:
 def test_a_model_crosses_to_a_fresh_process() -> None:
     with faults(echo) as server, model(server) as llm:
         assert is_own(llm, "warm")
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            assert pool.apply(call, (llm,)) == "from afar"
+        # An executor, since a Pool waits for ever for children that cannot start.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            assert pool.submit(call, llm).result() == "from afar"
 
 
 @pytest.mark.parametrize("colour", COLOURS)

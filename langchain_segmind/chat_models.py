@@ -6,11 +6,12 @@ exchange, `_http` performs it, and `_call` reads the answer.
 
 from __future__ import annotations
 
+import inspect
 import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.utils import from_env, secret_from_env
@@ -81,9 +82,16 @@ DEFAULT_BASE_URL = "https://api.segmind.com"
 DEFAULT_TIMEOUT = 120.0
 """Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
 
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
 _WORLD = Surroundings(time.monotonic, time.time, random.random)
 _SENT = ("temperature", "max_tokens", "top_p", "seed")
 """The fields that go into the body under their own names."""
+
+
+def _inspected(method: _Method) -> _Method:
+    """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return method
 
 
 class ChatSegmindLlama(BaseChatModel):
@@ -239,6 +247,7 @@ class ChatSegmindLlama(BaseChatModel):
 
     # --- A call: build, run, read ---
 
+    @_inspected
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -250,6 +259,7 @@ class ChatSegmindLlama(BaseChatModel):
         reply = _http.run(self._flow(call, clients), clients, self.rate_limiter)
         return call.result(reply)
 
+    @_inspected
     async def _agenerate(
         self,
         messages: list[BaseMessage],

@@ -1,0 +1,278 @@
+# ruff: noqa: S101, T201 - a command that prints.
+"""Run everybody in turn, round after round, and write what it came to.
+
+The server has a core of its own, and so has the contestant whose turn it is: each lives in a
+process of its own, and only one of them works at a time. Rounds are interleaved, so that what else
+the machine does meets everybody alike; of the rounds, medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import IO, TYPE_CHECKING, Any
+
+from benchmarks import report
+from benchmarks.contestants import CORE, OURS, PEERS, RAW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HERE = Path(__file__).parent
+Results = dict[str, dict[str, Any]]
+"""By the name of the contestant: the median of each measure."""
+
+EVERYONE = (OURS, *PEERS)
+PATIENCE = 5.0
+"""Seconds: who has used as many in one experiment is not asked to run its other rounds."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One job, given to several contestants."""
+
+    name: str
+    contestants: Sequence[str]
+    job: dict[str, Any]
+    rounds: int = 5
+    fresh: bool = False
+    """Whether each round needs a new process: memory is not given back."""
+
+
+def experiments(*, quick: bool) -> list[Experiment]:
+    """List what is measured; `quick` takes a few minutes, with more noise."""
+    many, few = (5, 1) if quick else (21, 3)
+    flight = 300 if quick else 1_000
+    grown = (OURS, *PEERS[:1])
+    found = [
+        Experiment(
+            "sync",
+            (*EVERYONE, CORE, "httpx", f"httpx + {CORE}"),
+            {"job": "sync", "calls": 100},
+            many,
+        ),
+        Experiment(
+            "parallel",
+            (*EVERYONE, CORE, *RAW, f"httpx over aiohttp + {CORE}"),
+            {"job": "parallel", "calls": 256, "in_flight": 64},
+            many,
+        ),
+        Experiment(
+            "flight",
+            (*EVERYONE, *RAW),
+            {"job": "flight", "calls": flight, "delay": 0.2},
+            few + 2,
+        ),
+        Experiment(
+            "flight memory",
+            EVERYONE,
+            {"job": "flight_memory", "calls": flight, "delay": 1.0},
+            few,
+            fresh=True,
+        ),
+        Experiment("memory", EVERYONE, {"job": "memory"}, few, fresh=True),
+        Experiment(
+            "polls", (OURS,), {"job": "polls", "jobs": 1_000, "seconds": 5 if quick else 20}, 1
+        ),
+        Experiment(
+            "threads", (*EVERYONE, CORE), {"job": "threads", "calls": 256, "threads": 64}, many
+        ),
+        Experiment(
+            "stream", (*EVERYONE, CORE), {"job": "stream", "chunks": 500, "streams": 2}, few + 2
+        ),
+    ]
+    for calls, rounds in ((100, many), (1_000 if quick else 10_000, few)):
+        job = {"job": "abatch", "calls": calls, "in_flight": 64}
+        found.append(Experiment(f"abatch {calls}", (OURS, CORE), job, rounds))
+    for messages in (1_000, 2_000, 4_000):
+        job = {"job": "history", "messages": messages, "calls": 3}
+        found.append(Experiment(f"history {messages}", grown, job, few + 2))
+    for size in (500_000, 1_000_000, 2_000_000):
+        job = {"job": "reply", "size": size, "calls": 3}
+        found.append(Experiment(f"reply {size}", grown, job, few + 2))
+    for tools in (64, 128, 256):
+        job = {"job": "tools", "tools": tools, "calls": 10}
+        found.append(Experiment(f"tools {tools}", grown, job, few + 2))
+    return found
+
+
+@dataclass
+class Worker:
+    """A contestant's process."""
+
+    process: subprocess.Popen[str]
+    pipe: tuple[IO[str], IO[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take hold of both ends."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.pipe = (self.process.stdin, self.process.stdout)
+
+    def do(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Have a job done."""
+        jobs, answers = self.pipe
+        jobs.write(json.dumps(job) + "\n")
+        jobs.flush()
+        answer: dict[str, Any] = json.loads(answers.readline() or '{"failed": "it died"}')
+        return answer
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+class Bench:
+    """Runs experiments against one server."""
+
+    def __init__(self, core: int, url: str) -> None:
+        """Start with no contestant running."""
+        self._core = core
+        self._url = url
+        self._running: dict[str, Worker] = {}
+
+    def run(self, experiment: Experiment) -> Results:
+        """Run all rounds; the first round of several warms up and does not count."""
+        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in experiment.contestants}
+        used = dict.fromkeys(experiment.contestants, 0.0)
+        for _ in range(experiment.rounds):
+            for name in experiment.contestants:
+                if used[name] > PATIENCE:
+                    continue
+                worker = self._worker(name, fresh=experiment.fresh)
+                start = time.perf_counter()
+                rounds[name].append(worker.do(experiment.job))
+                used[name] += time.perf_counter() - start
+        return {name: _medians(answers) for name, answers in rounds.items()}
+
+    def _worker(self, name: str, *, fresh: bool) -> Worker:
+        if fresh and name in self._running:
+            self._running.pop(name).stop()
+        if name not in self._running:
+            self._running[name] = Worker(
+                subprocess.Popen(  # noqa: S603 - ourselves.
+                    [sys.executable, "-m", "benchmarks.worker", str(self._core), name, self._url],
+                    cwd=HERE.parent,
+                    env=_plain_environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+        return self._running[name]
+
+    def stop(self) -> None:
+        """End every contestant."""
+        for worker in self._running.values():
+            worker.stop()
+        self._running.clear()
+
+
+def _medians(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    good = [answer for answer in answers if "failed" not in answer]
+    if not good:
+        return answers[-1]
+    counted = good[1:] if len(good) > 1 else good
+    numbers = [name for name, value in good[-1].items() if isinstance(value, int | float)]
+    return {name: median(answer[name] for answer in counted) for name in numbers}
+
+
+def _plain_environment() -> dict[str, str]:
+    # What is installed is compiled, so that a checkout has to be, too.
+    out = ("LANGSMITH", "LANGCHAIN", "SEGMIND", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(out)}
+
+
+_IMPORTS = {
+    "core": "import langchain_core.language_models.chat_models",
+    "package": "import langchain_segmind",
+    "class": "from langchain_segmind import ChatSegmindLlama",
+}
+# langsmith imports it, and so aiohttp, where it finds it: a plain install does not have it.
+_AS_INSTALLED = "import sys; sys.modules['httpx_aiohttp'] = None; "
+
+
+def imports(rounds: int) -> dict[str, float]:
+    """Measure imports in new processes, in turn: medians of user and system time, in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in _IMPORTS}
+    for _ in range(rounds + 1):
+        for name, statement in _IMPORTS.items():
+            command = [sys.executable, "-c", _AS_INSTALLED + statement]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, cwd=HERE.parent, env=_plain_environment())  # noqa: S603 - ourselves.
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime
+            times[name].append(used - before.ru_utime - before.ru_stime)
+    # The first time may compile.
+    return {name: median(found[1:]) for name, found in times.items()}
+
+
+@contextmanager
+def _server(core: int) -> Iterator[str]:
+    process = subprocess.Popen(  # noqa: S603 - ourselves.
+        [sys.executable, "-m", "benchmarks.server", str(core)],
+        cwd=HERE.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few minutes, with more noise")
+    parser.add_argument("--only", help="run the experiments whose names begin so, write nothing")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:  # noqa: PLR2004
+        parser.error("two cores are needed: one for the server, one for the rest")
+    chosen = [
+        experiment
+        for experiment in experiments(quick=options.quick)
+        if options.only is None or experiment.name.startswith(options.only)
+    ]
+    found: dict[str, Results] = {}
+    with _server(cores[-1]) as url:
+        bench = Bench(cores[0], url)
+        try:
+            for experiment in chosen:
+                print(f"{experiment.name} …", file=sys.stderr, flush=True)
+                found[experiment.name] = bench.run(experiment)
+                if options.only is not None:
+                    print(json.dumps(found[experiment.name], indent=1))
+        finally:
+            bench.stop()
+    if options.only is not None:
+        return
+    found["import"] = {"seconds": dict(imports(7 if options.quick else 21))}
+    measured = {
+        "python": platform.python_version(),
+        "versions": {
+            name: version(name) for name in ("langchain-core", *EVERYONE[1:], "httpx", "aiohttp")
+        },
+        "results": found,
+    }
+    report.write(measured, HERE, keep=not options.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+# ruff: noqa: T201 - prints what it found.
+"""What was measured, against what issue 4 asks: a table, its data and a chart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.contestants import CORE, OURS, PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Results = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target and what was measured for it."""
+
+    number: str
+    what: str
+    measured: str
+    against: str
+    target: float
+    ratio: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target is met."""
+        return self.ratio >= self.target if self.at_least else self.ratio <= self.target
+
+    def cells(self) -> tuple[str, ...]:
+        """Give the row's cells in Markdown."""
+        sign = "≥" if self.at_least else "≤"
+        verdict = "yes" if self.holds else "**no**"
+        target = f"{sign} {self.target:g}"
+        return (
+            self.number,
+            self.what,
+            self.measured,
+            self.against,
+            target,
+            f"{self.ratio:.2f}",
+            verdict,
+        )
+
+
+def rows(found: Mapping[str, Results]) -> list[Row]:
+    """Judge each numbered line of the issue."""
+    return [
+        *_calls(found),
+        *_in_flight(found),
+        _against(
+            "4",
+            "`batch`, 64 threads",
+            found["threads"][OURS],
+            "one thread",
+            found["sync"][OURS],
+            1.3,
+        ),
+        *_imports_and_memory(found),
+        *_growth(found),
+        *_streams(found["stream"]),
+        *_polls(found.get("polls")),
+    ]
+
+
+def _calls(found: Mapping[str, Results]) -> list[Row]:
+    sync, parallel = found["sync"], found["parallel"]
+    return [
+        *_beside("1", "`invoke`", sync, "httpx", 1.0),
+        _against("1", "`invoke`", sync[OURS], *_best(sync, "cpu"), 0.75),
+        *_beside("2", "`ainvoke`, 64 in flight", parallel, "httpx over aiohttp", 1.15),
+        _against("2", "`ainvoke`, 64 in flight", parallel[OURS], *_best(parallel, "cpu"), 0.5),
+    ]
+
+
+def _beside(number: str, what: str, found: Results, raw: str, target: float) -> list[Row]:
+    """Compare with a raw client and a model that does nothing, apart and in turn."""
+    apart = {"cpu": found[raw]["cpu"] + found[CORE]["cpu"]}
+    both = found[f"{raw} + {CORE}"]
+    return [
+        _against(number, what, found[OURS], f"{raw}, plus a {CORE}", apart, target),
+        _against(number, what, found[OURS], "the two in turn in one process", both, target),
+    ]
+
+
+def _in_flight(found: Mapping[str, Results]) -> list[Row]:
+    flight, memory = found["flight"], found["flight memory"]
+    ours = flight[OURS]
+    # A peer that gives errors for answers is no fast one.
+    sound = {name: flight[name] for name in PEERS if not flight[name].get("errors")}
+    best = max(sound, key=lambda name: float(sound[name]["rate"]))
+    rate = float(sound[best]["rate"])
+    peer, least = _best(memory, "bytes")
+    few, many = found["abatch 100"][OURS]["cpu"], _largest(found, "abatch ")[OURS]["cpu"]
+    return [
+        Row(
+            "3",
+            "all at once, 0.2 s answers",
+            f"{ours['rate']:.0f} calls/s, {ours['errors']:.0f} errors",
+            f"{best}: {rate:.0f} calls/s",
+            2.4,
+            ours["rate"] / rate,
+            at_least=True,
+        ),
+        Row(
+            "3",
+            "memory per call in flight",
+            _kib(memory[OURS]["bytes"]),
+            f"{peer}: {_kib(least['bytes'])}",
+            1.0,
+            memory[OURS]["bytes"] / least["bytes"],
+        ),
+        Row(
+            "3",
+            "`abatch`, the most prompts",
+            _us(many),
+            f"100 prompts: {_us(few)}",
+            1.1,
+            many / few,
+        ),
+    ]
+
+
+def _imports_and_memory(found: Mapping[str, Results]) -> list[Row]:
+    seconds, memory = found["import"]["seconds"], found["memory"]
+    peer, least = _best(memory, "bytes")
+    core = f"langchain_core's chat models: {seconds['core'] * 1e3:.0f} ms"
+    return [
+        *(
+            Row(
+                "5",
+                f"`{statement}`",
+                f"{seconds[name] * 1e3:.0f} ms",
+                core,
+                1.05,
+                seconds[name] / seconds["core"],
+            )
+            for name, statement in (
+                ("package", "import langchain_segmind"),
+                ("class", "from langchain_segmind import ChatSegmindLlama"),
+            )
+        ),
+        Row(
+            "5",
+            "resident memory after a call",
+            _mib(memory[OURS]["bytes"]),
+            f"{peer}: {_mib(least['bytes'])}",
+            1.0,
+            memory[OURS]["bytes"] / least["bytes"],
+        ),
+    ]
+
+
+def _growth(found: Mapping[str, Results]) -> list[Row]:
+    """Compare the cost at double size; linear is a factor of two, with some noise."""
+    sizes = {
+        "history of 4,000 messages": ("history 4000", "history 2000", "2,000"),
+        "reply of 2 MB": ("reply 2000000", "reply 1000000", "1 MB"),
+        "256 bound tools": ("tools 256", "tools 128", "128"),
+    }
+    return [
+        _against("6", what, found[double][OURS], said, found[once][OURS], 2.2)
+        for what, (double, once, said) in sizes.items()
+    ]
+
+
+def _streams(stream: Results) -> list[Row]:
+    ours = stream[OURS]["cpu"]
+    best, least = _best(stream, "cpu")
+    return [
+        Row("7", "stream, a chunk (µs)", _us(ours), "25 µs on a quiet machine", 25, ours),
+        Row(
+            "7",
+            "stream, a chunk",
+            _us(ours),
+            f"{best}: {_us(least['cpu'])}",
+            1.0,
+            ours / least["cpu"],
+        ),
+    ]
+
+
+def _polls(polls: Results | None) -> list[Row]:
+    if polls is None:
+        return []
+    share = polls[OURS]["share"]
+    return [
+        Row("8", "polling 1,000 jobs", f"{share:.3f} of a core", "a tenth of a core", 0.1, share)
+    ]
+
+
+def _against(  # noqa: PLR0917 - a row, from left to right.
+    number: str,
+    what: str,
+    ours: Mapping[str, Any],
+    whose: str,
+    theirs: Mapping[str, Any],
+    target: float,
+) -> Row:
+    against = f"{whose}: {_us(theirs['cpu'])}"
+    return Row(number, what, _us(ours["cpu"]), against, target, ours["cpu"] / theirs["cpu"])
+
+
+def _best(results: Results, measure: str) -> tuple[str, dict[str, Any]]:
+    name = min(PEERS, key=lambda peer: float(results[peer].get(measure, "inf")))
+    return name, results[name]
+
+
+def _largest(found: Mapping[str, Results], prefix: str) -> Results:
+    name = max(
+        (n for n in found if n.startswith(prefix)), key=lambda n: int(n.removeprefix(prefix))
+    )
+    return found[name]
+
+
+def _us(microseconds: float) -> str:
+    return f"{microseconds:,.0f} µs"
+
+
+def _kib(size: float) -> str:
+    return f"{size / 1024:.0f} KiB"
+
+
+def _mib(size: float) -> str:
+    return f"{size / 1024**2:.0f} MiB"
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+_HEADS = ("", "What", "Ours", "Against", "Target", "Ratio", "Holds")
+_TABLES = {
+    "sync": ("One call after another", "cpu"),
+    "parallel": ("64 calls in flight", "cpu"),
+    "threads": ("64 threads", "cpu"),
+    "stream": ("A chunk of a stream", "cpu"),
+    "flight": ("All at once, 0.2 s answers", "rate"),
+    "flight memory": ("Memory per call in flight", "bytes"),
+    "memory": ("Resident memory after a call", "bytes"),
+}
+
+
+def write(measured: dict[str, Any], folder: Path, *, keep: bool) -> None:
+    """Print the judgement, and keep it beside the benchmarks."""
+    judged = table(_HEADS, [row.cells() for row in rows(measured["results"])])
+    print(judged)
+    if not keep:
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    about = (
+        f"Python {measured['python']}, {versions}. CPU time is user and system time of the process "
+        "that calls, a call, against a local server that answers at once; medians of interleaved "
+        "rounds. Machines differ, ratios hold. `python -m benchmarks` repeats it."
+    )
+    parts = [
+        "# Results",
+        about,
+        judged,
+        "![CPU time of a call](results.svg)",
+        *_everyone(measured["results"]),
+    ]
+    (folder / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    (folder / "results.svg").write_text(chart(measured["results"]), encoding="utf-8")
+
+
+def _everyone(found: Mapping[str, Results]) -> list[str]:
+    parts = []
+    for name, (title, measure) in _TABLES.items():
+        lines = [(who, _shown(values, measure)) for who, values in found[name].items()]
+        parts.append(table(("", title), lines))
+    return parts
+
+
+def _shown(values: Mapping[str, Any], measure: str) -> str:
+    if measure not in values:
+        return str(values.get("failed"))
+    if measure == "bytes":
+        return _kib(values[measure])
+    if measure == "cpu":
+        return _us(values[measure])
+    return f"{values[measure]:,.0f} calls/s, {values['errors']:.0f} errors"
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Lay out a Markdown table."""
+    rule = ["---"] * len(heads)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *lines))
+
+
+_WIDTH, _BAR, _LEFT = 720, 18, 190
+
+
+def chart(found: Mapping[str, Results]) -> str:
+    """Draw the CPU time of a call, blocking and with 64 in flight, as bars."""
+    drawn: list[str] = []
+    top = 8
+    for name, title in (
+        ("sync", "invoke, µs of CPU a call"),
+        ("parallel", "ainvoke, 64 in flight"),
+    ):
+        shown = {who: values["cpu"] for who, values in found[name].items() if who in (OURS, *PEERS)}
+        most = max(shown.values())
+        top += 20
+        drawn.append(f'<text x="8" y="{top}" font-weight="bold">{title}</text>')
+        for who, value in sorted(shown.items(), key=lambda each: each[1]):
+            top += _BAR + 6
+            length = (_WIDTH - _LEFT - 80) * value / most
+            colour = "#0a7d5a" if who == OURS else "#9aa5b1"
+            size = f'width="{length:.0f}" height="{_BAR}"'
+            drawn += [
+                f'<text x="8" y="{top}">{who}</text>',
+                f'<rect x="{_LEFT}" y="{top - 13}" {size} fill="{colour}"/>',
+                f'<text x="{_LEFT + length + 6:.0f}" y="{top}">{value:,.0f}</text>',
+            ]
+        top += 14
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 8}"'
+    # Mid-grey text reads on light and dark pages alike.
+    style = 'font-family="sans-serif" font-size="13" fill="#6b7280"'
+    return "\n".join([f"{head} {style}>", *drawn, "</svg>", ""])

@@ -145,8 +145,8 @@ def test_a_host_that_does_not_answer_is_told_as_nothing_sent(door: str) -> None:
             filler.settimeout(0)
             filler.connect_ex(("127.0.0.1", port))
         began = time.monotonic()
-        # Connecting gives up before the whole call does: of a tie nobody could tell.
-        patience = (TIMEOUT / 3, TIMEOUT)
+        # Connecting gives up long before the whole call does: of a tie nobody could tell.
+        patience = (TIMEOUT, 20 * TIMEOUT)
         with faults() as server, pytest.raises(SegmindTimeoutError) as caught:
             ask(model(server, base_url=f"http://127.0.0.1:{port}", timeout=patience), door)
         assert time.monotonic() - began < LATEST

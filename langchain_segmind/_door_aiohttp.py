@@ -13,7 +13,7 @@ import aiohttp
 import yarl
 from aiohttp.payload import TOO_LARGE_BYTES_BODY
 
-from langchain_segmind._doors import KEEPALIVE_SECONDS, AsyncOpened, named, step
+from langchain_segmind._doors import KEEPALIVE_SECONDS, AsyncOpened, left, named, step
 from langchain_segmind._exchange import Reply, Request
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class AiohttpDoor:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 connect=step(self._timeout.connect, request.deadline),
-                sock_read=self._timeout.read,
+                sock_read=self._read_timeout(request.deadline),
             ),
         )
         return AsyncOpened(
@@ -62,6 +62,11 @@ class AiohttpDoor:
             response.content.iter_any().__aiter__(),
             _closing(response),
         )
+
+    def _read_timeout(self, deadline: float | None) -> float | None:
+        """Spare aiohttp a timer for each read where the deadline comes first anyway."""
+        seconds, read = left(deadline), self._timeout.read
+        return None if read is None or (seconds is not None and seconds <= read) else read
 
     async def close(self) -> None:
         """Close every connection."""

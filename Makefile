@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 GATEWAY = $(BIN)/python -m langchain_segmind.gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench gateway clean
+.PHONY: help demo test lint format docs bench gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ format: $(VENV)/.dev ## Put the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.dev ## Build the documentation into site/; a broken link or reference fails
+	@$(BIN)/zensical build --clean --strict
+
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
 	$(VENV)-bench/bin/python -m benchmarks
 
@@ -33,7 +36,7 @@ gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
 	@$(GATEWAY)
 
 clean: ## Remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
 
 $(VENV)/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
@@ -50,7 +53,7 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools for tests and checks from PyPI (about 60 MB)."
-	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint --group docs
 	@touch $@
 
 # An environment of its own: what other packages need must not decide what the tests run on.

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.utils import from_env, secret_from_env
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         Sequence,
     )
     from types import TracebackType
+    from typing import Unpack
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from langchain_segmind._account import Account
+    from langchain_segmind._arguments import Arguments
     from langchain_segmind._call import Finished
     from langchain_segmind._exchange import Flow, Reply
     from langchain_segmind._structured import Method
@@ -83,6 +85,7 @@ DEFAULT_TIMEOUT = 120.0
 """Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
 
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
+_Model = TypeVar("_Model", bound="BaseModel")
 _WORLD = Surroundings(time.monotonic, time.time, random.random)
 _SENT = ("temperature", "max_tokens", "top_p", "seed")
 """The fields that go into the body under their own names."""
@@ -196,6 +199,11 @@ class ChatSegmindLlama(BaseChatModel):
     _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     # --- Construction ---
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[Arguments]) -> None:
+            """Take any field by its name or its alias."""
 
     @model_validator(mode="before")
     @classmethod
@@ -497,6 +505,42 @@ class ChatSegmindLlama(BaseChatModel):
         }
         given = {name: value for name, value in options.items() if value is not None}
         return self.bind(tools=bound, **given, **kwargs)
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[_Model],
+        *,
+        method: Method = ...,
+        include_raw: Literal[False] = ...,
+        strict: bool | None = ...,
+        max_repairs: int = ...,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, _Model]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = ...,
+        include_raw: Literal[True],
+        strict: bool | None = ...,
+        max_repairs: int = ...,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any]]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = ...,
+        include_raw: bool = ...,
+        strict: bool | None = ...,
+        max_repairs: int = ...,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]: ...
 
     def with_structured_output(
         self,

@@ -202,7 +202,11 @@ def test_without_a_key_the_error_says_what_to_set(key: str | None) -> None:
 
 def test_an_unknown_parameter_is_warned_about_and_sent_along(gateway: RunningGateway) -> None:
     with pytest.warns(UserWarning, match="Did you mean 'temperature'"):
-        llm = ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url, temprature=1)
+        llm = ChatSegmindLlama(
+            api_key=gateway.api_key,
+            base_url=gateway.url,
+            temprature=1,  # type: ignore[call-arg]
+        )
     assert llm.model_kwargs == {"temprature": 1}
     llm.close()
 

@@ -227,7 +227,7 @@ def test_a_refused_construction_shows_no_secrets(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["apikey", "api_keys", "segmind_key", "segmind_apikey"])
 def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
     with pytest.raises(TypeError, match="api_key") as caught:
-        ChatSegmindLlama(**{"api_key": KEY, name: "SG_other"})
+        ChatSegmindLlama(**{"api_key": KEY, name: "SG_other"})  # type: ignore[arg-type]
     assert "SG_other" not in str(caught.value)
 
 

@@ -224,7 +224,11 @@ class TestBalance:
     ) -> None:
         """Any copy of the model may have seen the balance; get_credits sees the new one."""
         with serve(Settings(credits=1e-5)) as gateway:
-            account = {"api_key": gateway.api_key, "base_url": gateway.url, "poll_interval": 0.01}
+            account: dict[str, Any] = {
+                "api_key": gateway.api_key,
+                "base_url": gateway.url,
+                "poll_interval": 0.01,
+            }
             ask(ChatSegmindLlama(queue=path == "v2", **account), colour)
             llm = ChatSegmindLlama(min_credits=1e-5, queue=path == "v2", **account)
             with pytest.raises(SegmindInsufficientCreditsError, match="Nothing was sent"):
@@ -237,7 +241,11 @@ class TestBalance:
     @pytest.mark.parametrize("path", PATHS)
     def test_falling_below_low_credits_warns_once(self, path: str, colour: str) -> None:
         with serve(Settings(credits=1e-5)) as gateway:
-            account = {"api_key": gateway.api_key, "base_url": gateway.url, "poll_interval": 0.01}
+            account: dict[str, Any] = {
+                "api_key": gateway.api_key,
+                "base_url": gateway.url,
+                "poll_interval": 0.01,
+            }
             llm = ChatSegmindLlama(low_credits=1e-5, queue=path == "v2", **account)
             with pytest.warns(SegmindLowCreditsWarning):
                 ask(llm, colour)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from langchain_core.language_models import BaseChatModel
+
 import langchain_segmind
+from langchain_segmind import ChatSegmindLlama
+from langchain_segmind._arguments import Arguments
 
 
 def test_all_is_sorted_and_true() -> None:
@@ -10,3 +14,12 @@ def test_all_is_sorted_and_true() -> None:
     names = langchain_segmind.__all__
     assert names == sorted(names)
     assert all(hasattr(langchain_segmind, name) for name in names)
+
+
+def test_type_checkers_are_told_every_argument() -> None:
+    """The constructor's types name each field and alias, and nothing that is neither."""
+    fields = ChatSegmindLlama.model_fields
+    known = set(fields) | {field.alias for field in fields.values() if field.alias}
+    told = set(Arguments.__annotations__)
+    assert told <= known
+    assert known - told <= set(BaseChatModel.model_fields)  # A later langchain-core may have more.

@@ -28,8 +28,10 @@ from langchain_segmind._retry import (
 )
 from langchain_segmind.credits import CreditBalance, Credits
 from langchain_segmind.exceptions import (
+    SegmindConnectionError,
     SegmindInsufficientCreditsError,
     SegmindLowCreditsWarning,
+    SegmindModelNotFoundError,
     SegmindResponseError,
 )
 
@@ -127,8 +129,11 @@ def watched(
     world: Surroundings,
     min_credits: float | None = None,
     low_credits: float | None = None,
+    pause: Callable[[float], object] | None = None,
 ) -> Flow[T]:
     """Run a flow, and keep in mind what its answers say about the account.
+
+    `pause` is told, beside the account, for how many seconds a 429 asks everyone to wait.
 
     Raises:
         SegmindInsufficientCreditsError: The last balance seen is below `min_credits`.
@@ -143,7 +148,7 @@ def watched(
             outcome = yield command
             reply = outcome.head if isinstance(outcome, Failure) else outcome
             if reply is not None:
-                _observe(reply, account, asked_at, world)
+                _observe(reply, account, asked_at, world, pause)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -164,14 +169,32 @@ def _require(min_credits: float | None, account: Account) -> None:
     )
 
 
-def _observe(reply: Reply, account: Account, asked_at: float, world: Surroundings) -> None:
+def _observe(
+    reply: Reply,
+    account: Account,
+    asked_at: float,
+    world: Surroundings,
+    pause: Callable[[float], object] | None,
+) -> None:
     now = world.monotonic()
     remaining = Credits.from_headers(reply.headers).remaining
     account.ledger.note(remaining, asked_at=asked_at, now=now)
     if reply.status == TOO_MANY_REQUESTS:
         reset = retry_after(reply.headers, world.unix_time())
         if reset is not None:
-            account.requests.pause(now + min(reset, LONGEST_RESET))
+            seconds = min(reset, LONGEST_RESET)
+            account.requests.pause(now + seconds)
+            _pass_on(pause, seconds)
+
+
+def _pass_on(pause: Callable[[float], object] | None, seconds: float) -> None:
+    if pause is None:
+        return
+    try:
+        pause(seconds)
+    except Exception:
+        # The call may still succeed: what the user's limiter does must not lose it.
+        logger.exception("The rate limiter's pause raised; the call goes on.")
 
 
 def _warn_if_low(low_credits: float | None, account: Account) -> None:
@@ -204,7 +227,8 @@ def _balance_error(outcome: Reply | Failure, world: Surroundings) -> Exception:
     if isinstance(outcome, Failure):
         error = error_from_failure(outcome)
         return type(error)(
-            f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed.",
+            f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed. "
+            f"{SegmindConnectionError.advice}",
             status_code=error.status_code,
             request_id=error.request_id,
         )

@@ -50,7 +50,7 @@ from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._tools import parse_tool_choice
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
-from langchain_segmind.rate_limiters import SegmindRateLimiter
+from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -374,7 +374,14 @@ class ChatSegmindLlama(BaseChatModel):
             )
         # To resume costs nothing, so no balance is too low for it.
         floor = None if call.resumes else self.min_credits
-        return watched(flow, account, world=_WORLD, min_credits=floor, low_credits=self.low_credits)
+        return watched(
+            flow,
+            account,
+            world=_WORLD,
+            min_credits=floor,
+            low_credits=self.low_credits,
+            pause=pause_of(self.rate_limiter),
+        )
 
     def _queue_flow(
         self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None

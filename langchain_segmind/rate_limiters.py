@@ -36,6 +36,9 @@ class SegmindRateLimiter(BaseRateLimiter):
     to its account. Retries count, as do submits to the queue. When Segmind answers 429 and says
     when the limit resets, everyone waits for that.
 
+    Several processes can share a limiter of your own: a `BaseRateLimiter` that asks wherever they
+    count together. If it has a method `pause(seconds)`, it is told of each 429 at once.
+
     Example:
         ```python
         llm = ChatSegmindLlama(rate_limiter=SegmindRateLimiter(requests_per_minute=60))
@@ -90,6 +93,10 @@ class SegmindRateLimiter(BaseRateLimiter):
                 await self._async_sleep(seconds)
         return True
 
+    def pause(self, seconds: float) -> None:
+        """Let nothing go for so long: another process, say, was answered with 429."""
+        self._window.pause(self._clock() + seconds)
+
     def joined_to(self, account: Account) -> Self:
         """Give a limiter of the same pace that counts with everyone who uses the account."""
         if self._window is account.requests:
@@ -134,3 +141,8 @@ class SegmindRateLimiter(BaseRateLimiter):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _window=RequestWindow())
+
+
+def pause_of(limiter: BaseRateLimiter | None) -> Callable[[float], object] | None:
+    """Give what a limiter of the user's is told of a 429 by; ours knows from its account."""
+    return None if isinstance(limiter, SegmindRateLimiter) else getattr(limiter, "pause", None)

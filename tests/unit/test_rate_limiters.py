@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_segmind import ChatSegmindLlama, SegmindAPIError, SegmindRateLimiter
 from langchain_segmind._account import Account, RequestWindow
@@ -18,6 +19,7 @@ from langchain_segmind._flows import post, watched
 from langchain_segmind._retry import RetryPolicy
 from langchain_segmind.rate_limiters import WINDOW
 from tests.flowing import UNIX, Driver, reply, scripted
+from tests.servers import ask, faults, http, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +89,14 @@ class TestWaiting:
         clock.slept.clear()
         acquire(limiter, colour)
         assert clock.slept == []
+
+    def test_a_limiter_can_be_told_of_a_429_that_another_process_saw(self, colour: str) -> None:
+        clock = Clock()
+        limiter = clock.limiter(2)
+        limiter.pause(40.0)
+        assert not acquire(limiter, colour, blocking=False)
+        acquire(limiter, colour)
+        assert clock.slept == [40.0]
 
     def test_a_wait_that_is_cut_short_gives_its_place_back(self, colour: str) -> None:
         clock = Clock()
@@ -206,6 +216,35 @@ class TestLearning:
         with pytest.raises(Exception, match="429"):
             driver.run(watched(flow, account, world=driver.world))
         return driver, account
+
+
+class Shared(BaseRateLimiter):
+    """A limiter of the user's, which several processes could share."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        return True
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        return True
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        raise ConnectionError("The others cannot be reached.")
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_limiter_of_the_users_is_told_of_each_429(colour: str) -> None:
+    """Before the retry, which goes on whatever it does with the news; and of no other refusal."""
+    refused = http({"error": "slow"}, 429, {"retry-after": "0.25"})
+    broken = http({"error": "later"}, 503, {"retry-after": "0.1"})
+    with faults(refused, broken, http()) as server:
+        limiter = Shared()
+        llm = model(server, rate_limiter=limiter)
+        assert ask(llm, colour).text == "Hello!"
+    assert limiter.pauses == [0.25]
 
 
 def test_a_permit_that_comes_after_the_deadline_sends_nothing() -> None:

@@ -31,6 +31,7 @@ from langchain_segmind.exceptions import (
     SegmindConnectionError,
     SegmindInsufficientCreditsError,
     SegmindLowCreditsWarning,
+    SegmindMethodNotAllowedError,
     SegmindModelNotFoundError,
     SegmindResponseError,
 )
@@ -232,10 +233,17 @@ def _balance_error(outcome: Reply | Failure, world: Surroundings) -> Exception:
             status_code=error.status_code,
             request_id=error.request_id,
         )
-    if outcome.status == NOT_FOUND:
+    words = words_of(outcome.body)
+    if outcome.status == NOT_FOUND and "credit" in words.lower():
         return SegmindInsufficientCreditsError(
-            f"Segmind has no credits on record for this key ({words_of(outcome.body)}). "
+            f"Segmind has no credits on record for this key ({words}). "
             f"{SegmindInsufficientCreditsError.advice}",
+            status_code=outcome.status,
+        )
+    if outcome.status == NOT_FOUND:
+        return SegmindModelNotFoundError(
+            f"There is no account to ask for credits at base_url ({words}). "
+            f"{SegmindMethodNotAllowedError.advice}",
             status_code=outcome.status,
         )
     return error_from_reply(outcome, world.unix_time())

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from langchain_segmind._doors import SOCKETS, Settings, left
 from langchain_segmind._exchange import Failure, Outcome, Permit, Reply, Request, T, Wait
 from langchain_segmind._failures import failure_from
 from langchain_segmind._secrets import Outcomes, blotter_for
+from langchain_segmind.exceptions import SegmindConnectionError
 
 if TYPE_CHECKING:
     import ssl
@@ -209,21 +211,55 @@ def ssl_context() -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=4)
-def _ssl_context(_cert_file: str | None, _cert_dir: str | None) -> ssl.SSLContext:
+def _ssl_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
     import httpx  # noqa: PLC0415 - not needed without TLS.
 
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # Python's own words name no file.
+        where = f"SSL_CERT_FILE={cert_file}" if cert_file else f"SSL_CERT_DIR={cert_dir}"
+        raise SegmindConnectionError(
+            f"The certificates to trust cannot be loaded: {where} "
+            f"({error.strerror or type(error).__name__}). Nothing was sent. Name a PEM file, or "
+            "unset the variable."
+        ) from None
 
 
 def proxy_for(base_url: str) -> str | None:
-    """Choose the proxy that the environment names for this URL, as urllib does."""
+    """Choose the proxy that the environment names for this URL, as urllib does.
+
+    Raises:
+        SegmindConnectionError: It is no HTTP proxy, or cannot be read.
+    """
     url = urlsplit(base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     if url.hostname is None or proxy_bypass(f"{url.hostname}:{port}"):
         return None
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+    return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+
+
+def _checked_proxy(proxy: str) -> str:
+    try:
+        url = urlsplit(proxy)
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return proxy
+    except ValueError:  # The port is no number.
+        pass
+    advice = "Correct it, or unset it."
+    if proxy.startswith("socks"):
+        advice = "A SOCKS proxy takes clients of your own (http_client=...) and 'httpx[socks]'."
+    raise SegmindConnectionError(
+        "The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names is no http(s)://host:port. "
+        f"Nothing was sent. {advice}"
+    )
+
+
+def without_password(proxy: str) -> str:
+    """Give a proxy's URL without the credentials in it."""
+    url = urlsplit(proxy)
+    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
 
 
 class Clients:
@@ -233,6 +269,7 @@ class Clients:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
+        self._way = settings.base_url
         self._blotter = blotter_for(settings.api_key.get_secret_value())
         self._at_the_end = weakref.finalize(self, _nothing)
         self._lock: threading.Lock
@@ -272,7 +309,9 @@ class Clients:
         return door
 
     def redacted(self, outcome: Outcomes) -> Outcomes:
-        """Blot out the key wherever a server echoes it."""
+        """Blot out the key wherever a server echoes it, and say what could not be reached."""
+        if isinstance(outcome, Failure) and not outcome.sent:
+            outcome = replace(outcome, detail=f"{outcome.detail} (at {self._way})")
         return self._blotter.outcome(outcome)
 
     def close(self) -> None:
@@ -298,7 +337,7 @@ class Clients:
             return ClientDoor(self.settings.http_client, self.settings)
         from langchain_segmind._door_httpcore import PoolDoor  # noqa: PLC0415
 
-        proxy = proxy_for(self.settings.base_url)
+        proxy = self._proxy()
         tls = ssl_context() if self.settings.is_https or proxy else None
         door = PoolDoor(self.settings, proxy, tls)
         self._at_the_end.detach()
@@ -314,7 +353,13 @@ class Clients:
 
         # Reading the certificates takes milliseconds that the event loop does not have.
         tls = await asyncio.to_thread(ssl_context) if self.settings.is_https else None
-        return AiohttpDoor(self.settings, proxy_for(self.settings.base_url), tls)
+        return AiohttpDoor(self.settings, self._proxy(), tls)
+
+    def _proxy(self) -> str | None:
+        proxy = proxy_for(self.settings.base_url)
+        through = f", through the proxy {without_password(proxy)}" if proxy else ""
+        self._way = self.settings.base_url + through
+        return proxy
 
     def _drop_closed_loops(self) -> None:
         for loop in list(self._async_doors):  # A copy: other threads add their loops meanwhile.

@@ -127,6 +127,8 @@ def normalized_base_url(url: str) -> str:
         ValueError: It is no http(s) URL with a host and nothing but a path behind it.
     """
     url = url.strip()
+    if url.startswith("SG_"):
+        raise ValueError("base_url holds what looks like an API key: that is api_key's place")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or _NO_URL.search(url):
         raise ValueError(

@@ -129,7 +129,8 @@ class SegmindAuthenticationError(SegmindError, ModelAuthenticationError):
     """The API key is missing or not valid (401)."""
 
     advice = (
-        "Set SEGMIND_API_KEY, or pass api_key=..., to a key from https://cloud.segmind.com/console."
+        "Set SEGMIND_API_KEY, or pass api_key=..., to a key from "
+        "https://cloud.segmind.com/console; python -m langchain_segmind doctor checks it."
     )
 
 
@@ -192,7 +193,10 @@ class SegmindResponseError(SegmindAPIError):
 class SegmindConnectionError(SegmindError, ModelConnectionError):
     """No connection to Segmind, or one that broke before the answer was complete."""
 
-    advice = "Check the network, base_url and proxy settings."
+    advice = (
+        "Check the network, base_url and proxy settings: python -m langchain_segmind doctor says "
+        "which it is."
+    )
 
 
 class SegmindTimeoutError(SegmindError, ModelTimeoutError):

@@ -21,6 +21,7 @@ from langchain_segmind import (
     SegmindError,
     SegmindInsufficientCreditsError,
     SegmindLowCreditsWarning,
+    SegmindModelNotFoundError,
     SegmindResponseError,
     get_credits_callback,
 )
@@ -89,7 +90,8 @@ class TestBalanceFlow:
 
     def test_a_lost_answer_costs_nothing_and_says_so(self) -> None:
         driver = Driver(scripted(Failure("lost", "reset")))
-        with pytest.raises(SegmindConnectionError, match="Nothing was billed") as caught:
+        told = "reset. Nothing was billed. Check the network"
+        with pytest.raises(SegmindConnectionError, match=told) as caught:
             driver.run(self._flow(driver, Account()))
         assert not caught.value.outcome_unknown
         assert len(driver.requests) == 3
@@ -97,6 +99,11 @@ class TestBalanceFlow:
     def test_no_record_says_so(self) -> None:
         driver = Driver(scripted(reply({"error": "No credits found for the user"}, 404)))
         with pytest.raises(SegmindInsufficientCreditsError, match="No credits found"):
+            driver.run(self._flow(driver, Account()))
+
+    def test_another_404_is_not_told_as_an_empty_account(self) -> None:
+        driver = Driver(scripted(reply({"detail": "Not Found"}, 404)))
+        with pytest.raises(SegmindModelNotFoundError, match="Check base_url"):
             driver.run(self._flow(driver, Account()))
 
     def test_a_wrong_key_says_so(self) -> None:

@@ -68,6 +68,12 @@ def test_what_is_no_base_url_is_refused(url: str) -> None:
         normalized_base_url(url)
 
 
+def test_a_key_in_the_place_of_the_url_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="api_key's place") as caught:
+        normalized_base_url("SG_0123456789abcdef")
+    assert "SG_0123" not in str(caught.value)
+
+
 @given(st.text())
 def test_any_text_becomes_a_plain_url_or_is_refused(url: str) -> None:
     try:

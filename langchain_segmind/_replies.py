@@ -118,15 +118,16 @@ def error_from_failure(failure: Failure) -> SegmindError:
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
     detail = shortened(failure.detail)
-    if failure.kind == "timeout":
-        told = f"Segmind gave {detail}." if failure.sent else f"There was {detail} to Segmind."
+    if failure.kind == "timeout" and failure.sent:
+        told = f"Segmind gave {detail}."
         return SegmindTimeoutError(_advised(told, failure.sent, SegmindTimeoutError), **facts)
     if failure.kind == "unreadable" or head is not None:
         told = f"Segmind's answer cannot be used: {detail}."
         return SegmindResponseError(f"{told} {SegmindResponseError.advice}", **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
-    told = f"{what}: {detail}."
-    return SegmindConnectionError(_advised(told, failure.sent, SegmindConnectionError), **facts)
+    text = _advised(f"{what}: {detail}.", failure.sent, SegmindConnectionError)
+    kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
+    return kind(text, **facts)
 
 
 def error_from_answer(reply: Reply, why: str) -> SegmindResponseError:

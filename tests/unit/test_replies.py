@@ -141,6 +141,12 @@ def test_a_failure_before_sending_says_that_nothing_was_sent() -> None:
     assert not error.outcome_unknown
 
 
+def test_no_connection_in_time_is_not_answered_with_more_patience() -> None:
+    error = error_from_failure(Failure("timeout", "no connection in time", sent=False))
+    assert type(error) is SegmindTimeoutError
+    assert "cannot be reached: no connection in time. Nothing was sent. Check the" in str(error)
+
+
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [

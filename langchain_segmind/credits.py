@@ -191,9 +191,12 @@ def get_credits_callback() -> Iterator[CreditsCallbackHandler]:
 
     Example:
         ```python
-        with get_credits_callback() as cb:
-            llm.batch(prompts)
-        print(cb.cost, cb.calls, cb.remaining, cb.tokens["total_tokens"])
+        from langchain_segmind import ChatSegmindLlama, get_credits_callback
+
+        llm = ChatSegmindLlama()
+        with get_credits_callback() as spent:
+            llm.batch(["Tell me a joke on cats", "Tell me a joke on dogs"])
+        print(spent.cost, spent.calls, spent.remaining, spent.tokens["total_tokens"])
         ```
     """
     _hook_in()

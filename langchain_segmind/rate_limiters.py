@@ -41,6 +41,8 @@ class SegmindRateLimiter(BaseRateLimiter):
 
     Example:
         ```python
+        from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+
         llm = ChatSegmindLlama(rate_limiter=SegmindRateLimiter(requests_per_minute=60))
         ```
     """

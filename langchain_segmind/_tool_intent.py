@@ -5,8 +5,10 @@ tell the two apart, and only clear words count: without them a call is a call.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from langchain_segmind._tool_scan import Found
 
@@ -18,7 +20,7 @@ def meant_calls(text: str, found: Sequence[Found]) -> list[Found]:
     """Those that are meant as calls; examples and program text stay text."""
     if not found:
         return []
-    code = _code_blocks(text) if any(item.as_code for item in found) else []
+    code = _code_blocks(text, found) if any(item.as_code for item in found) else []
     meant: list[Found] = []
     example = _is_example(text, 0, found[0])
     for previous, item in pairwise([None, *found]):
@@ -26,7 +28,7 @@ def meant_calls(text: str, found: Sequence[Found]) -> list[Found]:
             continue
         if previous is not None and _SEPARATORS.fullmatch(text, previous.end, item.start) is None:
             example = _is_example(text, previous.end, item)
-        if not example and not (item.as_code and _is_program(text, item, found, code)):
+        if not example and not (item.as_code and _is_program(text, item, code)):
             meant.append(item)
     return meant
 
@@ -63,17 +65,40 @@ def _in_a_sentence(before: str, after: str) -> bool:
     return bool(words_before) and _WORD.search(words_after) is not None
 
 
-def _is_program(
-    text: str, item: Found, found: Sequence[Found], code: Sequence[tuple[int, int]]
-) -> bool:
+def _is_program(text: str, item: Found, code: "Sequence[_Block]") -> bool:
     """Whether a bare line of Python belongs to a program that the model shows."""
-    for start, end in code:
-        if start <= item.start and item.end <= end:
-            inside = [other for other in found if start <= other.start and other.end <= end]
-            return _rest_of(text, start, end, inside) != ""
+    at = bisect_right(code, item.start, key=_start_of) - 1
+    if at >= 0 and item.end <= code[at].end:
+        return code[at].is_program
     before = text[max(0, item.start - _NEAR) : item.start].rstrip().rpartition("\n")[2]
     after = text[item.end : item.end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
+
+
+class _Block(NamedTuple):
+    """The inside of a fenced block."""
+
+    start: int
+    end: int
+    is_program: bool
+    """Whether it holds anything besides calls."""
+
+
+def _start_of(block: _Block) -> int:
+    return block.start
+
+
+def _code_blocks(text: str, found: Sequence[Found]) -> list[_Block]:
+    """The fenced blocks, each looked at once however many calls it holds; the last may be open."""
+    fences = [fence.span() for fence in _FENCE.finditer(text)]
+    fences.append((len(text), len(text)))
+    starts = [item.start for item in found]
+    blocks: list[_Block] = []
+    for (_, start), (end, _) in zip(fences[::2], fences[1::2], strict=False):
+        first, last = bisect_left(starts, start), bisect_left(starts, end)
+        inside = [item for item in found[first:last] if item.end <= end]
+        blocks.append(_Block(start, end, bool(inside) and _rest_of(text, start, end, inside) != ""))
+    return blocks
 
 
 def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
@@ -81,16 +106,6 @@ def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
     edges = [start, *(edge for item in inside for edge in (item.start, item.end)), end]
     rest = "".join(text[left:right] for left, right in zip(edges[::2], edges[1::2], strict=True))
     return re.sub(r"[\s;,\[\]]+|^\s*#.*$", "", rest, flags=re.MULTILINE)
-
-
-def _code_blocks(text: str) -> list[tuple[int, int]]:
-    """The insides of fenced blocks; the last one may be open."""
-    fences = [fence.span() for fence in _FENCE.finditer(text)]
-    fences.append((len(text), len(text)))
-    return [
-        (opening[1], closing[0])
-        for opening, closing in zip(fences[::2], fences[1::2], strict=False)
-    ]
 
 
 _FENCE = re.compile(r"```[\w+\-]{0,20}")

@@ -43,7 +43,7 @@ def parse_tool_calls(
     answer = _answer_in(text) if strict else None
     if answer is not None:
         return ParsedReply(answer)
-    if not tools.mentioned_in(text):
+    if len(text) > _LONGEST or not tools.mentioned_in(text):
         return ParsedReply(text)
     found = scan(text, tools, truncated=truncated).found
     return _taken_apart(text, meant_calls(text, found), new_id)
@@ -143,6 +143,9 @@ def _last_bracket(text: str, start: int, end: int) -> int:
     start = max(start, end - _BRACKET_LENGTH)
     return max(text.rfind("{", start, end), text.rfind("[", start, end)) if end > 0 else -1
 
+
+_LONGEST = 2 * 1024 * 1024
+"""Characters of a reply, some four times what a context of 128k holds; a longer one is all text."""
 
 _TAG_LENGTH = 100
 _BRACKET_LENGTH = 400

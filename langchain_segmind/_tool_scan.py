@@ -23,7 +23,7 @@ from langchain_segmind._tool_shapes import (
 from langchain_segmind._tools import ToolSet
 
 _PATIENCE = 5000
-"""A text with more broken values than this is no reply but an attack."""
+"""A text with more calls and broken values than this is no reply but an attack."""
 
 LOOK_BACK = 100
 """How far back the scanner looks to see what a candidate follows."""
@@ -85,7 +85,7 @@ class _Scanner:
     def advance(self) -> bool:
         """Read the next place that can start a call; whether there was one."""
         candidate = None
-        if self._failures < _PATIENCE:
+        if self._failures + len(self._found) < _PATIENCE:
             candidate = self._tools.starts.search(self._text, self._position)
         if candidate is not None:
             self._position = self._read(candidate)

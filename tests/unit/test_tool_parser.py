@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages.tool import tool_call
 
-from langchain_segmind import _tool_scan
+from langchain_segmind import _tool_intent, _tool_scan
 from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_prompt import render_tool_calls
 from langchain_segmind._tool_reader import Broken, read_value
@@ -193,6 +193,37 @@ def test_a_hostile_reply_is_read_a_bounded_number_of_times(
     text = "get " + unit * (30_000 // len(unit))
     parse_tool_calls(text, TOOLS)
     assert sum(read) <= 4 * len(text)
+
+
+@pytest.mark.parametrize("text", ["```\n" + "get()\n" * 2000 + "```", "```\nget()\n```\n" * 2000])
+def test_a_block_is_looked_at_once_however_many_calls_it_holds(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(text: str, start: int, end: int, inside: Any) -> str:
+        read.append(end - start + len(inside))
+        return rest_of(text, start, end, inside)
+
+    rest_of = _tool_intent._rest_of
+    monkeypatch.setattr(_tool_intent, "_rest_of", counted)
+    assert len(parse_tool_calls(text, TOOLS).tool_calls) == 2000
+    assert sum(read) <= 2 * len(text)
+
+
+def test_more_calls_than_any_model_writes_are_no_calls() -> None:
+    """What is too much stays text, so that nothing is lost."""
+    reply = parse_tool_calls(f"{CALL}\n" * 6000, TOOLS)
+    assert len(reply.tool_calls) == 5000
+    assert reply.content == f"{CALL}\n" * 1000
+    text = " " * 2_100_000 + CALL
+    assert parse_tool_calls(text, TOOLS) == ParsedReply(text)
+
+
+def test_half_a_surrogate_pair_in_an_argument_is_mended() -> None:
+    for quoted in (r'"\ud800"', r"'\ud800'", r'"""\ud800"""'):
+        reply = parse_tool_calls('{"name": "get", "parameters": {"a": %s}}' % quoted, TOOLS)  # noqa: UP031
+        assert reply.tool_calls[0]["args"] == {"a": "\ufffd"}
 
 
 @pytest.mark.parametrize("unit", ["{", "[", "```\n", "\\", "<function="])

@@ -17,6 +17,7 @@ from langchain_core.utils.json import parse_partial_json
 
 from langchain_segmind._events import EventDecoder
 from langchain_segmind._replies import (
+    MOST_CALLS,
     UnusableAnswerError,
     completion_from,
     decode_json,
@@ -30,7 +31,7 @@ from langchain_segmind._tools import ParsedReply
 from langchain_segmind.credits import CACHED, PROVIDER, Credits, amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from langchain_core.messages import InvalidToolCall, ToolCall
 
@@ -126,6 +127,7 @@ class Call:
         cutter = StopCutter(self.stop)
         text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
         reason = "stop" if cutter.cut else choice.get("finish_reason")
+        reason = reason if isinstance(reason, str) else None
         parsed = self._parsed(text, message.get("tool_calls"), cut=cutter.cut or reason == "length")
         return ChatGeneration(
             message=AIMessage(
@@ -140,7 +142,9 @@ class Call:
 
     def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
         if isinstance(native, list) and native:
-            calls, invalid = read_native_calls(native, cut=cut)
+            from langchain_segmind._native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+
+            calls, invalid = read_native_calls(native, self.tools, cut=cut)
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
@@ -266,9 +270,11 @@ class StreamReader:
             said = self._calls.feed(rest)
             parsed = self._calls.finish(truncated=cut)
             parsed = replace(parsed, content=said + parsed.content)
-        if not self._seen.tool_calls:
+        if not (native := self._seen.tool_calls):
             return parsed
-        calls, invalid = read_native_calls(list(self._seen.tool_calls.values()), cut=cut)
+        from langchain_segmind._native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+
+        calls, invalid = read_native_calls(native, self._call.tools, cut=cut)
         return replace(
             parsed,
             tool_calls=[*parsed.tool_calls, *calls],
@@ -281,11 +287,11 @@ class Assembly:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.tool_calls: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
         self.is_complete = False
         self.is_done = False
         self._text: list[str] = []
+        self._calls: dict[int, _NativeCall] = {}
         self._facts: dict[str, Any] = {}
 
     def add(self, data: str, event: str = "message") -> str:
@@ -314,11 +320,16 @@ class Assembly:
                 return self._add_choice(choice)
         return ""
 
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The calls, in the shape an unstreamed answer has."""
+        return [call.whole() for call in self._calls.values()]
+
     def completion(self) -> dict[str, Any]:
         """Give the whole, in the shape an unstreamed answer has."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text)}
-        if self.tool_calls:
-            message["tool_calls"] = list(self.tool_calls.values())
+        if self._calls:
+            message["tool_calls"] = self.tool_calls
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         return {**self._facts, "choices": [choice]}
 
@@ -329,7 +340,8 @@ class Assembly:
         delta = choice.get("delta") or choice.get("message")
         if not isinstance(delta, dict):
             return ""
-        for call in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 self._add_call(call)
         content = delta.get("content")
@@ -339,15 +351,28 @@ class Assembly:
 
     def _add_call(self, delta: Mapping[str, Any]) -> None:
         index = delta.get("index")
-        call = self.tool_calls.setdefault(
-            index if isinstance(index, int) else len(self.tool_calls),
-            {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
-        )
-        call["id"] = delta.get("id") or call["id"]
+        index = index if isinstance(index, int) else len(self._calls)
+        call = self._calls.setdefault(index, _NativeCall())
+        if len(self._calls) > MOST_CALLS:
+            raise UnusableAnswerError(f"it has more than {MOST_CALLS} tool calls")
+        call.id = delta.get("id") or call.id
         function = delta.get("function")
-        for name in ("name", "arguments"):
+        for name, parts in (("name", call.name), ("arguments", call.arguments)):
             if isinstance(function, dict) and isinstance(function.get(name), str):
-                call["function"][name] += function[name]
+                parts.append(function[name])
+
+
+@dataclass(slots=True)
+class _NativeCall:
+    """A call of a chunked completion, in pieces: adding strings up would take quadratic time."""
+
+    id: object = None
+    name: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+
+    def whole(self) -> dict[str, Any]:
+        function = {"name": "".join(self.name), "arguments": "".join(self.arguments)}
+        return {"id": self.id, "type": "function", "function": function}
 
 
 def _assembled(body: bytes) -> dict[str, Any]:
@@ -358,43 +383,6 @@ def _assembled(body: bytes) -> dict[str, Any]:
     if not assembly.is_complete:
         raise UnusableAnswerError("its event stream ended before the answer did")
     return assembly.completion()
-
-
-def read_native_calls(
-    native: Iterable[object], *, cut: bool
-) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Read `message.tool_calls`, should the gateway come to forward tools."""
-    from langchain_core.output_parsers.openai_tools import (  # noqa: PLC0415 - seldom needed.
-        make_invalid_tool_call,
-        parse_tool_call,
-    )
-
-    calls: list[ToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    raws = [
-        raw for raw in native if isinstance(raw, dict) and isinstance(raw.get("function"), dict)
-    ]
-    for raw in raws:
-        # What the token limit cut off is the end of the last call.
-        unfinished = cut and raw is raws[-1] and not _is_json(raw["function"].get("arguments"))
-        reason = "the reply was cut short" if unfinished else None
-        try:
-            parsed = None if unfinished else parse_tool_call(dict(raw), strict=True, return_id=True)
-        except Exception as error:  # noqa: BLE001 - langchain-core raises its parser exception and more.
-            parsed, reason = None, str(error)
-        if parsed is None:
-            invalid.append(make_invalid_tool_call(dict(raw), reason))
-        else:
-            calls.append(parsed)  # type: ignore[arg-type]
-    return calls, invalid
-
-
-def _is_json(text: object) -> bool:
-    try:
-        json.loads(text if isinstance(text, str) else "")
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _call_chunks(calls: Sequence[ToolCall], invalid: Sequence[InvalidToolCall]) -> list[Any]:
@@ -418,11 +406,18 @@ def _call_chunks(calls: Sequence[ToolCall], invalid: Sequence[InvalidToolCall]) 
     ]
 
 
+_QUICKLY_TRIED = 400
+"""Characters of broken arguments that are tried before they are quoted."""
+
+
 def _unrunnable(args: str) -> str:
     """Spell broken arguments so that no chunk arithmetic completes them into a call that runs.
 
-    langchain-core closes open JSON in summed chunks; a JSON string of it stays invalid.
+    langchain-core closes open JSON in summed chunks; a JSON string of it stays invalid. To find out
+    takes its parser a time that grows with the cube of the length.
     """
+    if len(args) > _QUICKLY_TRIED:
+        return json.dumps(args, ensure_ascii=False)
     try:
         completed = parse_partial_json(args) if args else {}
     except (ValueError, RecursionError):
@@ -445,8 +440,12 @@ def usage_from(usage: object) -> UsageMetadata | None:
     )
 
 
+_MOST_TOKENS = 10**12
+"""Python refuses to print integers of more than 4300 digits, and their sums are longer still."""
+
+
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
 
 
 def _generation_info(

@@ -8,6 +8,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._retry import is_unbilled_and_passing, retry_after
+from langchain_segmind._sound import TooDeepError, sound, sound_json
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
     SegmindConnectionError,
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 EXCERPT = 400
 """Characters of the server's own words that an error repeats."""
+MOST_CHOICES = 128
+"""OpenAI's limit of `n`; each choice becomes a message, a hundred times as large as its JSON."""
+MOST_CALLS = 1000
+"""Native tool calls of one message, for the same reason."""
 
 
 class UnusableAnswerError(Exception):
@@ -39,8 +44,8 @@ def decode_json(body: bytes | str) -> Any:
     if not body.strip():
         raise UnusableAnswerError("its body is empty")
     try:
-        return json.loads(body)
-    except RecursionError:
+        return sound_json(body)
+    except TooDeepError:
         raise UnusableAnswerError("its body is nested too deeply") from None
     except ValueError:
         words = words_of(body.encode() if isinstance(body, str) else body)
@@ -60,12 +65,17 @@ def completion_from(data: Any) -> dict[str, Any]:
         raise UnusableAnswerError(f"it reports an error: {shortened(_error_words(data))}")
     if not isinstance(choices, list) or not choices:
         raise UnusableAnswerError("it has no choices")
+    if len(choices) > MOST_CHOICES:
+        raise UnusableAnswerError(f"it has {len(choices)} choices")
     for choice in choices:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise UnusableAnswerError("a choice has no message")
         if not isinstance(message.get("content"), str | list | None):
             raise UnusableAnswerError("a message's content is neither text nor a list of parts")
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and len(calls) > MOST_CALLS:
+            raise UnusableAnswerError(f"a message has {len(calls)} tool calls")
     return data
 
 
@@ -75,15 +85,6 @@ def text_of(content: str | list[Any] | None) -> str:
         return sound(content)
     parts = (part.get("text") if isinstance(part, dict) else part for part in content or ())
     return sound("".join(part for part in parts if isinstance(part, str)))
-
-
-def sound(text: str) -> str:
-    r"""Replace lone surrogates, which JSON can spell (`\ud800`) but UTF-8, and so nobody, can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 # --- Errors ------------------------------------------------------------------------------------
@@ -150,16 +151,18 @@ def words_of(body: bytes) -> str:
     """Give the server's own words from a JSON, HTML or plain body, shortened."""
     text = body[: 64 * 1024].decode("utf-8-sig", "replace").strip()
     try:
-        return shortened(_error_words(json.loads(text)))
-    except (ValueError, RecursionError):
+        return shortened(_error_words(sound_json(text)))
+    except ValueError:
         pass
     if text[:1] == "<":
-        text = unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+        text = unescape(_NO_CHARACTER.sub("?", _TAG.sub(" ", _UNSEEN.sub(" ", text))))
     return shortened(text)
 
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
+_NO_CHARACTER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}")
+"""A reference so long that `unescape` may raise, or that spells a key as `Blotter` does not."""
 
 
 def _error_words(data: Any) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from langchain_segmind._sound import sound
+
 MAX_DEPTH = 100
 """No call of a real tool is nested deeper; brackets beyond it are somebody's attack."""
 
@@ -281,10 +283,10 @@ def _text_of(quoted: str) -> str:
         return inner
     if quoted[0] == '"' and quote == 1:
         try:
-            return str(json.loads(quoted, strict=False))
+            return sound(str(json.loads(quoted, strict=False)))
         except ValueError:
             pass
-    return _ESCAPE.sub(_unescaped, inner)
+    return sound(_ESCAPE.sub(_unescaped, inner))
 
 
 _ESCAPE = re.compile(

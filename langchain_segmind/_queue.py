@@ -25,7 +25,8 @@ from langchain_segmind._replies import (
     words_of,
 )
 from langchain_segmind._retry import backoff, retry_after
-from langchain_segmind.credits import Credits
+from langchain_segmind._sound import sound_json
+from langchain_segmind.credits import Credits, amount
 from langchain_segmind.exceptions import (
     SegmindError,
     SegmindInvalidInputError,
@@ -314,8 +315,8 @@ def _decoded(output: object) -> object:
         if not isinstance(output, str):
             break
         try:
-            output = json.loads(output)
-        except (ValueError, RecursionError):
+            output = sound_json(output)
+        except ValueError:
             break
     return output
 
@@ -331,11 +332,7 @@ def _record_of(body: bytes) -> dict[str, Any] | None:
 def _times(metrics: object) -> dict[str, float]:
     names = ("queue_time", "inference_time", "total_time")
     found = metrics if isinstance(metrics, dict) else {}
-    return {
-        name: value
-        for name in names
-        if isinstance(value := found.get(name), int | float) and not isinstance(value, bool)
-    }
+    return {name: seconds for name in names if (seconds := amount(found.get(name))) is not None}
 
 
 def _said(reply: Reply) -> str:

@@ -8,7 +8,6 @@ whole, so nothing but tokens goes there.
 
 from __future__ import annotations
 
-import math
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -212,12 +211,16 @@ CACHED = Credits(cost=0.0)
 """The accounting of an answer from LangChain's cache: nothing was spent, no balance was seen."""
 
 
+_MOST = 1e12
+"""More than any account holds or any answer takes; the sum of larger numbers may be infinite."""
+
+
 def amount(value: object) -> float | None:
-    """Read a number, as of credits; what is no finite one is unknown."""
+    """Read a number, as of credits; what is no sensible one is unknown."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
         amount = float(value)
     except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) else None
+    return amount if abs(amount) <= _MOST else None

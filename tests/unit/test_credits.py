@@ -42,7 +42,10 @@ POLICY = RetryPolicy(2)
 class TestReading:
     @pytest.mark.parametrize(
         ("cost", "amount"),
-        [("0.25", 0.25), ("1e-7", 1e-7), ("", None), ("n/a", None), ("nan", None), ("inf", None)],
+        [
+            *(("0.25", 0.25), ("1e-7", 1e-7), ("-3", -3), ("", None), ("n/a", None)),
+            *(("nan", None), ("inf", None), ("1e308", None), ("-1e13", None), ("9" * 5000, None)),
+        ],
     )
     def test_headers(self, cost: str, amount: float | None) -> None:
         credits = Credits.from_headers({"x-cost": cost})  # noqa: A001

@@ -127,6 +127,12 @@ class TestTheWay:
         assert finished.accounting.request_id == ID
         assert finished.accounting.extra == {"queue_time": 1.5, "inference_time": 2.5}
 
+    def test_times_that_are_none_are_left_out(self) -> None:
+        odd = {"queue_time": float("nan"), "inference_time": 10**400, "total_time": [1]}
+        record = {"status": "COMPLETED", "output": "Hi", "metrics": odd}
+        driver = Driver(by_path(result=reply(record)))
+        assert driver.run(submit(driver)).accounting.extra == {}
+
     def test_polls_start_quick_and_slow_down(self) -> None:
         """The first poll comes after a tenth of the interval, later ones after all of it."""
         driver = Driver(by_path(status=in_turn(*[RUNNING] * 20, DONE)))
@@ -385,6 +391,11 @@ class TestOutputs:
         """Also where it happens to be JSON: json_mode's answers are."""
         [choice] = completion_from_output(text)["choices"]
         assert choice["message"] == {"role": "assistant", "content": text}
+
+    def test_a_text_that_is_json_without_end_is_a_text(self) -> None:
+        text = '{"choices": ' + "[" * 200 + "]" * 200 + "}"
+        [choice] = completion_from_output(text)["choices"]
+        assert choice["message"]["content"] == text
 
     def test_an_error_in_an_output_is_none(self) -> None:
         with pytest.raises(UnusableAnswerError, match="overloaded"):

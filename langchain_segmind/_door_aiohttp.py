@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,6 @@ class AiohttpDoor:
         # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
         self._headers = settings.headers()
         self._timeout = settings.timeout
-        self._loop = asyncio.get_running_loop()
-        self._thread, self._process = threading.get_ident(), os.getpid()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
@@ -42,6 +41,10 @@ class AiohttpDoor:
             auto_decompress=False,
             proxy=proxy,
         )
+        home = asyncio.get_running_loop(), threading.get_ident(), os.getpid()
+        # No `__del__`: of a cycle, which an error's traceback makes, the garbage collector might
+        # finalize the session first, and aiohttp would complain that nobody closed it.
+        weakref.finalize(self, _close_late, self._session, *home).atexit = False
 
     async def open(self, request: Request) -> AsyncOpened:
         """Send the request and wait for the head of the answer."""
@@ -72,15 +75,17 @@ class AiohttpDoor:
         """Close every connection."""
         await self._session.close()
 
-    def __del__(self) -> None:
-        """Close what is still open, where the event loop ended too early to be asked."""
-        session = getattr(self, "_session", None)
-        if session is None or session.closed or self._process != os.getpid():
-            return
-        if self._loop.is_running() and self._thread != threading.get_ident():
-            self._loop.call_soon_threadsafe(_abort, session)
-        else:
-            _abort(session)
+
+def _close_late(
+    session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop, thread: int, process: int
+) -> None:
+    """Close what is still open when its door is collected, on any thread, in its own process."""
+    if session.closed or process != os.getpid():
+        return
+    if loop.is_running() and thread != threading.get_ident():
+        loop.call_soon_threadsafe(_abort, session)
+    else:
+        _abort(session)
 
 
 def _abort(session: aiohttp.ClientSession) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -179,6 +180,19 @@ async def test_a_model_dropped_on_its_loop_closes_its_connections() -> None:
         del llm
         gc.collect()
         await all_gone(server)
+
+
+async def test_a_model_collected_on_another_thread_closes_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error's traceback keeps its model in a cycle, which any thread may come to collect."""
+    with faults(http({"error": "no"}, 401)) as server:
+        for _ in range(10):
+            with suppress(SegmindAuthenticationError):
+                await model(server).ainvoke("hi")
+        await asyncio.to_thread(gc.collect)
+        await all_gone(server)
+    assert not caplog.records
 
 
 def test_closing_while_others_call_hurts_nobody_who_comes_after() -> None:

@@ -1,0 +1,159 @@
+"""The pages and the docstrings say what is so: their snippets run, and show what they print."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import decompress
+
+import pytest
+
+import langchain_segmind
+import langchain_segmind.gateway
+from langchain_segmind._profiles import PROFILES
+from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
+from tests.integration.snippets import answer, run, snippets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+WITH_SNIPPETS = [page for page in PAGES if list(snippets_of(page.read_text("utf-8")))]
+ERRORS = [name for name in langchain_segmind.__all__ if name.endswith("Error")]
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+
+
+def public_docstrings() -> Iterator[tuple[str, str]]:
+    """Pair each public name that has an example with its docstring."""
+    for module in (langchain_segmind, langchain_segmind.gateway):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            members = vars(thing) if inspect.isclass(thing) else {}
+            for path, documented in {name: thing, **members}.items():
+                text = inspect.getdoc(documented) if callable(documented) else None
+                if text and list(snippets_of(text)):
+                    yield path, text
+
+
+def page(name: str) -> str:
+    """Read a page."""
+    return (DOCS / name).read_text("utf-8")
+
+
+def slug(title: str) -> str:
+    """Give the anchor of a heading."""
+    return re.sub(r"[^\w-]+", "-", title.lower()).strip("-")
+
+
+def shell_lines() -> list[str]:
+    """List what the pages tell people to type into a shell."""
+    blocks = "".join(block for path in PAGES for block in SHELL.findall(path.read_text("utf-8")))
+    return list(dict.fromkeys(blocks.splitlines()))
+
+
+@cache
+def usage_of(module: str) -> str:
+    """Ask a module for its options."""
+    asked = [sys.executable, "-m", module, "--help"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def inventory(path: Path) -> list[str]:
+    """Read the names that Sphinx's inventory format lists."""
+    header, _, _, _, packed = path.read_bytes().split(b"\n", 4)
+    assert header.startswith(b"# Sphinx inventory version 2")
+    return [line.partition(" ")[0] for line in decompress(packed).decode().splitlines()]
+
+
+@pytest.fixture
+def segmind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RunningGateway]:
+    """Give the snippets a Segmind, and a folder with a picture in it."""
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    monkeypatch.chdir(tmp_path)
+    with serve(engine=ScriptedEngine(answer)) as running:
+        monkeypatch.setenv("SEGMIND_API_KEY", running.api_key)
+        monkeypatch.setenv("SEGMIND_BASE_URL", running.url)
+        yield running
+
+
+@pytest.mark.filterwarnings("ignore:The function `loads` is in beta")
+@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.stem)
+def test_the_snippets_of_a_page_run(page: Path, segmind: RunningGateway) -> None:
+    run(page.read_text("utf-8"), page.name)
+
+
+def test_the_examples_of_the_docstrings_run(segmind: RunningGateway) -> None:
+    examples = dict(public_docstrings())
+    assert examples.keys() >= {"ChatSegmindLlama", "SegmindRateLimiter", "get_credits_callback"}
+    for name, text in examples.items():
+        run(text, name)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/errors.md"])
+def test_a_page_tells_of_every_error(page: str) -> None:
+    told = set(re.findall(r"`(Segmind\w+Error)`", (ROOT / page).read_text("utf-8")))
+    assert told >= set(ERRORS) - {"SegmindError", "SegmindJobContextOverflowError"}
+    assert told <= set(ERRORS)
+
+
+def test_the_models_are_those_that_have_a_profile() -> None:
+    rows = re.findall(r"^\| `([\w-]+)`.*? \| ([\d,]+) \| (.) \|$", page("index.md"), re.MULTILINE)
+    told = {slug: (int(context.replace(",", "")), image == "✅") for slug, context, image in rows}
+    assert told == {
+        slug: (profile["max_input_tokens"], profile["image_inputs"])
+        for slug, profile in PROFILES.items()
+    }
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_command_exists(line: str) -> None:
+    """Targets, modules, their options and extras are there; nothing is run but `--help`."""
+    match shlex.split(line, comments=True):
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        case ["python", "-m", module, *options]:
+            known = usage_of(module)
+            assert all(option in known for option in options if option.startswith("--"))
+        case ["pip", "install", package]:
+            extra = re.search(r"\[(\w+)\]", package)
+            project = (ROOT / "pyproject.toml").read_text("utf-8")
+            assert extra is None or f"\n{extra[1]} = " in project
+        case [] | ["export", *_]:
+            pass
+        case other:
+            pytest.fail(f"nobody checks {other}")
+
+
+def test_the_site_builds_and_has_every_public_name(tmp_path: Path) -> None:
+    """No link and no reference is broken, and what is public is in the API reference."""
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copytree(ROOT / "langchain_segmind", tmp_path / "langchain_segmind")
+    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    built = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "No issues found" in built.stdout + built.stderr
+    referenced = {name.rpartition(".")[2] for name in inventory(tmp_path / "site/objects.inv")}
+    public = {*langchain_segmind.__all__, *langchain_segmind.gateway.__all__}
+    assert public - referenced == {"__version__"}
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """Those into the tree; the pages' own are checked when the site is built."""
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)(?:#([^)]+))?\)", README.read_text("utf-8"))
+    assert links
+    for path, anchor in links:
+        target = ROOT / path
+        assert target.is_file(), path
+        titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+        assert not anchor or anchor in {slug(title) for title in titles}, (path, anchor)

@@ -10,9 +10,11 @@ import hashlib
 import secrets
 import threading
 from bisect import bisect_right, insort
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from langchain_segmind._retry import JOBS_IN_STEP, LONGEST_RESET, on_the_beat, poll_delay, slowed
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
+ACCOUNTS_REMEMBERED = 1_000
+"""How many are kept though no model uses them: a server whose users bring keys sees many."""
 LONG_AGO = float("-inf")
 SLOWDOWN_THAT_COUNTS = 0.05
 """Seconds between two polls that are too few to remember."""
@@ -186,8 +190,10 @@ class Account:
 
 _SALT = secrets.token_bytes(16)
 _LOCK = threading.Lock()
-_ACCOUNTS: dict[tuple[str, bytes], Account] = {}
+_ACCOUNTS: WeakValueDictionary[tuple[str, bytes], Account] = WeakValueDictionary()
 """By host and hash: no key is kept, nor anything that outlives the process."""
+_RECENT: OrderedDict[tuple[str, bytes], Account] = OrderedDict()
+"""Those that are remembered even while no model uses them."""
 
 
 def account_of(base_url: str, api_key: SecretStr) -> Account:
@@ -195,4 +201,11 @@ def account_of(base_url: str, api_key: SecretStr) -> Account:
     digest = hashlib.blake2b(api_key.get_secret_value().encode(), key=_SALT).digest()
     name = (urlsplit(base_url).netloc.lower(), digest)
     with _LOCK:
-        return _ACCOUNTS.setdefault(name, Account())
+        account = _ACCOUNTS.get(name)
+        if account is None:
+            account = _ACCOUNTS[name] = Account()
+        _RECENT[name] = account
+        _RECENT.move_to_end(name)
+        if len(_RECENT) > ACCOUNTS_REMEMBERED:
+            _RECENT.popitem(last=False)
+        return account

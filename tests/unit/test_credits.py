@@ -161,7 +161,18 @@ class TestLedger:
         assert account_of("https://b.example", SecretStr("SG_one")) is not one
         assert account_of("https://a.example", SecretStr("SG_two")) is not one
         gc.collect()
-        assert b"SG_one" not in repr(accounts._ACCOUNTS).encode()
+        assert b"SG_one" not in repr(dict(accounts._ACCOUNTS)).encode()
+
+    def test_of_many_accounts_those_in_use_and_the_last_are_remembered(self) -> None:
+        used = account_of("https://a.example", SecretStr("SG_used"))
+        account_of("https://a.example", SecretStr("SG_idle")).ledger.state(1.0, now=0.0)
+        for number in range(accounts.ACCOUNTS_REMEMBERED):
+            account_of("https://a.example", SecretStr(f"SG_{number}")).ledger.state(2.0, now=0.0)
+        gc.collect()
+        assert account_of("https://a.example", SecretStr("SG_used")) is used
+        assert account_of("https://a.example", SecretStr("SG_idle")).ledger.balance is None
+        assert account_of("https://a.example", SecretStr(f"SG_{number}")).ledger.balance == 2.0
+        assert len(accounts._RECENT) == accounts.ACCOUNTS_REMEMBERED
 
 
 class TestFloor:

@@ -30,6 +30,7 @@ from langchain_segmind import (
     SegmindRateLimiter,
     get_credits_callback,
 )
+from langchain_segmind._account import ACCOUNTS_REMEMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +153,8 @@ class Soak:
         self.paced = self.model(rate_limiter=SegmindRateLimiter(requests_per_minute=600))
         template = ChatPromptTemplate.from_template("{words}")
         self.chain = template | self.plain | StrOutputParser()
+        for number in range(ACCOUNTS_REMEMBERED):  # The table of accounts is full from the start.
+            self.model(api_key=f"SG_{number:016x}")
 
     def model(self, **settings: Any) -> ChatSegmindLlama:
         """Build a model that talks to the gateway."""

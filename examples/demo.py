@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_model_call
+from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
@@ -118,7 +119,7 @@ def agent(llm: ChatSegmindLlama) -> None:
         """Look up how many people live in a city."""
         return f"{city} has 2.1 million inhabitants."
 
-    @wrap_model_call  # type: ignore[arg-type]
+    @wrap_model_call
     def look_up_first(request: Any, handler: Callable[[Any], Any]) -> Any:
         """Force a call in the first turn: a small model would guess."""
         answered = any(message.type == "tool" for message in request.messages)
@@ -126,7 +127,7 @@ def agent(llm: ChatSegmindLlama) -> None:
 
     made = create_agent(llm, [get_population], middleware=[look_up_first])
     question = "How many people live in Paris?"
-    for message in made.invoke({"messages": [("human", question)]})["messages"]:
+    for message in made.invoke({"messages": [HumanMessage(question)]})["messages"]:
         for call in getattr(message, "tool_calls", []):
             turn(
                 "call",
@@ -157,7 +158,7 @@ def styled(text: str, style: str) -> str:
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line."""
-    print(styled(text, style) if style else text)  # noqa: T201 - this is what a demo does.
+    print(styled(text, style) if style else text)
 
 
 def heading(text: str) -> None:
@@ -174,7 +175,7 @@ def turn(role: str, text: str) -> None:
 
 def show_batch(llm: ChatSegmindLlama, prompts: list[str]) -> None:
     """Run prompts together and print each with its answer."""
-    for prompt, answer in zip(prompts, llm.batch(prompts), strict=True):
+    for prompt, answer in zip(prompts, llm.batch([*prompts]), strict=True):
         turn("human", prompt)
         turn("ai", answer.text)
 

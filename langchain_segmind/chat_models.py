@@ -111,7 +111,8 @@ class ChatSegmindLlama(BaseChatModel):
     """
 
     model: ModelSlug = Field(default=DEFAULT_MODEL, alias="model_name")
-    """The slug, the last part of the model's URL on segmind.com."""
+    """The slug, the last part of the model's URL on segmind.com; `llama-v3p1-70b-instruct` if not
+    given."""
 
     api_key: SecretStr | None = Field(
         default_factory=secret_from_env("SEGMIND_API_KEY", default=None),
@@ -123,7 +124,8 @@ class ChatSegmindLlama(BaseChatModel):
         default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL),
         validate_default=True,
     )
-    """The root of the API, with or without a trailing `/v1`; from SEGMIND_BASE_URL."""
+    """The root of the API, with or without a trailing `/v1`; else from the environment variable
+    SEGMIND_BASE_URL, else `https://api.segmind.com`."""
 
     temperature: Temperature | None = None
     """Randomness, 0 to 2; the model's own default where it is not given."""
@@ -141,7 +143,8 @@ class ChatSegmindLlama(BaseChatModel):
     """Texts that end the answer; sent on, and enforced here too."""
 
     timeout: float | tuple[float | None, ...] | None = DEFAULT_TIMEOUT
-    """Seconds, a (connect, read, write, pool) tuple, an `httpx.Timeout`, or None for no limit.
+    """Seconds (120 if not given), a (connect, read, write, pool) tuple of them, an `httpx.Timeout`,
+    or None for no limit.
 
     Its longest step is also the deadline of the whole call, retries and waits included."""
 
@@ -172,13 +175,14 @@ class ChatSegmindLlama(BaseChatModel):
     call runs, on the event loop too, so it has to be quick; what it raises is logged."""
 
     min_credits: Amount | None = None
-    """Refuse calls while the last balance seen for this key is below: nothing is sent then.
+    """Credits (US dollars). Refuse calls while the last balance seen for this key is below: nothing
+    is sent then.
 
     Any model of this process that uses the key at this host may have seen it. After topping up,
     `get_credits` sees the new balance, and calls go through again."""
 
     low_credits: Amount | None = None
-    """Warn (`SegmindLowCreditsWarning`) each time the balance falls below."""
+    """Credits. Warn (`SegmindLowCreditsWarning`) each time the balance falls below."""
 
     default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Headers to send along; not shown and not serialized, since they may hold secrets."""
@@ -422,6 +426,15 @@ class ChatSegmindLlama(BaseChatModel):
         bound model or a structured output chain, call `bound.invoke([], resume=request_id)`
         (of a chain with `include_raw`, the model in it).
 
+        Example:
+            ```python
+            from langchain_segmind import ChatSegmindLlama
+
+            ids: list[str] = []
+            ChatSegmindLlama(queue=True, on_submit=ids.append).invoke("Tell me a joke on cats")
+            print(ChatSegmindLlama().resume(ids[0]).text)  # the same joke, paid for once
+            ```
+
         Args:
             request_id: From an error, `on_submit`, or the log.
             tools: The tools that the call was given.
@@ -433,6 +446,7 @@ class ChatSegmindLlama(BaseChatModel):
             SegmindJobNotFoundError: The id is unknown, or has expired.
             SegmindJobFailedError: The job failed.
             SegmindTimeoutError: It is not finished after `queue_timeout`.
+            SegmindError: Segmind refused the question, or its answer cannot be used.
         """
         return self._told(tools, kwargs).invoke([], config, stop=stop, resume=request_id)
 
@@ -461,6 +475,7 @@ class ChatSegmindLlama(BaseChatModel):
         Raises:
             SegmindAuthenticationError: The key is not valid.
             SegmindInsufficientCreditsError: Segmind has no credits on record for it.
+            SegmindError: Segmind could not be asked.
         """
         clients = self._connected()
         return _http.run(self._balance_flow(clients), clients)
@@ -491,6 +506,20 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools; Segmind forwards none, so they go into the prompt.
+
+        Example:
+            ```python
+            from langchain_segmind import ChatSegmindLlama
+
+
+            def get_weather(location: str) -> str:
+                '''Get the weather at a location.'''
+                return f"It is sunny in {location}."
+
+
+            llm = ChatSegmindLlama().bind_tools([get_weather])
+            print(llm.invoke("What is the weather in San Francisco, CA?").tool_calls)
+            ```
 
         Args:
             tools: Functions, pydantic classes, TypedDicts, LangChain tools or OpenAI-format dicts.
@@ -561,6 +590,20 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Answer in the form of a schema.
 
+        Example:
+            ```python
+            from langchain_segmind import ChatSegmindLlama
+            from pydantic import BaseModel
+
+
+            class City(BaseModel):
+                name: str
+                country: str
+
+
+            print(ChatSegmindLlama().with_structured_output(City).invoke("Tell me about Paris."))
+            ```
+
         Args:
             schema: A pydantic class, a TypedDict, a JSON schema or an OpenAI function.
             method: "json_schema" constrains decoding and also says the schema in words;
@@ -570,6 +613,8 @@ class ChatSegmindLlama(BaseChatModel):
             strict: Sent on with the schema.
             max_repairs: How often the model is asked again, for money, when its reply does not fit.
             **kwargs: Parameters for every call.
+
+        The chain raises `OutputParserException`, with the text, for a reply that does not fit.
 
         Raises:
             ValueError: The schema or the method is none of these.

@@ -1,5 +1,6 @@
 """What can go wrong, as one tree.
 
+```text
 SegmindError
 ├── SegmindInvalidRequestError        400, 422, 413 and other 4xx   (ModelInvalidRequestError)
 │   ├── SegmindInvalidInputError      refused here, before it was sent     (also ValueError)
@@ -18,6 +19,7 @@ SegmindError
 │   └── SegmindResponseError          an answer that cannot be used
 ├── SegmindConnectionError            no connection, or one that broke     (ModelConnectionError)
 └── SegmindTimeoutError               too slow                      (ModelTimeoutError)
+```
 
 Each one is also langchain-core's `ModelError` named in brackets, or its parent's.
 """

@@ -27,9 +27,13 @@ class Post:
     """A POST that arrived, whatever became of it."""
 
     request_id: str
+    """The id it was given, and its job's."""
     path: str
+    """Of its URL, as `/v1/llama-v3p1-70b-instruct`."""
     body: bytes
+    """As it was sent."""
     headers: Mapping[str, str] = field(repr=False)
+    """By their names in lower case; the key is left out."""
 
     def json(self) -> Any:
         """Decode the body."""
@@ -41,11 +45,17 @@ class Charge:
     """A request that was billed."""
 
     request_id: str
+    """The id of its `Post`."""
     path: PathName
+    """Whether a call or a job was billed."""
     cost: float
+    """Credits."""
     remaining: float
+    """Credits that were left afterwards."""
     prompt_tokens: int
+    """Tokens of the prompt, as the engine counts them."""
     completion_tokens: int
+    """Tokens that were generated."""
 
 
 class Account:

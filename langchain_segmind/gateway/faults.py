@@ -28,10 +28,15 @@ class Faults:
     """The share of requests that break, by kind; together at most 1."""
 
     error_rate: float = 0.0
+    """Answered with a 500, 502 or 503; not billed."""
     drop_before_rate: float = 0.0
+    """The connection closes before anything is processed; not billed."""
     drop_after_rate: float = 0.0
+    """The connection closes after processing; billed."""
     half_body_rate: float = 0.0
+    """The connection closes in the middle of the answer; billed."""
     malformed_rate: float = 0.0
+    """Answered with 200 and a body of no use; billed."""
     latency: float = 0.0
     """Seconds added to every answer."""
 

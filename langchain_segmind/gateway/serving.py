@@ -116,6 +116,7 @@ class RunningGateway:
         self.url = url
         """What goes into SEGMIND_BASE_URL."""
         self.api_key = gateway.settings.api_key
+        """What goes into SEGMIND_API_KEY."""
 
     @property
     def account(self) -> Account:
@@ -150,7 +151,25 @@ def serve(
     clock: Callable[[], float] = time.time,
     port: int = 0,
 ) -> Iterator[RunningGateway]:
-    """Run a gateway on a free port of 127.0.0.1, with an echo unless given an engine."""
+    """Run a gateway on 127.0.0.1 for the time of a `with` block.
+
+    Example:
+        ```python
+        from langchain_segmind import ChatSegmindLlama
+        from langchain_segmind.gateway import serve
+
+        with serve() as segmind:
+            llm = ChatSegmindLlama(api_key=segmind.api_key, base_url=segmind.url)
+            print(llm.invoke("Hello").text)  # You said: Hello
+            print(segmind.account.charge_count)  # 1
+        ```
+
+    Args:
+        settings: How it behaves.
+        engine: What answers; an echo if not given.
+        clock: Gives the Unix time, for rate limits and jobs that expire.
+        port: Where it listens; 0 picks a free port.
+    """
     gateway = Gateway(settings or Settings(), engine or EchoEngine(), clock)
     listener = listen("127.0.0.1", port)
     thread = _Thread(gateway, listener)

@@ -35,12 +35,14 @@ class Settings:
     """How one gateway behaves."""
 
     host: str = "127.0.0.1"
+    """The address to listen on; `serve` takes 127.0.0.1 in any case."""
     port: int = 8765
-    """0 picks a free port."""
+    """The port to listen on; 0 picks a free one. `serve` has a parameter of its own for it."""
     api_key: str = field(default=DEFAULT_API_KEY, repr=False)
     """The only key that is accepted, in the header `x-api-key`."""
 
     credits: float = 10.0
+    """What the account holds at the start."""
     free_credits: float = 0.0
     """Spent before `credits`."""
     prompt_price: float = 0.9e-6
@@ -70,6 +72,7 @@ class Settings:
     upstream_model: str | None = None
     """The model name it knows; None sends Segmind's slug."""
     upstream_key: str | None = field(default=None, repr=False)
+    """Its key, sent as a bearer token."""
 
     v1_limit: float = 60.0
     """Seconds after which a call on v1 fails, as on Segmind."""

@@ -16,6 +16,18 @@ class ScriptedEngine:
     """Answers with a text, or with any JSON value in place of a completion.
 
     The function gets the body, may be async, and may raise `EngineError`.
+
+    Example:
+        ```python
+        from langchain_segmind import ChatSegmindLlama
+        from langchain_segmind.gateway import ScriptedEngine, serve
+
+        engine = ScriptedEngine(lambda body: f"{len(body['messages'])} messages")
+        with serve(engine=engine) as segmind:
+            llm = ChatSegmindLlama(api_key=segmind.api_key, base_url=segmind.url)
+            print(llm.invoke("Hello").text)  # 1 messages
+            print(engine.bodies[0]["messages"])
+        ```
     """
 
     name = "scripted"

@@ -43,7 +43,7 @@ _KINDS: dict[str, Kind] = {
 
 def failure_from(error: Exception, head: Reply | None) -> Failure | None:
     """Tell what an exception means for the request; None for one that is no network's."""
-    detail = str(error) or type(error).__name__
+    detail = str(error).rstrip(".") or type(error).__name__
     if isinstance(error, UnreadableBodyError):
         return Failure("unreadable", detail, head=head)
     match _kind(error):

@@ -74,7 +74,7 @@ def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
         try:
             checked[name] = _OVERRIDES[name].validate_python(overrides[name])
         except ValidationError as error:
-            why = error.errors()[0]["msg"]
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise SegmindInvalidInputError(
                 f"{name}={overrides[name]!r} is refused: {why}. Nothing was sent."
             ) from None

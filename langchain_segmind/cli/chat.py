@@ -1,0 +1,52 @@
+"""A conversation in the terminal, with what it costs and what is left after every answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from langchain_segmind.chat_models import ChatSegmindLlama
+from langchain_segmind.cli.screen import Screen
+from langchain_segmind.cli.session import Session
+from langchain_segmind.cli.setup_checks import CONSOLE, GATEWAY, how_to_set
+from langchain_segmind.exceptions import SegmindError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_KEY = f"""There is no API key. Get one at {CONSOLE} and set it:
+
+  {how_to_set("SEGMIND_API_KEY", "SG_...")}
+
+Or try it without an account: run a local Segmind in another terminal,
+
+  pip install "langchain-segmind[llama]"
+  {GATEWAY} --fetch-model
+  {GATEWAY}
+
+and set SEGMIND_BASE_URL and SEGMIND_API_KEY here to what it prints."""
+
+
+def chat(settings: Mapping[str, Any]) -> int:
+    """Talk until the person leaves, or answer what is piped in; give the exit code."""
+    screen = Screen()
+    if not os.environ.get("SEGMIND_API_KEY", "").strip():
+        screen.say(NO_KEY)
+        return 1
+    submitted: list[str] = []
+    try:
+        with ChatSegmindLlama(**settings, on_submit=submitted.append) as llm:
+            session = Session(llm, screen, submitted)
+            if screen.is_interactive:
+                return session.talk()
+            return session.answer_once(sys.stdin.read())
+    except ValidationError as error:
+        for each in error.errors():
+            name = ".".join(str(part) for part in each["loc"])
+            screen.say(f"{name}: {each['msg'].removeprefix('Value error, ')}", "red")
+    except SegmindError as error:
+        screen.say(str(error), "red")
+    return 1

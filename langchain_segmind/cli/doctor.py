@@ -1,0 +1,177 @@
+"""Says in plain words whether a call would work, without paying for one.
+
+The only request is the question after the account's credits, which is free. Nothing is ever
+posted, and nothing of the key is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from langchain_segmind import _http
+from langchain_segmind._exchange import Reply
+from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
+from langchain_segmind.cli.findings import Finding, show
+from langchain_segmind.cli.network import check_way
+from langchain_segmind.cli.setup_checks import (
+    CONSOLE,
+    check_address,
+    check_certificates,
+    check_key,
+    check_model,
+    check_proxy,
+    check_versions,
+)
+from langchain_segmind.exceptions import (
+    SegmindAPIError,
+    SegmindAuthenticationError,
+    SegmindConnectionError,
+    SegmindError,
+    SegmindInsufficientCreditsError,
+    SegmindMethodNotAllowedError,
+    SegmindModelNotFoundError,
+    SegmindPermissionDeniedError,
+    SegmindRateLimitError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from langchain_segmind._exchange import Flow
+    from langchain_segmind.credits import CreditBalance
+
+PATIENCE = 10.0
+"""Seconds for each step: a healthy answer takes less than one."""
+CLOCK_TOLERANCE = 30.0
+"""Seconds: a 429 names the time at which its window resets, and that is waited for."""
+BILLING = "https://cloud.segmind.com/billing"
+
+_NO_SEGMIND = "Correct SEGMIND_BASE_URL, or look for a proxy or login page in between."
+_ADVICE: tuple[tuple[type[SegmindError], str], ...] = (
+    (SegmindAuthenticationError, f"Copy the key again from {CONSOLE}; was it revoked?"),
+    (SegmindInsufficientCreditsError, f"Top up at {BILLING}"),
+    (SegmindPermissionDeniedError, "Ask the owner of the workspace, or of a proxy in between."),
+    (SegmindRateLimitError, "Too many requests at the moment: ask again in a minute."),
+    (SegmindModelNotFoundError, _NO_SEGMIND),
+    (SegmindMethodNotAllowedError, _NO_SEGMIND),
+    (SegmindResponseError, _NO_SEGMIND),
+    (SegmindAPIError, "The server has a problem of its own: ask again in some minutes."),
+    (SegmindTimeoutError, "The server is slow: ask again, or wait longer with --timeout 60."),
+    (
+        SegmindConnectionError,
+        "The connection broke: ask again; if it stays so, is SEGMIND_BASE_URL right?",
+    ),
+)
+"""What to do about a question after credits that failed; the first class that fits counts."""
+
+
+def doctor(model: str | None, base_url: str | None, timeout: float | None) -> int:
+    """Print what is found; give 1 where there is a problem."""
+    problems = 0
+    for finding in examine(model or DEFAULT_MODEL, base_url, timeout or PATIENCE):
+        show(finding)
+        problems += finding.verdict == "problem"
+    verdict = {0: "No problems.", 1: "One problem."}.get(problems, f"{problems} problems.")
+    sys.stdout.write(f"\n{verdict} Nothing was spent.\n")
+    return 1 if problems else 0
+
+
+def examine(model: str, base_url: str | None, timeout: float) -> Iterator[Finding]:
+    """Look at one thing after the other, from this machine to the account."""
+    key = os.environ.get("SEGMIND_API_KEY")
+    yield check_versions()
+    yield (of_key := check_key(key))
+    of_address, address = check_address(base_url)
+    yield of_address
+    if address is None or not (yield from _go(address, timeout)):
+        yield Finding("credits", "skipped", "The server has to be reached first.")
+    elif key is None or of_key.verdict == "problem":
+        yield Finding("credits", "skipped", "A key is needed first.")
+    else:
+        yield from _ask(key, address, timeout)
+    yield check_model(model)
+
+
+def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
+    """Find the way to the server, and give whether it leads there."""
+    of_proxy, proxy = check_proxy(address)
+    yield of_proxy
+    if of_proxy.verdict == "problem":
+        return False
+    if address.startswith("https:") or proxy:
+        yield (of_certificates := check_certificates())
+        if of_certificates.verdict == "problem":
+            return False
+    for finding in check_way(address, proxy, timeout):
+        yield finding
+        if finding.verdict == "problem":
+            return False
+    return True
+
+
+def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
+    """Ask for the credits: whether the key is accepted, what is there to spend, what time it is."""
+    date: list[str] = []
+    started = time.monotonic()
+    try:
+        with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
+            clients = llm._connected()  # noqa: SLF001 - of this package.
+            balance = _http.run(_dated(llm._balance_flow(clients), date), clients)  # noqa: SLF001
+    except SegmindError as error:
+        yield _refused(error)
+    else:
+        yield _accepted(balance, time.monotonic() - started)
+    yield from _clock(date)
+
+
+def _dated(flow: Flow[CreditBalance], date: list[str]) -> Flow[CreditBalance]:
+    """Run a flow and keep the `Date` that its answers carry."""
+    try:
+        outcome = None
+        while True:
+            outcome = yield flow.send(outcome)
+            if isinstance(outcome, Reply) and "date" in outcome.headers:
+                date.append(outcome.headers["date"])
+    except StopIteration as stop:
+        balance: CreditBalance = stop.value
+        return balance
+
+
+def _accepted(balance: CreditBalance, seconds: float) -> Finding:
+    if balance.total <= 0:
+        told = "The key is accepted, but the account is empty: every call will be refused."
+        return Finding("credits", "problem", told, f"Top up at {BILLING}")
+    told = f"The key is accepted; {balance.total:.6f} credits are left"
+    gift = f", {balance.free_credits:.6f} of them a gift" if balance.free_credits else ""
+    return Finding("credits", "ok", f"{told}{gift} (answered in {seconds:.1f} s).")
+
+
+def _refused(error: SegmindError) -> Finding:
+    told = str(error)
+    for kind, _ in _ADVICE:
+        told = told.replace(kind.advice, "").strip()  # What it says of us, we say better.
+    advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), error.advice)
+    return Finding("credits", "problem", told, advice)
+
+
+def _clock(date: list[str]) -> Iterator[Finding]:
+    try:
+        skew = time.time() - parsedate_to_datetime(date[-1]).timestamp()
+    except (IndexError, ValueError):
+        return  # No answer told the time, so nothing can be said of it.
+    if abs(skew) <= CLOCK_TOLERANCE:
+        yield Finding("clock", "ok", "agrees with the server's")
+        return
+    yield Finding(
+        "clock",
+        "note",
+        f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the "
+        "server's.",
+        "Set it: waits that rate limits ask for are reckoned by it.",
+    )

@@ -1,0 +1,172 @@
+"""The way to Segmind, step by step: name, connection, tunnel, TLS. No request is sent."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from base64 import b64encode
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from langchain_segmind._http import ssl_context
+from langchain_segmind.cli.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from urllib.parse import SplitResult
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+_PORTS = {"http": 80, "https": 443}
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE")
+_DATES = (9, 10)
+"""OpenSSL's codes for a certificate that is not valid yet, or no longer."""
+_NAMES = (62, 64)
+"""Its codes for a certificate of another host or address."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where connections go."""
+
+    target: SplitResult
+    proxy: SplitResult | None
+    timeout: float
+
+    @property
+    def first(self) -> SplitResult:
+        """What this machine itself connects to."""
+        return self.proxy or self.target
+
+
+def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Finding]:
+    """Go the way to the server as far as it leads; the first problem ends it."""
+    way = Way(urlsplit(base_url), urlsplit(proxy) if proxy else None, timeout)
+    try:
+        yield from _resolve(way)
+        with _connected(way) as connection:
+            yield Finding("connection", "ok", f"{_place(way.first)} answers.")
+            if way.target.scheme != "https":
+                return
+            if way.proxy is not None:
+                yield _tunnel(connection, way)
+            if way.first.scheme == "https" and way.proxy is not None:
+                return  # TLS inside TLS is more than a socket can do; the credits will tell.
+            yield _handshake(connection, way)
+    except _WayEnded as end:
+        yield end.finding
+
+
+class _WayEnded(Exception):  # noqa: N818 - it carries a finding, and is none itself.
+    def __init__(self, subject: str, told: str, advice: str) -> None:
+        super().__init__(told)
+        self.finding = Finding(subject, "problem", told, advice)
+
+
+def _resolve(way: Way) -> Iterator[Finding]:
+    host = way.first.hostname or ""
+    try:
+        found = socket.getaddrinfo(host, _port(way.first), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        if way.proxy is not None:
+            advice = "Correct the proxy's name in HTTPS_PROXY, or unset it."
+        else:
+            advice = (
+                "Is this machine online? A wrong SEGMIND_BASE_URL, or a network that reaches the "
+                "internet only through a proxy (HTTPS_PROXY), looks the same."
+            )
+        why = getattr(error, "strerror", None) or "it is no name"
+        raise _WayEnded("name", f"{host} has no address: {why}.", advice) from None
+    if (address := str(found[0][4][0])) != host:
+        yield Finding("name", "ok", f"{host} is {address}")
+
+
+@contextmanager
+def _connected(way: Way) -> Iterator[socket.socket]:
+    first = way.first
+    try:
+        connection = socket.create_connection((first.hostname, _port(first)), way.timeout)
+        if way.proxy is not None and first.scheme == "https":
+            connection = ssl_context().wrap_socket(connection, server_hostname=first.hostname)
+    except OSError as error:
+        told = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
+        raise _WayEnded("connection", told, _advice_on(way)) from None
+    with connection:
+        yield connection
+
+
+def _why(error: OSError, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    return error.strerror or str(error)
+
+
+def _advice_on(way: Way) -> str:
+    if way.proxy is not None:
+        return "That is the proxy: correct HTTPS_PROXY, unset it, or ask who runs it."
+    if way.target.hostname in LOCAL:
+        return "Is the local Segmind running? python -m langchain_segmind.gateway"
+    return "A firewall may be in the way; if this network needs a proxy, set HTTPS_PROXY."
+
+
+def _tunnel(connection: socket.socket, way: Way) -> Finding:
+    target = f"{way.target.hostname}:{_port(way.target)}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if way.proxy is not None and way.proxy.username:
+        name, password = unquote(way.proxy.username), unquote(way.proxy.password or "")
+        credentials = b64encode(f"{name}:{password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {credentials}")
+    try:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        with closing(http.client.HTTPResponse(connection, method="CONNECT")) as answer:
+            answer.begin()
+            status, reason = answer.status, answer.reason
+    except (OSError, http.client.HTTPException) as error:
+        told = f"The proxy broke off: {str(error) or type(error).__name__}."
+        raise _WayEnded("tunnel", told, _advice_on(way)) from None
+    if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
+        advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
+        raise _WayEnded("tunnel", "The proxy wants a user and a password.", advice)
+    if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
+        told = f"The proxy refuses to connect to {target}: {status} {reason}."
+        raise _WayEnded("tunnel", told, f"Ask who runs the proxy to allow {target}.")
+    return Finding("tunnel", "ok", f"The proxy connects to {target}.")
+
+
+def _handshake(connection: socket.socket, way: Way) -> Finding:
+    host = way.target.hostname
+    try:
+        with ssl_context().wrap_socket(connection, server_hostname=host) as secured:
+            return Finding("encryption", "ok", f"{secured.version()}, and {host} is who it says.")
+    except ssl.SSLCertVerificationError as error:
+        told = f"The certificate is not trusted: {error.verify_message}."
+        raise _WayEnded("encryption", told, _advice_on_certificate(error.verify_code)) from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or _why(error, way.timeout)
+        is_plain = any(word in str(reason) for word in _NO_TLS)
+        advice = "Does it speak http:// instead?" if is_plain else _advice_on(way)
+        told = f"{_place(way.target)} does not answer with TLS ({reason})."
+        raise _WayEnded("encryption", told, advice) from None
+
+
+def _advice_on_certificate(code: int) -> str:
+    if code in _DATES:
+        now = datetime.now(UTC)
+        return f"Is this machine's clock right? It says {now:%Y-%m-%d %H:%M} UTC."
+    if code in _NAMES:
+        return "It belongs to another host: correct SEGMIND_BASE_URL, or what HTTPS_PROXY leads to."
+    return (
+        "A company's proxy may sign with its own certificate: save that as a PEM file and set "
+        "SSL_CERT_FILE to its path."
+    )
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or _PORTS[url.scheme]
+
+
+def _place(url: SplitResult) -> str:
+    return f"{url.hostname}:{_port(url)}"

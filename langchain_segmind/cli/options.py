@@ -1,0 +1,99 @@
+"""The command line of `python -m langchain_segmind`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from langchain_segmind._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "python -m langchain_segmind"
+DESCRIPTION = "Chat with a Llama on Segmind, or let the doctor say whether everything is set up."
+EPILOG = """The key comes from the environment variable SEGMIND_API_KEY. What is piped in is one
+message: one call, one bill. Without an account, a local Segmind answers:
+python -m langchain_segmind.gateway"""
+NO_RICH = "The chat needs rich: pip install 'langchain-segmind[chat]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code."""
+    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # Words that are typed, or that a model says, must not end the program where a terminal
+        # has no letters for them.
+        getattr(stream, "reconfigure", _nothing)(errors="replace")
+    try:
+        return _doctor(options) if options.command == "doctor" else _chat(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `… | head` has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the options."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"langchain-segmind {__version__}")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("chat", "doctor"),
+        default="chat",
+        help="chat (the default), or doctor: check key, network, proxy, credits and model, free",
+    )
+    parser.add_argument("--model", metavar="SLUG", help="the model, by its name on segmind.com")
+    parser.add_argument("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
+    parser.add_argument("--queue", action="store_true", help="chat: go through Segmind's queue")
+    parser.add_argument(
+        "--min-credits", type=float, metavar="X", help="chat: send nothing once fewer are left"
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="chat: the longest answer (default: 1024)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        help="seconds to wait for an answer (chat: 120; doctor: 10)",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _chat(options: argparse.Namespace) -> int:
+    try:
+        from langchain_segmind.cli.chat import chat  # noqa: PLC0415 - rich is an extra.
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        sys.stderr.write(f"{NO_RICH}\n({PROGRAM} doctor works without.)\n")
+        return 1
+    settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
+    given = {name: getattr(options, name) for name in settings}
+    return chat({name: value for name, value in given.items() if value is not None})
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from langchain_segmind.cli.doctor import doctor  # noqa: PLC0415 - not needed to chat.
+
+    return doctor(options.model, options.base_url, options.timeout)
+
+
+def _nothing(**_settings: str) -> None:
+    """Stand in for what a replaced stream lacks."""

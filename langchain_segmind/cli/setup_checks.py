@@ -1,0 +1,151 @@
+"""What can be told without the network: versions, key, address, proxy, certificates, model."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import re
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from langchain_segmind._http import proxy_for, ssl_context, without_password
+from langchain_segmind._parameters import check_overrides, normalized_base_url
+from langchain_segmind._profiles import PROFILES
+from langchain_segmind._version import __version__
+from langchain_segmind.chat_models import DEFAULT_BASE_URL
+from langchain_segmind.cli.findings import Finding
+from langchain_segmind.exceptions import SegmindError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONSOLE = "https://cloud.segmind.com/console"
+GATEWAY = "python -m langchain_segmind.gateway"
+_KEY = re.compile(r"SG_[0-9a-f]{16}")
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def check_versions() -> Finding:
+    """Name what a report of a bug should name."""
+    core = version("langchain-core")
+    system = f"Python {platform.python_version()} on {platform.system()}"
+    told = f"langchain-segmind {__version__}, langchain-core {core}, {system}"
+    return Finding("versions", "ok", told)
+
+
+def how_to_set(variable: str, value: str) -> str:
+    """Give the command that sets an environment variable in this system's usual shell."""
+    return f'$env:{variable} = "{value}"' if os.name == "nt" else f"export {variable}={value}"
+
+
+def check_key(key: str | None) -> Finding:
+    """Judge a key by its form; nothing of it is shown."""
+    if not key or not key.strip():
+        return Finding(
+            "key",
+            "problem",
+            "SEGMIND_API_KEY is not set.",
+            f"Get a key at {CONSOLE} and set it: {how_to_set('SEGMIND_API_KEY', 'SG_...')} To try "
+            f"the package without an account: {GATEWAY}",
+        )
+    if fault := _fault_of(key):
+        return Finding(
+            "key", "problem", f"SEGMIND_API_KEY {fault}.", f"Copy the key again from {CONSOLE}."
+        )
+    if not _KEY.fullmatch(key):
+        return Finding(
+            "key",
+            "note",
+            "SEGMIND_API_KEY is set, but a Segmind key looks like SG_ and 16 of 0-9 and a-f.",
+            "If it is refused below, see whether a part was lost when it was copied.",
+        )
+    return Finding("key", "ok", "SEGMIND_API_KEY is set and has the form of a key.")
+
+
+def _fault_of(key: str) -> str:
+    if not key.isascii() or not key.isprintable():
+        return "has characters that no key has (a line break, a '…', a letter with an accent)"
+    if key != key.strip():
+        return "has spaces around it"
+    if key[0] in "'\"" or key[-1] in "'\"":
+        return "has quotation marks around it, which are no part of the key"
+    if key.lower().startswith("bearer "):
+        return "starts with 'Bearer': only the key itself belongs there"
+    return ""
+
+
+def check_address(given: str | None) -> tuple[Finding, str | None]:
+    """Judge the address, and give it where it is one."""
+    url = given or os.environ.get("SEGMIND_BASE_URL") or DEFAULT_BASE_URL
+    source = "--base-url" if given else "SEGMIND_BASE_URL"
+    try:
+        base_url = normalized_base_url(url)
+    except ValueError as error:
+        advice = f"Leave {source} out to reach Segmind itself, {DEFAULT_BASE_URL}."
+        return Finding("address", "problem", f"From {source}: {error}", advice), None
+    if base_url == DEFAULT_BASE_URL:
+        return Finding("address", "ok", f"{base_url} (Segmind itself)"), base_url
+    told = f"{base_url}, from {source}"
+    parts = urlsplit(base_url)
+    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+        advice = "With http:// the key can be read on its way; use https:// if there is one."
+        return Finding("address", "note", f"{told}, without encryption.", advice), base_url
+    return Finding("address", "ok", f"{told} (not Segmind itself)"), base_url
+
+
+def check_proxy(base_url: str) -> tuple[Finding, str | None]:
+    """Say which proxy requests go through; give it, where it can be used."""
+    host = urlsplit(base_url).hostname
+    try:
+        proxy = proxy_for(base_url)
+    except SegmindError as error:
+        return Finding("proxy", "problem", str(error)), None
+    if proxy is not None:
+        source = _source_of(urlsplit(base_url).scheme, os.environ)
+        return Finding("proxy", "ok", f"{without_password(proxy)}, from {source}"), proxy
+    proxies = getproxies()
+    if proxies.get(urlsplit(base_url).scheme) or proxies.get("all"):
+        return Finding("proxy", "ok", f"There is one, but NO_PROXY exempts {host}."), None
+    return Finding("proxy", "ok", "none is set for this address (HTTPS_PROXY)"), None
+
+
+def _source_of(scheme: str, environment: Mapping[str, str]) -> str:
+    names = [f"{each}_proxy" for each in (scheme, "all")]
+    spelled = [spelling for name in names for spelling in (name, name.upper())]
+    return next((name for name in spelled if environment.get(name)), "this system's settings")
+
+
+def check_certificates() -> Finding:
+    """See whether the certificates to trust can be loaded."""
+    try:
+        count = len(ssl_context().get_ca_certs())
+    except SegmindError as error:
+        return Finding("certificates", "problem", str(error))
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            told = f"those of {name}={os.environ[name]}"
+            return Finding("certificates", "ok", f"{told}{f' ({count})' if count else ''}")
+    return Finding("certificates", "ok", f"those that come with certifi ({count})")
+
+
+def check_model(slug: str) -> Finding:
+    """Judge a slug by its form and by those known; only a paid call can tell more."""
+    try:
+        check_overrides({"model": slug})
+    except SegmindError as error:
+        return Finding("model", "problem", str(error), f"Known ones: {', '.join(PROFILES)}")
+    if slug in PROFILES:
+        told = f"{slug} is a Llama that Segmind is known to serve."
+        caveat = "Whether it is served today, and to this key, only a paid call can tell."
+        return Finding("model", "ok", f"{told} {caveat}")
+    close = difflib.get_close_matches(slug, PROFILES, n=1)
+    meant = f"Did you mean {close[0]}? " if close else ""
+    return Finding(
+        "model",
+        "note",
+        f"{slug} has the form of a name, but is not known here; only a paid call can tell.",
+        f"{meant}Segmind's models: https://www.segmind.com/models",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -44,8 +45,7 @@ def current_time(time_zone: str) -> str:
 def calculate(expression: str) -> str:
     """Work out arithmetic such as "0.17 * 2350": numbers, + - * / // % ** and brackets."""
     try:
-        result = _value(_parsed(expression.strip()))
-        return f"{result:.12g}" if isinstance(result, float) else str(result)
+        return _written(_value(_parsed(expression.strip())))
     except (SyntaxError, ValueError, ArithmeticError, TypeError, RecursionError) as error:
         why = error.msg if isinstance(error, SyntaxError) else error
         raise ToolException(f"{expression[:LONGEST]!r} cannot be worked out: {why}") from None
@@ -72,6 +72,14 @@ def _value(node: ast.expr) -> Number:
             return _BINARY[type(op)](*numbers)
         case _:
             raise ValueError("only numbers, + - * / // % ** and brackets are understood")
+
+
+def _written(number: Number) -> str:
+    if isinstance(number, int):
+        return str(number)
+    if not math.isfinite(number):
+        raise ValueError("it leads out of the numbers")
+    return f"{number:.12g}"
 
 
 def _may_be_raised(base: Number, power: Number) -> bool:

@@ -249,7 +249,8 @@ class ChatSegmindLlama(BaseChatModel):
         key = self.api_key
         if key is None or not key.get_secret_value().strip():
             raise SegmindAuthenticationError(
-                f"There is no API key. {SegmindAuthenticationError.advice}"
+                f"There is no API key. {SegmindAuthenticationError.advice} To try it without an "
+                "account: python -m langchain_segmind.gateway is a local Segmind."
             )
         if not (value := key.get_secret_value()).isascii() or not value.isprintable():
             raise SegmindAuthenticationError(

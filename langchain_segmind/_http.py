@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from langchain_core.rate_limiters import BaseRateLimiter
 
+    from langchain_segmind._door_aiohttp import AiohttpDoor
     from langchain_segmind._doors import AsyncDoor, AsyncOpened, Door, Opened
     from langchain_segmind._exchange import Flow
 
@@ -225,6 +226,14 @@ def _ssl_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
         ) from None
 
 
+def _aiohttp_and_certificates(
+    settings: Settings,
+) -> tuple[type[AiohttpDoor], ssl.SSLContext | None]:
+    from langchain_segmind._door_aiohttp import AiohttpDoor  # noqa: PLC0415 - not for blocking calls.
+
+    return AiohttpDoor, ssl_context() if settings.is_https else None
+
+
 def proxy_for(base_url: str) -> str | None:
     """Choose the proxy that the environment names for this URL, as urllib does.
 
@@ -349,11 +358,9 @@ class Clients:
             from langchain_segmind._door_httpx import AsyncClientDoor  # noqa: PLC0415
 
             return AsyncClientDoor(self.settings.http_async_client, self.settings)
-        from langchain_segmind._door_aiohttp import AiohttpDoor  # noqa: PLC0415
-
-        # Reading the certificates takes milliseconds that the event loop does not have.
-        tls = await asyncio.to_thread(ssl_context) if self.settings.is_https else None
-        return AiohttpDoor(self.settings, self._proxy(), tls)
+        # Both take milliseconds that the event loop does not have.
+        door, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
+        return door(self.settings, self._proxy(), tls)
 
     def _proxy(self) -> str | None:
         proxy = proxy_for(self.settings.base_url)

@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 GATEWAY = $(BIN)/python -m langchain_segmind.gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench gateway clean
+.PHONY: help demo test test-min lint format docs build audit bench gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo ## Talk to a Llama: on Segmind with SEGMIND_API_KEY, else on
 
 test: $(VENV)/.dev ## Run all tests, with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
+	@$(VENV)-min/bin/python -m pytest
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
@@ -29,6 +32,15 @@ format: $(VENV)/.dev ## Put the code into its form
 docs: $(VENV)/.dev ## Build the documentation into site/; a broken link or reference fails
 	@$(BIN)/zensical build --clean --strict
 
+build: $(VENV)/.dev ## Build the wheel and the sdist into dist/, as a release does, and check them
+	@rm -rf dist
+	@$(BIN)/python -m build
+	@$(BIN)/python -m twine check --strict dist/*
+
+audit: $(VENV)-audit/.done ## Look for known vulnerabilities and copyleft licences in what users install
+	@$(BIN)/uv tool run pip-licenses --python=$(VENV)-audit/bin/python --from=mixed --partial-match --fail-on=GPL
+	@$(BIN)/uv tool run pip-audit --path $$(echo $(VENV)-audit/lib/python*/site-packages)
+
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
 	$(VENV)-bench/bin/python -m benchmarks
 
@@ -36,7 +48,7 @@ gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
 	@$(GATEWAY)
 
 clean: ## Remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
+	rm -rf $(VENV) $(VENV)-min $(VENV)-audit $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
 
 $(VENV)/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
@@ -54,6 +66,18 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools for tests and checks from PyPI (about 60 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint --group docs
+	@touch $@
+
+$(VENV)-min/.done: $(VENV)/.dev
+	@echo "Installing the lowest declared versions."
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-min
+	@$(BIN)/uv pip install --quiet --python $(VENV)-min/bin/python --resolution lowest-direct --editable '.[llama]' --group demo --group test
+	@touch $@
+
+# All extras, and nothing that only developers install.
+$(VENV)-audit/.done: $(VENV)/.dev
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-audit
+	@$(BIN)/uv pip install --quiet --python $(VENV)-audit/bin/python '.[llama,chat]'
 	@touch $@
 
 # An environment of its own: what other packages need must not decide what the tests run on.

@@ -121,9 +121,9 @@ def test_a_command_exists(line: str) -> None:
     match shlex.split(line, comments=True):
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-        case ["python", "-m", module, *options]:
-            known = usage_of(module)
-            assert all(option in known for option in options if option.startswith("--"))
+        case ["python", "-m", module, *words]:
+            options = [word for word in words if word.startswith("--")]
+            assert all(word in usage_of(module) for word in ("usage:", *words[:1], *options))
         case ["pip", "install", package]:
             extra = re.search(r"\[(\w+)\]", package)
             project = (ROOT / "pyproject.toml").read_text("utf-8")

@@ -37,8 +37,13 @@ def chat(settings: Mapping[str, Any]) -> int:
         screen.say(NO_KEY)
         return 1
     submitted: list[str] = []
+
+    def note(request_id: str) -> None:
+        submitted.append(request_id)
+        screen.say(f"queued as {request_id}", "dim")  # Shown, it outlives this process.
+
     try:
-        with ChatSegmindLlama(**settings, on_submit=submitted.append) as llm:
+        with ChatSegmindLlama(**settings, on_submit=note) as llm:
             session = Session(llm, screen, submitted)
             if screen.is_interactive:
                 return session.talk()

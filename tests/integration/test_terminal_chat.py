@@ -1,0 +1,324 @@
+"""The chat, as a person meets it: in a real terminal, or with a pipe on either side."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from langchain_segmind.cli.options import main
+from langchain_segmind.gateway import RunningGateway, ScriptedEngine, Settings, serve
+from tests.servers import refused_url, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 60.0
+"""Seconds until a test gives up on a text; a terminal shows it within one or two."""
+
+
+# --- In a terminal --------------------------------------------------------------------------------
+
+
+class Terminal:
+    """The other end of a pseudo-terminal in which the chat runs."""
+
+    def __init__(self, gateway: RunningGateway, *arguments: str, **variables: str) -> None:
+        ours, theirs = os.openpty()
+        self._end = ours
+        self._seen = ""
+        self.process = subprocess.Popen(
+            # Who leads a session and opens a terminal is who its Ctrl-C reaches.
+            [
+                *("sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs)),
+                *(sys.executable, "-m", "langchain_segmind", *arguments),
+            ],
+            start_new_session=True,
+            pass_fds=[theirs],
+            env={
+                **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+                "SEGMIND_API_KEY": gateway.api_key,
+                "SEGMIND_BASE_URL": gateway.url,
+                "TERM": "xterm",
+                "COLUMNS": "100",
+                **variables,
+            },
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
+    def see(self, text: str) -> str:
+        """Wait for a text to be shown; give what was shown before it, without colours."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in (plain := uncoloured(self._seen)):
+            ready, _, _ = select.select([self._end], [], [], deadline - time.monotonic())
+            assert ready, f"{text!r} did not come:\n{plain}"
+            self._seen += os.read(self._end, 65536).decode("utf-8", "replace")
+        before, _, self._seen = plain.partition(text)
+        return before
+
+    def leave(self) -> tuple[int, str]:
+        """Read to the end; give the exit code and what was shown last."""
+        try:
+            while data := os.read(self._end, 65536):
+                self._seen += data.decode("utf-8", "replace")
+        except OSError:  # Linux's way to say that nobody is at the other end any more.
+            pass
+        return self.process.wait(PATIENCE), uncoloured(self._seen)
+
+    def close(self) -> None:
+        os.close(self._end)
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+def uncoloured(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r\n", "\n")
+
+
+@contextmanager
+def terminal(gateway: RunningGateway, *arguments: str, **variables: str) -> Iterator[Terminal]:
+    if sys.platform == "win32":
+        pytest.skip("there are no pseudo-terminals of this kind")
+    opened = Terminal(gateway, *arguments, **variables)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_a_conversation_is_remembered_and_its_cost_is_told() -> None:
+    with (
+        serve(engine=ScriptedEngine(lambda _: "It has **four** legs.\x1b]0;owned\x07")) as gateway,
+        terminal(gateway) as person,
+    ):
+        person.see("10.000000 credits are left")
+        person.see("you> ")
+        person.type("What is a cat?\n")
+        shown = person.see(" left\n")
+        person.type("And \\\na dog?\n")
+        person.see(" left\n")
+        person.type("/clear\n/foo\n/credits\nHello?\n")
+        forgotten = person.see(" left\n")
+        person.see("you> ")
+        person.type("\x04")
+        code, last = person.leave()
+        bodies = [post.json()["messages"] for post in gateway.account.posts]
+        spent = 10.0 - gateway.account.remaining
+    assert "four legs." in shown
+    assert "\x1b]" not in shown  # A model must not steer the terminal.
+    assert "There is no command /foo" in forgotten
+    assert [message["content"] for message in bodies[1]] == [
+        "What is a cat?",
+        "It has **four** legs.\x1b]0;owned\x07",
+        "And \na dog?",
+    ]
+    assert len(bodies[2]) == 1
+    assert code == 0
+    assert f"3 calls cost {spent:.6f} credits." in last
+
+
+def tool_user(body: dict[str, Any]) -> str:
+    """Call the calculator, then the clock with a zone that is none, then answer."""
+    results = [each for each in body["messages"] if "Result of" in each["content"]]
+    results += [each for each in body["messages"] if "Error of" in each["content"]]
+    calls = [
+        {"name": "calculate", "parameters": {"expression": "0.17 * 2350"}},
+        {"name": "current_time", "parameters": {"time_zone": "Tokio"}},
+    ]
+    return json.dumps(calls[len(results)]) if len(results) < len(calls) else "It is 399.5."
+
+
+def test_tools_are_called_shown_and_paid_for() -> None:
+    with serve(engine=ScriptedEngine(tool_user)) as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        person.type("/tools\n")
+        shown = person.see("3 calls, ")
+        person.see(" left\n")
+        person.type("/quit\n")
+        code, last = person.leave()
+    assert re.search(r'call +calculate\(expression="0.17 \* 2350"\)', shown)
+    assert re.search(r"result +399\.5\n", shown)
+    assert re.search(r"result +'Tokio' is no time zone", shown)
+    assert "It is 399.5." in shown
+    assert (code, gateway.account.post_count) == (0, 3)
+    assert "3 calls cost" in last
+
+
+class Slow:
+    """An engine's answer that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.asked = 0
+
+    async def answer(self, _: dict[str, Any]) -> str:
+        self.asked += 1
+        await asyncio.to_thread(self.free.wait, PATIENCE)
+        return "Here I am."
+
+
+def test_ctrl_c_interrupts_an_answer_and_not_the_chat() -> None:
+    slow = Slow()
+    with serve(engine=ScriptedEngine(slow.answer)) as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        person.type("\x03")
+        person.see("(Ctrl-D or /quit leaves.)")
+        person.type("Hello?\n")
+        wait_for(lambda: slow.asked == 1)
+        person.type("\x03")
+        person.see("Interrupted: what was sent may be billed.")
+        slow.free.set()
+        person.type("/resume\nAre you there?\n")
+        person.see("There is no answer to fetch.")
+        person.see("Here I am.")
+        person.type("/quit\n")
+        assert person.leave()[0] == 0
+        assert len(gateway.account.posts[-1].json()["messages"]) == 1
+
+
+def test_a_queued_answer_that_was_interrupted_is_fetched_and_paid_once() -> None:
+    slow = Slow()
+    with (
+        serve(engine=ScriptedEngine(slow.answer)) as gateway,
+        terminal(gateway, "--queue") as person,
+    ):
+        person.see("you> ")
+        person.type("Hello?\n")
+        person.see("queued as ")
+        person.type("\x03")
+        person.see("/resume fetches the answer")
+        slow.free.set()
+        person.type("/resume\n")
+        person.see("Here I am.")
+        person.see(" left\n")
+        person.type("\x04")
+        assert person.leave()[0] == 0
+    assert (gateway.account.post_count, gateway.account.charge_count) == (1, 1)
+
+
+def test_an_empty_account_can_be_topped_up_meanwhile() -> None:
+    with serve(Settings(credits=0)) as gateway, terminal(gateway) as person:
+        person.see("The account is empty: top up at https://cloud.segmind.com/billing")
+        person.see("you> ")
+        person.type("Hello?\n")
+        person.see("Not enough credits")
+        person.see("/credits sees the new balance.")
+        gateway.account.top_up(1.0)
+        person.type("/credits\n")
+        person.see("1.000000 credits are left.")
+        person.type("/model nope\nHello?\n")
+        person.see("/model takes another one.")
+        person.type("/model llama-v3p1-8b-instruct\nHello?\n")
+        person.see(" left\n")
+        person.type("\x04")
+        assert person.leave()[0] == 0
+    assert [charge.path for charge in gateway.account.charges] == ["v1"]
+
+
+# --- With pipes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def piped(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Pipe a text into the chat; give exit code, stdout and stderr."""
+    monkeypatch.setenv("SEGMIND_API_KEY", gateway.api_key)
+    monkeypatch.setenv("SEGMIND_BASE_URL", gateway.url)
+
+    def run(text: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        code = main(list(arguments))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_what_is_piped_in_is_one_message_and_one_bill(gateway: RunningGateway, piped: Any) -> None:
+    gateway.engine = ScriptedEngine(lambda _: "# Fine\n\nAll **well**.")
+    code, out, err = piped("Sum this up:\n\n/quit\nsecond line\n")
+    assert (code, out) == (0, "# Fine\n\nAll **well**.\n")
+    assert re.fullmatch(r"0\.0000\d\d credits, 9\.9999\d\d left\n", err)
+    (post,) = gateway.account.posts
+    assert post.json()["messages"] == [
+        {"role": "user", "content": "Sum this up:\n\n/quit\nsecond line"}
+    ]
+    assert post.json()["max_tokens"] == 1024
+
+
+def test_a_command_can_be_piped_too(gateway: RunningGateway, piped: Any) -> None:
+    assert piped("/credits\n") == (0, "", "10.000000 credits are left.\n")
+    assert gateway.account.post_count == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        ("", [], "There is no message"),
+        ("hi", ["--model", "nope"], "Segmind answered 404"),
+        ("hi", ["--model", "no/pe"], "model: 'no/pe' is no model slug"),
+        ("hi", ["--base-url", "ftp://x"], "base_url: base_url must be an http(s) URL"),
+        ("hi", ["--min-credits", "11"], "is below min_credits=11"),
+    ],
+)
+def test_what_goes_wrong_is_told_on_stderr_and_costs_nothing(
+    text: str, arguments: list[str], told: str, gateway: RunningGateway, piped: Any
+) -> None:
+    code, out, err = piped(text, *arguments)
+    assert (code, out) == (1, "")
+    assert told in err
+    assert "Traceback" not in err
+    assert gateway.account.charge_count == 0
+
+
+def test_a_server_that_is_not_there_is_named(piped: Any) -> None:
+    url = refused_url()
+    code, _, err = piped("hi", "--base-url", url)
+    assert code == 1
+    assert f"(at {url})" in err
+    assert "python -m langchain_segmind doctor" in err
+
+
+def test_without_a_key_both_ways_to_start_are_told(
+    piped: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEGMIND_API_KEY")
+    code, _, err = piped("hi")
+    assert code == 1
+    assert "https://cloud.segmind.com/console" in err
+    assert "python -m langchain_segmind.gateway --fetch-model" in err
+
+
+def test_a_wrong_key_is_told_and_not_shown(piped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMIND_API_KEY", "SG_ffffffffffffffff")
+    code, _, err = piped("hi")
+    assert code == 1
+    assert "401: Invalid API key" in err
+    assert "ffff" not in err
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    script = (
+        "import runpy, sys; sys.modules['rich.console'] = None;"
+        "runpy.run_module('langchain_segmind', run_name='__main__')"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, text=True
+    )
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("The chat needs rich: pip install 'langchain-segmind[chat]'\n")

@@ -29,7 +29,7 @@ format: $(VENV)/.dev ## Put the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.dev ## Build the documentation into site/; a broken link or reference fails
+docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or reference fails
 	@$(BIN)/zensical build --clean --strict
 
 build: $(VENV)/.dev ## Build the wheel and the sdist into dist/, as a release does, and check them
@@ -65,7 +65,7 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools for tests and checks from PyPI (about 60 MB)."
-	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint --group docs
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint
 	@touch $@
 
 $(VENV)-min/.done: $(VENV)/.dev
@@ -78,6 +78,11 @@ $(VENV)-min/.done: $(VENV)/.dev
 $(VENV)-audit/.done: $(VENV)/.dev
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-audit
 	@$(BIN)/uv pip install --quiet --python $(VENV)-audit/bin/python '.[llama,chat]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.pip pyproject.toml
+	@echo "Installing what builds the documentation from PyPI (about 30 MB)."
+	@$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 # An environment of its own: what other packages need must not decide what the tests run on.

@@ -195,8 +195,12 @@ def as_timeout(timeout: object) -> Timeout:
 
 def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:
     """Give the deadline of a whole call: the longest that any of its steps may take."""
-    steps = timeout if isinstance(timeout, list | tuple) else (timeout,)
-    return max((step for step in steps if step is not None), default=None)
+    if not isinstance(timeout, list | tuple):
+        return timeout  # type: ignore[return-value]
+    return max((step for step in timeout if step is not None), default=None)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -206,7 +210,7 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         SegmindInvalidInputError: It holds what JSON or UTF-8 has no form for.
     """
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _JSON.encode(body).encode()
     except UnicodeEncodeError:
         raise SegmindInvalidInputError(
             "The prompt holds half a surrogate pair, which is no character: "

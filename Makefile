@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## Run all tests, with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
-	@$(VENV)-min/bin/python -m pytest
+	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check
@@ -64,7 +64,7 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	@echo "Installing the tools for tests and checks from PyPI (about 60 MB)."
+	@echo "Installing the tools for tests and checks from PyPI (about 100 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint
 	@touch $@
 
@@ -81,7 +81,7 @@ $(VENV)-audit/.done: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.pip pyproject.toml
-	@echo "Installing what builds the documentation from PyPI (about 30 MB)."
+	@echo "Installing what builds the documentation from PyPI (about 40 MB)."
 	@$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import tarfile
 import tomllib
 import zipfile
 from email import message_from_bytes
+from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
 
 import langchain_segmind
 from tests.packaging.distributions import ROOT, checked, run
@@ -101,3 +105,19 @@ def test_every_dependency_has_both_bounds(metadata: Message) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert all(re.search(r">=[\d.]+,<\d+$", line) for line in project["dependencies"])
     assert len(metadata.get_all("Requires-Dist", [])) > len(project["dependencies"])
+
+
+@pytest.mark.skipif(
+    "LOWEST_VERSIONS" not in os.environ, reason="is for make test-min, which sets it"
+)
+def test_this_environment_holds_the_lowest_versions_declared() -> None:
+    """A test tool that asks for a later one would leave the declared bound untested."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    later = {}
+    for requirement in map(Requirement, declared):
+        installed = version(requirement.name)
+        for bound in requirement.specifier:
+            if bound.operator == ">=" and not f"{installed}.".startswith(f"{bound.version}."):
+                later[str(requirement)] = installed
+    assert later == {}

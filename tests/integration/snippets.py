@@ -82,6 +82,8 @@ _SAID = {
     "Say half a call": '{"name": "get_weather", "parameters": {"location": "San Fr',
     "Hello": "Hello! How can I help you?",
 }
+_MOON = "Is the Moon made of cheese? Answer in prose."
+_ROCK = "No, it is made of rock."
 _CITY = '{"name": "Paris", "country": "France", "inhabitants": 2100000}'
 
 
@@ -92,13 +94,13 @@ def answer(body: dict[str, Any]) -> str:
     asked = last.rpartition("\n\n")[2]
     if asked in _SAID and "response_format" not in body:
         return "Ich liebe Programmieren." if "German" in system else _SAID[asked]
+    if asked in (_MOON, _ROCK) or last.startswith(_MOON):
+        return _ROCK  # Whatever form was asked for.
     match last.partition("\n")[0]:
         case "What is in this picture?[image]" | "What is in this picture?":
             return "A cat on a sofa."
         case "Tell me about Paris.":
             return _CITY
-        case "Is the Moon made of cheese? Answer in prose.":
-            return "No, it is made of rock."
         case first if first.startswith("The reply does not fit"):
             return '{"holds": false, "why": "It is made of rock."}'
         case first if first.startswith('Result of the tool "get_weather"'):

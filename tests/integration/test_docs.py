@@ -94,7 +94,7 @@ def test_the_snippets_of_a_page_run(page: Path, segmind: RunningGateway) -> None
 
 def test_the_examples_of_the_docstrings_run(segmind: RunningGateway) -> None:
     examples = dict(public_docstrings())
-    assert examples.keys() >= {"ChatSegmindLlama", "SegmindRateLimiter", "get_credits_callback"}
+    assert examples.keys() >= {"ChatSegmindLlama", "SegmindRateLimiter", "resume", "serve"}
     for name, text in examples.items():
         run(text, name)
 

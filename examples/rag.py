@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import sys
+from contextlib import closing
 from pydoc_data.topics import topics
 
 from langchain_core.documents import Document
@@ -22,10 +23,9 @@ PROMPT = ChatPromptTemplate.from_template(
 )
 INDEX = sqlite3.connect(":memory:", check_same_thread=False)
 INDEX.execute("CREATE VIRTUAL TABLE passages USING fts5(page, text, tokenize='porter')")
-seen: set[str] = set()
+seen: set[str] = set()  # Long pages hold short ones.
 for name, page in sorted(topics.items(), key=lambda topic: len(topic[1])):
-    parts = [part for part in page.split("\n\n") if part not in seen]  # Long pages hold short ones.
-    seen.update(parts)
+    seen |= set(parts := [part for part in page.split("\n\n") if part not in seen])
     rows = [(name, "\n\n".join(parts[at : at + 3])) for at in range(0, len(parts), 2)]
     INDEX.executemany("INSERT INTO passages VALUES (?, ?)", rows)
 
@@ -44,7 +44,7 @@ def numbered(given: dict[str, list[Document]]) -> str:
 
 def main(question: str) -> None:
     """Answer a question, and say from what."""
-    with ChatSegmindLlama(temperature=0, max_tokens=200) as llm:
+    with closing(INDEX), ChatSegmindLlama(temperature=0, max_tokens=200) as llm:
         with_passages = RunnablePassthrough.assign(found=search).assign(passages=numbered)
         given = with_passages.assign(answer=PROMPT | llm).invoke({"question": question})
     print(question, given["answer"].text, given["answer"].response_metadata["credits"], sep="\n\n")

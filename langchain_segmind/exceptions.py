@@ -1,27 +1,27 @@
 """What can go wrong, as one tree.
 
 ```text
-SegmindError
-├── SegmindInvalidRequestError        400, 422, 413 and other 4xx   (ModelInvalidRequestError)
-│   ├── SegmindInvalidInputError      refused here, before it was sent     (also ValueError)
-│   ├── SegmindContextOverflowError   the prompt is too long        (ContextOverflowError)
+SegmindError                          ModelError
+├── SegmindInvalidRequestError        4xx: ModelInvalidRequestError
+│   ├── SegmindInvalidInputError      refused here, unsent: also ValueError
+│   ├── SegmindContextOverflowError   too long: ContextOverflowError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
-│   └── SegmindJobFailedError         a queued job that ran and failed
-│       └── SegmindJobContextOverflowError  since its prompt is too long; both of these at once
-├── SegmindAuthenticationError        401                           (ModelAuthenticationError)
-├── SegmindPermissionDeniedError      403                           (ModelPermissionDeniedError)
-│   └── SegmindInsufficientCreditsError  406, about credits or a spend limit
-├── SegmindModelNotFoundError         404, 410                      (ModelNotFoundError)
-│   └── SegmindJobNotFoundError       a queued job that is unknown, or has expired
-├── SegmindRateLimitError             429                           (ModelRateLimitError)
-├── SegmindAPIError                   5xx                           (ModelAPIError)
+│   └── SegmindJobFailedError         a queued job ran and failed
+│       └── SegmindJobContextOverflowError  too long: this and that
+├── SegmindAuthenticationError        401: ModelAuthenticationError
+├── SegmindPermissionDeniedError      403: ModelPermissionDeniedError
+│   └── SegmindInsufficientCreditsError  406, about credits or a limit
+├── SegmindModelNotFoundError         404, 410: ModelNotFoundError
+│   └── SegmindJobNotFoundError       a job is unknown, or has expired
+├── SegmindRateLimitError             429: ModelRateLimitError
+├── SegmindAPIError                   5xx: ModelAPIError
 │   └── SegmindResponseError          an answer that cannot be used
-├── SegmindConnectionError            no connection, or one that broke     (ModelConnectionError)
-└── SegmindTimeoutError               too slow                      (ModelTimeoutError)
+├── SegmindConnectionError            no connection: ModelConnectionError
+└── SegmindTimeoutError               too slow: ModelTimeoutError
 ```
 
-Each one is also langchain-core's `ModelError` named in brackets, or its parent's.
+Each one is also langchain-core's error behind the colon, or its parent's.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ SegmindError                          ModelError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
 │   └── SegmindJobFailedError         a queued job ran and failed
-│       └── SegmindJobContextOverflowError  too long: this and that
+│       └── SegmindJobContextOverflowError  its prompt was too long
 ├── SegmindAuthenticationError        401: ModelAuthenticationError
 ├── SegmindPermissionDeniedError      403: ModelPermissionDeniedError
 │   └── SegmindInsufficientCreditsError  406, about credits or a limit

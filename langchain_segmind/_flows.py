@@ -202,7 +202,10 @@ def _warn_if_low(low_credits: float | None, account: Account) -> None:
     if low_credits is None or not account.ledger.falls_below(low_credits):
         return
     left = account.ledger.balance
-    told = f"{left:g} credits are left, which is below low_credits={low_credits:g}."
+    told = (
+        f"{left:g} credits are left, which is below low_credits={low_credits:g}. "
+        "Top up at https://cloud.segmind.com/billing."
+    )
     try:
         warnings.warn(told, SegmindLowCreditsWarning, stacklevel=2)
     except SegmindLowCreditsWarning:

@@ -34,7 +34,7 @@ def _checked_slug(slug: str) -> str:
     if not _SLUG.fullmatch(slug):
         raise ValueError(
             f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the "
-            "last part of the model's URL on segmind.com"
+            "last part of the model's URL on segmind.com, for example llama-v3p1-70b-instruct"
         )
     return slug
 

@@ -148,15 +148,15 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 
 def words_of(body: bytes) -> str:
-    """Give the server's own words from a JSON, HTML or plain body, shortened."""
+    """Give the server's own words from a JSON, HTML or plain body, without their full stop."""
     text = body[: 64 * 1024].decode("utf-8-sig", "replace").strip()
     try:
-        return shortened(_error_words(sound_json(text)))
+        return shortened(_error_words(sound_json(text))).rstrip(".")
     except ValueError:
         pass
     if text[:1] == "<":
         text = unescape(_NO_CHARACTER.sub("?", _TAG.sub(" ", _UNSEEN.sub(" ", text))))
-    return shortened(text)
+    return shortened(text).rstrip(".")
 
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)

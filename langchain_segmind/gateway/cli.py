@@ -178,7 +178,7 @@ def _from_environment(name: str) -> str:
 
 def _welcome(settings: Settings, engine: Engine, url: str) -> None:
     sys.stdout.write(
-        f"Local Segmind ({engine.name}): "
+        f"Local Segmind ({engine.name}): {'export ' if os.name == 'posix' else ''}"
         f"SEGMIND_BASE_URL={url} SEGMIND_API_KEY={settings.api_key}\n"
     )
     sys.stdout.flush()

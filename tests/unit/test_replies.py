@@ -141,6 +141,11 @@ def test_a_failure_before_sending_says_that_nothing_was_sent() -> None:
     assert not error.outcome_unknown
 
 
+def test_a_sentence_of_the_server_ends_once() -> None:
+    error = error_from_reply(Reply(406, {}, b'{"error": "Not enough credits."}'), now=0.0)
+    assert str(error).startswith("Segmind answered 406: Not enough credits. Top up at ")
+
+
 def test_no_connection_in_time_is_not_answered_with_more_patience() -> None:
     error = error_from_failure(Failure("timeout", "no connection in time", sent=False))
     assert type(error) is SegmindTimeoutError

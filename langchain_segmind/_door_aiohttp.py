@@ -19,7 +19,6 @@ from langchain_segmind._exchange import Reply, Request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
 
     from langchain_segmind._doors import Settings
 
@@ -42,14 +41,32 @@ class AiohttpDoor:
             proxy=proxy,
         )
         home = asyncio.get_running_loop(), threading.get_ident(), os.getpid()
+        self._under_way = 0
+        self._is_closed = False
         # No `__del__`: of a cycle, which an error's traceback makes, the garbage collector might
         # finalize the session first, and aiohttp would complain that nobody closed it.
         weakref.finalize(self, _close_late, self._session, *home).atexit = False
 
     async def open(self, request: Request) -> AsyncOpened:
         """Send the request and wait for the head of the answer."""
+        self._under_way += 1
+        try:
+            response = await self._response(request)
+        except BaseException:
+            await self._ended()
+            raise
+
+        async def close() -> None:
+            # It keeps the connection of an answer read to its end, and drops any other.
+            response.release()
+            await self._ended()
+
+        head = Reply(response.status, named(response.raw_headers))
+        return AsyncOpened(head, response.content.iter_any().__aiter__(), close)
+
+    async def _response(self, request: Request) -> aiohttp.ClientResponse:
         url = yarl.URL(self._base_url + request.path, encoded=True)
-        response = await self._session.request(
+        return await self._session.request(
             request.method,
             url,
             headers=self._headers,
@@ -60,11 +77,6 @@ class AiohttpDoor:
                 sock_read=self._read_timeout(request.deadline),
             ),
         )
-        return AsyncOpened(
-            Reply(response.status, named(response.raw_headers)),
-            response.content.iter_any().__aiter__(),
-            _closing(response),
-        )
 
     def _read_timeout(self, deadline: float | None) -> float | None:
         """Spare aiohttp a timer for each read where the deadline comes first anyway."""
@@ -72,8 +84,18 @@ class AiohttpDoor:
         return None if read is None or (seconds is not None and seconds <= read) else read
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._session.close()
+        """Close every connection, once those in use have brought their answers.
+
+        aiohttp would not tell who waits for the rest of an answer, who then waits for ever.
+        """
+        self._is_closed = True
+        if not self._under_way:
+            await self._session.close()
+
+    async def _ended(self) -> None:
+        self._under_way -= 1
+        if self._is_closed:
+            await self.close()
 
 
 def _close_late(
@@ -116,11 +138,3 @@ def _sever(transport: Any) -> None:
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     """Wrap a large body, a prompt with images, which aiohttp then sends piece by piece."""
     return body if body is None or len(body) <= TOO_LARGE_BYTES_BODY else io.BytesIO(body)
-
-
-def _closing(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[object]]:
-    async def close() -> None:
-        # `release` keeps the connection of an answer read to its end, and drops any other.
-        response.release()
-
-    return close

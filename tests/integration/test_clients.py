@@ -38,6 +38,7 @@ from tests.servers import (
     Wire,
     ask,
     chunked,
+    completion,
     delta,
     echo,
     events,
@@ -193,6 +194,27 @@ async def test_a_model_collected_on_another_thread_closes_in_silence(
         await asyncio.to_thread(gc.collect)
         await all_gone(server)
     assert not caplog.records
+
+
+async def test_aclose_lets_an_answer_that_is_coming_come() -> None:
+    """As `close` does; aiohttp alone would leave its reader waiting."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: Received, wire: Wire) -> None:
+        answer = http(completion("all of it"))
+        wire.send(answer[:-20])
+        begun.set()
+        go_on.wait(5)
+        wire.send(answer[-20:])
+
+    with faults(slowly) as server:
+        llm = model(server)
+        call = asyncio.create_task(llm.ainvoke("hi"))
+        await asyncio.to_thread(begun.wait, 5)
+        await llm.aclose()
+        go_on.set()
+        assert (await call).content == "all of it"
+        await all_gone(server)
 
 
 def test_closing_while_others_call_hurts_nobody_who_comes_after() -> None:

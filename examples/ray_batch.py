@@ -32,6 +32,7 @@ class Book:
     """The one actor that all workers share: the account's limits, and what became of each row."""
 
     def __init__(self, path: Path, pace: int, min_credits: float, balance: float) -> None:
+        """Open the book on the driver's disk."""
         self.pace = SegmindRateLimiter(requests_per_minute=pace)
         self.balance, self.min_credits = balance, min_credits
         self.turns: dict[str, str] = {}
@@ -43,65 +44,87 @@ class Book:
         )
 
     async def read(self, row: str) -> dict[str, Any]:
+        """Say what became of a row."""
         found = self.rows.execute("SELECT * FROM book WHERE row = ?", [row]).fetchone()
         return dict(zip(FATE, found[1:] if found else [None] * len(FATE), strict=True))
 
-    async def write(self, row: str, **fate: Any) -> None:
-        values = [row, *(fate.get(name) for name in FATE)]
-        self.rows.execute("INSERT OR REPLACE INTO book VALUES (?, ?, ?, ?, ?, ?)", values)
-
-    async def settle(self, row: str, fate: dict[str, Any], balance: float | None) -> None:
-        await self.write(row, **fate)
-        self.turns.pop(row, None)
-        self.balance = self.balance if balance is None else min(self.balance, balance)
-
-    async def admit(self, row: str, turn: str) -> str | None:
+    async def admit(self, row: str, turn: str) -> str:
         """Wait until a row may be sent and note that it is, or say why it must not be."""
         if self.balance >= self.min_credits:
             await self.pace.aacquire()
         if self.balance < self.min_credits:
-            return f"{self.balance:g} credits are left, below --min-credits: nothing was sent."
+            return "broke"
         if self.turns.setdefault(row, turn) != turn:
-            return "The same row is being answered elsewhere: nothing was sent."
-        await self.write(row, error="Sent, and nothing was heard: it may be billed.", lost=True)
-        return None
+            return "taken"
+        self._write(row, {"error": "Sent, and nothing was heard: it may be billed.", "lost": True})
+        return "go"
+
+    async def submitted(self, row: str, request_id: str) -> None:
+        """Note where the answer of a row that was sent can be fetched."""
+        noted = "UPDATE book SET request_id = ?, error = NULL, lost = NULL WHERE row = ? AND lost"
+        self.rows.execute(noted, [request_id, row])
+
+    async def settle(
+        self, row: str, turn: str, fate: dict[str, Any], balance: float | None
+    ) -> None:
+        """Note what a row came to, and the balance that its answer named."""
+        if self.turns.get(row, turn) == turn:
+            self._write(row, fate)
+            self.turns.pop(row, None)
+        self.balance = self.balance if balance is None else min(self.balance, balance)
 
     async def pause(self, seconds: float) -> None:
+        """Let nobody send anything: a worker was answered with 429."""
         self.pace.pause(seconds)
 
-    async def sums(self) -> tuple[int, float, int]:
+    async def sums(self) -> Any:
+        """Count the answers, what they cost, and what is lost."""
         sums = "SELECT count(answer), total(cost), count(lost) FROM book"
         return self.rows.execute(sums).fetchone()
+
+    def _write(self, row: str, fate: dict[str, Any]) -> None:
+        values = [row, *(fate.get(name) for name in FATE)]
+        self.rows.execute("INSERT OR REPLACE INTO book VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
 class Turn(BaseRateLimiter):
     """A row's way to the book: asks before each paid request, tells what comes of it."""
 
     def __init__(self, book: Any, row: str) -> None:
+        """Take a turn at a row."""
         self.book, self.row, self.name = book, row, uuid.uuid4().hex
 
     async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - always waits.
-        if refusal := await self.book.admit.remote(self.row, self.name):
-            raise SegmindInsufficientCreditsError(refusal)
+        """Wait for the account's pace; raise where nothing may be sent."""
+        verdict = await self.book.admit.remote(self.row, self.name)
+        if verdict == "broke":
+            raise SegmindInsufficientCreditsError("Below --min-credits: nothing was sent.")
+        if verdict == "taken":
+            raise SegmindError("The same row is being answered elsewhere: nothing was sent.")
         return True
 
     def acquire(self, *, blocking: bool = True) -> bool:
+        """Serve no blocking calls."""
         raise NotImplementedError("Workers call ainvoke.")
 
     def pause(self, seconds: float) -> None:
+        """Tell the others of a 429; the model calls this."""
         self.book.pause.remote(seconds)
 
     def submitted(self, request_id: str) -> None:
-        self.book.write.remote(self.row, request_id=request_id)
+        """Note the id of a job that Segmind has taken; the model calls this."""
+        self.book.submitted.remote(self.row, request_id)
 
 
 class Worker:
     """Answers rows, 16 at a time. Ray runs the rows of one that died again; the book knows them."""
 
     def __init__(self, llm: ChatSegmindLlama) -> None:
+        """Start on one of the machines, with that machine's key."""
         self.llm, self.book = llm, ray.get_actor("book")
 
     async def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Give a row back with what is known of it, after asking if need be."""
         named = json.dumps([row["id"], row["prompt"]], default=str)
         key = hashlib.sha256(named.encode()).hexdigest()
         fate = await self.book.read.remote(key)
@@ -110,22 +133,21 @@ class Worker:
         return row | {name: fate.get(name) for name in ("answer", "error", "cost")}
 
     async def answer(self, key: str, prompt: Any, request_id: str | None) -> dict[str, Any]:
+        """Call, or fetch what an earlier run has paid for, and put it down."""
         turn = Turn(self.book, key)
         paced = self.llm.model_copy(update={"rate_limiter": turn, "on_submit": turn.submitted})
         try:
-            if request_id:  # Paid for, or about to be: fetched free of charge.
-                message = await self.llm.aresume(request_id)
-            else:
-                message = await paced.ainvoke(prompt)
+            asking = self.llm.aresume(request_id) if request_id else paced.ainvoke(prompt)
+            message = await asking
         except Exception as error:  # noqa: BLE001 - a row's error is that row's result.
-            credits = getattr(error, "credits", None)
             fate = fate_after(error, await self.book.read.remote(key))
-            left = credits.remaining if credits else None
+            left = error.credits.remaining if getattr(error, "credits", None) else None
+            if isinstance(error, SegmindInsufficientCreditsError):
+                left = float("-inf")  # Who asks next would hear the same.
         else:
-            credits = message.response_metadata["credits"]
-            fate = {"answer": message.text, "cost": credits["cost"]}
-            left = credits["remaining"]
-        await self.book.settle.remote(key, fate, left)
+            fate = {"answer": message.text, "cost": message.response_metadata["credits"]["cost"]}
+            left = message.response_metadata["credits"]["remaining"]
+        await self.book.settle.remote(key, turn.name, fate, left)
         return fate
 
 
@@ -142,6 +164,7 @@ def fate_after(error: Exception, fate: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Read, answer and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("prompts", type=Path, help="a .jsonl or .parquet file")
     parser.add_argument("out", type=Path, help="a folder for rows and book")

@@ -56,8 +56,14 @@ class Distributions:
 
     @classmethod
     def build(cls, folder: Path) -> Distributions:
-        """Build the sdist from this tree, and the wheel from the sdist."""
-        checked(run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT))
+        """Build the sdist from this tree, and the wheel from the sdist.
+
+        A release names the folder of what it is about to upload in DISTRIBUTIONS instead.
+        """
+        if built := os.environ.get("DISTRIBUTIONS"):
+            folder = ROOT / built
+        else:
+            checked(run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT))
         [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
         return cls(wheel, sdist)
 

@@ -141,7 +141,8 @@ class Worker:
             message = await asking
         except Exception as error:  # noqa: BLE001 - a row's error is that row's result.
             fate = fate_after(error, await self.book.read.remote(key))
-            left = error.credits.remaining if getattr(error, "credits", None) else None
+            told = error.credits if isinstance(error, SegmindError) else None
+            left = told.remaining if told else None
             if isinstance(error, SegmindInsufficientCreditsError):
                 left = float("-inf")  # Who asks next would hear the same.
         else:

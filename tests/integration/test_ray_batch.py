@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_segmind import ChatSegmindLlama, SegmindRateLimitError
+from langchain_segmind import SegmindRateLimitError
 from langchain_segmind.gateway import Faults, RunningGateway, ScriptedEngine, Settings, serve
-from tests.servers import KEY, faults, http
+from tests.servers import faults, http, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,7 +296,7 @@ class Handle:
         return SimpleNamespace(remote=lambda *args: self._called(getattr(self._actor, name), args))
 
     def _called(self, method: Any, args: tuple[Any, ...]) -> asyncio.Task[Any]:
-        call = asyncio.ensure_future(method(*args))
+        call: asyncio.Task[Any] = asyncio.ensure_future(method(*args))
         self._calls.append(call)
         return call
 
@@ -315,11 +315,8 @@ async def test_a_429_of_one_worker_holds_all_back(tmp_path: Path) -> None:
     with faults(
         http({"error": "slow"}, 429, {"x-rate-limit-reset-at-utc": str(reset)}), note
     ) as to:
-        worker = {"api_key": KEY, "base_url": to.url, "max_retries": 0}
-        one, other = (
-            ChatSegmindLlama(**worker, rate_limiter=example["Turn"](Handle(book), row))
-            for row in ("one", "other")
-        )
+        turns = [example["Turn"](Handle(book), row) for row in ("one", "other")]
+        one, other = (model(to, rate_limiter=turn, max_retries=0) for turn in turns)
         with pytest.raises(SegmindRateLimitError):
             await one.ainvoke("hi")
         assert (await other.ainvoke("hi")).text == "Hello!"
@@ -332,11 +329,8 @@ async def test_two_of_the_same_row_do_not_both_send_it(tmp_path: Path) -> None:
     example = runpy.run_path(str(EXAMPLE))
     book = example["Book"](tmp_path / "book.sqlite", 1000, 0.0, 1.0)
     with faults(http()) as server:
-        worker = {"api_key": KEY, "base_url": server.url}
-        one, other = (
-            ChatSegmindLlama(**worker, rate_limiter=example["Turn"](Handle(book), "row"))
-            for _ in range(2)
-        )
+        turns = [example["Turn"](Handle(book), "row") for _ in range(2)]
+        one, other = (model(server, rate_limiter=turn) for turn in turns)
         await one.ainvoke("hi")
         with pytest.raises(Exception, match="being answered elsewhere"):
             await other.ainvoke("hi")

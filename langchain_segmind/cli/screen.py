@@ -11,8 +11,10 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-with contextlib.suppress(ImportError):  # Windows has none.
-    import readline as _editing  # noqa: F401 - editing and history come with the import.
+try:  # Editing and history come with the import.
+    import readline
+except ImportError:  # Windows has none.
+    readline = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -26,6 +28,9 @@ class Screen:
     def __init__(self) -> None:
         """Look at what is connected."""
         self.is_interactive = sys.stdin.isatty()
+        if readline is not None:
+            # What is pasted is one message, not one to be paid for each line: Python says "off".
+            readline.parse_and_bind("set enable-bracketed-paste on")
         self._out = Console(highlight=False)
         self._side = self._out if self.is_interactive else Console(stderr=True, highlight=False)
 

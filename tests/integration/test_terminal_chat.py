@@ -131,6 +131,21 @@ def test_a_conversation_is_remembered_and_its_cost_is_told() -> None:
     assert f"3 calls cost {spent:.6f} credits." in last
 
 
+def test_what_is_pasted_is_one_message() -> None:
+    """Each of its lines would be a call of its own to pay for."""
+    readline = pytest.importorskip("readline")
+    if "libedit" in (readline.__doc__ or ""):
+        pytest.skip("libedit knows no bracketed paste")
+    with serve() as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        person.type("\x1b[200~one\ntwo\x1b[201~\n")
+        person.see(" left\n")
+        person.type("\x04")
+        assert person.leave()[0] == 0
+    (post,) = gateway.account.posts
+    assert post.json()["messages"][0]["content"] == "one\ntwo"
+
+
 def tool_user(body: dict[str, Any]) -> str:
     """Call the calculator, then the clock with a zone that is none, then answer."""
     results = [each for each in body["messages"] if "Result of" in each["content"]]

@@ -78,7 +78,7 @@ def test_words_are_found_however_deep_they_lie(depth: int) -> None:
         (b"", "empty"),
         (b" \n", "empty"),
         (b"<p>", "no JSON"),
-        (b"[" * 20_000, "nested too deeply"),
+        (b"[" * 20_000 + b"]" * 20_000, "nested too deeply"),
         (b"9" * 5000, "no JSON"),
         (b'"\xff"', "no JSON"),
     ],

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from html.entities import html5
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -26,18 +26,32 @@ class Blotter:
     """Finds one key in what came: plain, or escaped for JSON, HTML, a URL or UTF-16."""
 
     def __init__(self, key: str) -> None:
-        """Prepare the search."""
-        pattern = "\x00{0,3}".join(map(_spellings, key))
-        self._in_text = re.compile(pattern)
-        self._in_bytes = re.compile(pattern.encode())
+        """Remember what every spelling of the key has in it."""
+        self._key = key
+        self._signs = (key, *_SIGNS)
+        self._signs_in_bytes = tuple(sign.encode() for sign in self._signs)
+
+    # Each takes some ten milliseconds to compile: most answers do without.
+
+    @cached_property
+    def _in_text(self) -> re.Pattern[str]:
+        return re.compile(_pattern(self._key))
+
+    @cached_property
+    def _in_bytes(self) -> re.Pattern[bytes]:
+        return re.compile(_pattern(self._key).encode())
 
     def text(self, text: str) -> str:
         """Blot a text."""
-        return self._in_text.sub(MASK, text)
+        return self._in_text.sub(MASK, text) if self._may_be_in(text) else text
 
     def body(self, data: bytes) -> bytes:
         """Blot a body."""
-        return self._in_bytes.sub(MASK.encode(), data)
+        may_be_there = any(sign in data for sign in self._signs_in_bytes)
+        return self._in_bytes.sub(MASK.encode(), data) if may_be_there else data
+
+    def _may_be_in(self, text: str) -> bool:
+        return any(sign in text for sign in self._signs)
 
     def outcome(self, outcome: Outcomes) -> Outcomes:
         """Blot an answer, or what is known of one that did not come."""
@@ -50,7 +64,7 @@ class Blotter:
 
     def _reply(self, reply: Reply) -> Reply:
         headers, chunks = reply.headers, reply.chunks
-        if any(map(self._in_text.search, headers.values())):
+        if self._may_be_in("\n".join(headers.values())):
             headers = {name: self.text(value) for name, value in headers.items()}
         if isinstance(chunks, AsyncGenerator):
             chunks = self._alines(chunks)
@@ -96,6 +110,14 @@ class _Held:
     def rest(self) -> bytes:
         # Not every server ends its last event with a blank line.
         return b"".join(self._parts) + b"\n\n"
+
+
+_SIGNS = ("u00", "%", "&", "\x00")
+"""One of these is in every spelling of a key but the plain one."""
+
+
+def _pattern(key: str) -> str:
+    return "\x00{0,3}".join(map(_spellings, key))
 
 
 @cache

@@ -35,6 +35,15 @@ def test_an_answer_without_the_key_is_the_same_object() -> None:
     assert BLOTTER.outcome(reply) is reply
 
 
+def test_the_search_is_prepared_for_an_answer_that_may_hold_the_key() -> None:
+    """It takes milliseconds, once a key; most answers need none."""
+    blotter = Blotter(KEY)
+    blotter.outcome(Reply(200, {"a": "b"}, b'{"content": "A joke.\\n"}'))
+    assert not {"_in_text", "_in_bytes"} & vars(blotter).keys()
+    assert blotter.body(KEY.encode("utf-16-le")) == MASK.encode() + b"\x00"
+    assert "_in_bytes" in vars(blotter)
+
+
 def test_a_failure_is_blotted_with_its_head() -> None:
     failure = Failure("lost", f"no {KEY}", head=Reply(200, {"x-request-id": KEY}))
     assert BLOTTER.outcome(failure) == Failure(

@@ -100,7 +100,7 @@ def _names_of_calls(messages: Sequence[BaseMessage]) -> dict[str, str]:
         for message in messages
         if isinstance(message, AIMessage)
         for call in calls_of(message)
-        if call["id"]
+        if isinstance(call["id"], str)
     }
 
 
@@ -220,6 +220,7 @@ class _Converter:
         if isinstance(block, str):
             return TextPart(type="text", text=block)
         kind = block.get("type", "text" if "text" in block else None)
+        kind = kind if isinstance(kind, str) else str(kind)
         if kind in _UNSPOKEN or kind in _CALLS:
             return None
         if isinstance(block.get("text"), str):  # text, text-plain, and files that are plain text.
@@ -233,7 +234,7 @@ class _Converter:
             case "image" | "image_url":
                 return self._image(index, block)
             case _:
-                raise self._refusal(index, str(kind), "it takes text")
+                raise self._refusal(index, kind, "it takes text")
 
     def _image(self, index: int, block: Mapping[str, Any]) -> ImagePart:
         if not self._images:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -163,3 +165,22 @@ def test_calls_and_results_shaped_as_anthropic_shapes_them() -> None:
     assert sent[0] == ("assistant", 'Hm.\n{"name": "add", "parameters": {"a": 1}}')
     assert str(sent[1][1]).startswith('Result of the tool "add"')
     assert sent[2] == ("user", "And?")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": ["text"], "image": 1}],
+        [{"type": {"a": 1}}],
+        [{"type": None}],
+        [{"text": 5}],
+    ],
+)
+def test_a_block_of_no_kind_is_refused(content: list[str | dict[Any, Any]]) -> None:
+    with pytest.raises(SegmindInvalidInputError, match=r"messages\[0\]\.content\[0\]"):
+        wire(HumanMessage(content))
+
+
+def test_an_id_of_a_call_that_is_no_text_is_passed_over() -> None:
+    use = {"type": "tool_use", "id": ["t1"], "name": "add", "input": {}}
+    assert wire(AIMessage([use])) == [("assistant", '{"name": "add", "parameters": {}}')]

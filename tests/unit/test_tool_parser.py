@@ -140,6 +140,14 @@ class TestStream:
         assert stream.feed("As shown in [") == "As shown in"
         assert stream.feed("1], it rains.") == " [1], it rains."
 
+    def test_three_quotes_may_yet_be_closed(self) -> None:
+        """Taken for an empty string and one more quote, they once let a call out as text."""
+        text = 'get("""""x"""'
+        stream = ToolCallStream(TOOLS)
+        shown = "".join(stream.feed(letter) for letter in text)
+        assert shown + stream.finish(truncated=False).content == ""
+        assert parse_tool_calls(text, TOOLS).content == ""
+
     def test_a_call_never_shows(self) -> None:
         stream = ToolCallStream(TOOLS)
         shown = "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}")

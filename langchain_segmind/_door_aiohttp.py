@@ -33,9 +33,7 @@ class AiohttpDoor:
         self._headers = settings.headers()
         self._timeout = settings.timeout
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS
-            ),
+            connector=_Connector(limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=proxy,
@@ -108,6 +106,21 @@ def _close_late(
         loop.call_soon_threadsafe(_abort, session)
     else:
         _abort(session)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections on which nothing has come since they were last used.
+
+    aiohttp looks for surplus data when it puts a connection back, not when it takes it out again;
+    an answer that nobody asked for would be that of the next call.
+    """
+
+    async def _get(self, key: Any, traces: list[Any]) -> Any:
+        while (kept := await super()._get(key, traces)) is not None:
+            if kept.protocol is None or not kept.protocol.should_close:
+                return kept
+            kept.close()
+        return None
 
 
 def _abort(session: aiohttp.ClientSession) -> None:

@@ -106,7 +106,7 @@ class PoolDoor:
         now = time.monotonic()
         surplus: list[httpcore.ConnectionInterface] = []
         with self._lock:
-            if connection.is_idle() and not self._is_closed:
+            if connection.is_idle() and not self._is_closed and not _has_surplus(connection):
                 self._idle.append((now, connection))
             else:
                 surplus.append(connection)
@@ -114,6 +114,14 @@ class PoolDoor:
                 surplus.append(self._idle.popleft()[1])
         for each in surplus:
             each.close()
+
+
+def _has_surplus(connection: Any) -> bool:
+    """Tell that more has come than the answer: httpcore would take it for that of the next call."""
+    while (inner := getattr(connection, "_connection", None)) is not None:
+        connection = inner  # What leads through a proxy is wrapped more than once.
+    state = getattr(connection, "_h11_state", None)
+    return state is not None and state.trailing_data[0] != b""
 
 
 def _httpcore_proxy(proxy: str) -> httpcore.Proxy:

@@ -135,6 +135,8 @@ async def aexchange(door: AsyncDoor, request: Request) -> Reply | Failure:
             parts = [decoder.feed(chunk) async for chunk in answer.chunks]
             decoder.finish()
             return Reply(head.status, head.headers, b"".join(parts))
+    except asyncio.CancelledError as cancelled:
+        raise cancelled.with_traceback(None)  # noqa: B904 - aiohttp's frames have the key among their locals.
     except Exception as error:
         if (failure := failure_from(error, head)) is None:
             raise

@@ -153,6 +153,7 @@ def _blot_record(record: logging.LogRecord) -> bool:
     return True
 
 
-# At DEBUG, the HTTP libraries log an answer's status line and headers as they came.
-for _name in ("httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpx"):
+# At DEBUG, the HTTP libraries log an answer's status line and headers as they came, and hpack, for
+# HTTP/2 clients of the user's, a request's headers too.
+for _name in ("httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpx", "hpack.hpack"):
     logging.getLogger(_name).addFilter(_blot_record)

@@ -151,12 +151,14 @@ class Received:
 class Wire:
     """One end of a connection, as an answer sees it."""
 
-    def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
+    def __init__(self, connection: socket.socket, server: FaultServer) -> None:
         self._socket = connection
-        self._closing = closing
+        self._server = server
+        self._closing = server.closing
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
+        self._server.sent += len(data)
 
     def close(self) -> None:
         """End the connection in an orderly way."""
@@ -192,9 +194,11 @@ class FaultServer:
         self.requests: list[Received] = []
         self.connections = 0
         self.open_connections: set[socket.socket] = set()
+        self.answering = 0
+        self.sent = 0
         self._answers = answers or (http(),)
         self._before_request = before_request
-        self._closing = threading.Event()
+        self.closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._tls = tls
@@ -207,7 +211,7 @@ class FaultServer:
         self._spawn(self._accept)
 
     def stop(self) -> None:
-        self._closing.set()
+        self.closing.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -236,16 +240,18 @@ class FaultServer:
         try:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
-            wire = Wire(connection, self._closing)
+            wire = Wire(connection, self)
             with connection, connection.makefile("rb") as reader, suppress(OSError, ValueError):
                 if self._before_request is not None:
                     self._before_request(wire)
                 while (received := _read(reader)) is not None:
+                    self.answering += 1
                     answer = self._next(received)
                     if callable(answer):
                         answer = answer(received, wire)
                     if answer is not None:
                         connection.sendall(answer)
+                    self.answering -= 1
         except OSError:
             connection.close()  # The client did not like our certificate.
         finally:

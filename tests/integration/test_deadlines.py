@@ -186,7 +186,7 @@ async def test_a_cancelled_call_frees_its_connection_and_leaves_the_model_usable
                 with pytest.raises(asyncio.CancelledError):
                     await task
             assert (await llm.ainvoke("hi")).content == "Hello!"
-            server._closing.set()
+            server.closing.set()
             await asyncio.to_thread(wait_for, lambda: len(server.open_connections) == 1)
 
 

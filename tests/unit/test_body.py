@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from itertools import pairwise
 
@@ -70,6 +71,19 @@ def test_a_bomb_stops_at_the_limit() -> None:
     decoder = BodyDecoder("gzip", 1000)
     with pytest.raises(UnreadableBodyError, match="larger"):
         decoder.feed(gzip.compress(b"0" * 10_000_000))
+
+
+def test_a_bomb_takes_no_memory() -> None:
+    """A hundred megabytes wait in a hundred kilobytes."""
+    bomb = gzip.compress(b"0" * 100_000_000)
+    decoder = BodyDecoder("gzip", 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableBodyError, match="larger"):
+            decoder.feed(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 1000), max_size=8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _STATES = {"01": "established", "06": "time wait", "08": "close wait", "0A": "listening"}
 _MOST_TYPES = 60
+_MALLINFO = ("arena", "ordblks", "smblks", "hblks", "hblkhd")
+_MALLINFO += ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 _CONTAINERS = (dict, list, set, deque, WeakSet, WeakKeyDictionary, WeakValueDictionary)
 _CACHE = type(lru_cache(abs))
 
@@ -28,12 +31,26 @@ def figures(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
     links = _links()
     return {
         "rss": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"),
+        "blocks": sys.getallocatedblocks(),
+        "malloc": _malloced(),
         "fds": len(links),
         "sockets": _sockets(links),
         "threads": len(list(Path("/proc/self/task").iterdir())),
         "python threads": threading.active_count(),
         "tasks": asyncio.run_coroutine_threadsafe(_tasks(), loop).result() - 1,
     }
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLINFO)
+
+
+def _malloced() -> int:
+    """Give the bytes that are in use (glibc), without the holes that freed blocks leave."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Mallinfo
+    found: _Mallinfo = mallinfo()
+    return int(found.uordblks + found.hblkhd)
 
 
 async def _tasks() -> int:

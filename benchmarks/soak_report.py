@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.soak_calls import ANSWERED, CANCELLED, ELSEWHERE, REFUSED, UNKNOWN
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 
     from benchmarks.soak_calls import Tally
 
-WARM_UP = 10
-"""Samples, five minutes, in which memory may grow: caches fill, arenas settle."""
-FLAT = 1.0
-"""KiB of memory for each 1,000 calls: a byte a call is less than anything that could be kept."""
+WARM_UP = 30
+"""Samples, a quarter of an hour, in which memory may grow: caches fill, arenas settle."""
+FLAT = {"rss": ("KiB of memory", 1024, 10), "malloc": ("KiB of it that C code holds", 1024, 10)}
+FLAT["blocks"] = ("blocks that Python holds", 1, 100)
+"""What may be added in 1,000 calls: ten bytes a call are less than any object takes."""
 SLACK = 3
 """How many more threads or file descriptors may be open than at first: connections that idle."""
 
@@ -36,29 +38,33 @@ def print_report(samples: Sequence[Sample], tally: Tally, paid: Sample) -> bool:
     return all(good for _, good in verdicts) and not tally.strange
 
 
+_TITLES = ("quarter", "calls", "RSS MiB", "malloc MiB", "blocks", "objects", "fds", "threads")
+
+
 def _print_quarters(samples: Sequence[Sample]) -> None:
-    _say("quarter     calls   RSS MiB (least-most)   fds  sockets  threads  tasks  tables  objects")
+    _print_row((*_TITLES, "tasks", "tables"))
     for index in range(4):
         part = samples[len(samples) * index // 4 : len(samples) * (index + 1) // 4]
         if part:
-            _say(f"{index + 1:>7}  {_row(part)}")
+            _print_row((str(index + 1), *_cells(part)))
     _say("")
 
 
-def _row(part: Sequence[Sample]) -> str:
-    rss = [sample["rss"] / 2**20 for sample in part]
+def _print_row(cells: Sequence[str]) -> None:
+    _say(" ".join(f"{cell:>13}" for cell in cells))
+
+
+def _cells(part: Sequence[Sample]) -> list[str]:
     counted = [sample["objects"]["all"] for sample in part if "objects" in sample]
-    cells = (
-        f"{part[-1]['calls']:>8}",
-        f"{min(rss):>11.1f}-{max(rss):.1f}",
-        f"{_range(part, 'fds'):>13}",
-        f"{_span([sum(sample['sockets'].values()) for sample in part]):>8}",
-        f"{_range(part, 'threads'):>8}",
-        f"{_range(part, 'tasks'):>6}",
-        f"{_span([sum(sample['tables'].values()) for sample in part]):>9}",
-        f"{_span(counted) if counted else '':>15}",
-    )
-    return " ".join(cells)
+    megabytes = ([sample[name] / 2**20 for sample in part] for name in ("rss", "malloc"))
+    return [
+        str(part[-1]["calls"]),
+        *(f"{min(found):.1f}-{max(found):.1f}" for found in megabytes),
+        _range(part, "blocks"),
+        _span(counted) if counted else "",
+        *(_range(part, name) for name in ("fds", "threads", "tasks")),
+        _span([sum(sample["tables"].values()) for sample in part]),
+    ]
 
 
 def _range(part: Sequence[Sample], name: str) -> str:
@@ -80,14 +86,16 @@ def _sizes(samples: Sequence[Sample]) -> list[tuple[str, bool]]:
     warm = samples[WARM_UP:]
     if len(warm) < WARM_UP:
         return [("too short to tell whether memory grows", True)]
-    slope = _slope([(sample["calls"], sample["rss"]) for sample in warm]) / 1024 * 1000
-    found = [(f"memory: {slope:+.2f} KiB for each 1,000 calls after warm-up", slope < FLAT)]
+    found = []
+    for name, (unit, size, most) in FLAT.items():
+        slope = _slope([(sample["calls"], sample[name]) for sample in warm]) / size * 1000
+        found.append((f"{slope:+.2f} {unit} for each 1,000 calls after warm-up", slope < most))
+    third = len(warm) // 3
     for name in ("fds", "threads", "tasks"):
-        first, last = (max(s[name] for s in part) for part in (warm[:WARM_UP], warm[-WARM_UP:]))
-        found.append((f"{name}: at most {first} at first, {last} at last", last <= first + SLACK))
+        first, last = (median(s[name] for s in part) for part in (warm[:third], warm[-third:]))
+        found.append((f"{name}: {first:g} at first, {last:g} at last", last <= first + SLACK))
     before, after = warm[0]["tables"], warm[-1]["tables"]
-    grown = {name: f"{before.get(name, 0)} to {size}" for name, size in after.items()}
-    grown = {name: text for name, text in grown.items() if after[name] > before.get(name, 0)}
+    grown = [f"{name} to {size}" for name, size in after.items() if size > before.get(name, 0) + 1]
     return [*found, (f"the package's own tables: {grown or 'none has grown'}", not grown)]
 
 

@@ -48,6 +48,7 @@ from langchain_segmind._replies import error_from_failure
 from langchain_segmind._retry import RetryPolicy
 from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._tools import parse_tool_choice
+from langchain_segmind._traces import traced
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
@@ -270,7 +271,7 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> ChatResult:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
         reply = _http.run(self._flow(call, clients), clients, self.rate_limiter)
-        return call.result(reply)
+        return traced(call.result(reply), run_manager)
 
     @_inspected
     async def _agenerate(
@@ -282,7 +283,7 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> ChatResult:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
         reply = await _http.arun(self._flow(call, clients), clients, self.rate_limiter)
-        return call.result(reply)
+        return traced(call.result(reply), run_manager)
 
     def _stream(
         self,
@@ -294,7 +295,7 @@ class ChatSegmindLlama(BaseChatModel):
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
         reply = _http.run(self._flow(call, clients, stream=True), clients, self.rate_limiter)
         if reply.chunks is None:
-            yield call.emulated_stream(call.result(reply))
+            yield traced(call.emulated_stream(call.result(reply)), run_manager)
             return
         reader, broken = call.reader(reply), None
         try:
@@ -307,7 +308,7 @@ class ChatSegmindLlama(BaseChatModel):
             broken = clients.redacted(error.failure)
         if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
-        yield reader.finish()
+        yield traced(reader.finish(), run_manager)
 
     async def _astream(
         self,
@@ -320,7 +321,7 @@ class ChatSegmindLlama(BaseChatModel):
         flow = self._flow(call, clients, stream=True)
         reply = await _http.arun(flow, clients, self.rate_limiter)
         if reply.chunks is None:
-            yield call.emulated_stream(call.result(reply))
+            yield traced(call.emulated_stream(call.result(reply)), run_manager)
             return
         reader, broken = call.reader(reply), None
         try:
@@ -334,7 +335,7 @@ class ChatSegmindLlama(BaseChatModel):
             broken = clients.redacted(error.failure)
         if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
-        yield reader.finish()
+        yield traced(reader.finish(), run_manager)
 
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]

@@ -67,7 +67,7 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	@echo "Installing the tools for tests and checks from PyPI (about 100 MB)."
+	@echo "Installing the tools for tests and checks from PyPI (about 250 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint $(OR_SAY_WHY)
 	@touch $@
 

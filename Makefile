@@ -8,7 +8,7 @@ GATEWAY = $(BIN)/python -m langchain_segmind.gateway
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-min lint format docs build audit bench gateway clean
+.PHONY: help demo test test-min lint format docs build audit bench soak gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ audit: $(VENV)-audit/.done ## Look for known vulnerabilities and copyleft licenc
 
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
 	$(VENV)-bench/bin/python -m benchmarks
+
+soak: $(VENV)/.demo ## Call for an hour, against faults; tells whether memory, files, threads or money leak
+	$(BIN)/python -m benchmarks.soak
 
 gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
 	@$(GATEWAY)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 _STATES = {"01": "established", "06": "time wait", "08": "close wait", "0A": "listening"}
 _MOST_TYPES = 60
-_MALLINFO = ("arena", "ordblks", "smblks", "hblks", "hblkhd")
-_MALLINFO += ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+_MALLINFO = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
 _CONTAINERS = (dict, list, set, deque, WeakSet, WeakKeyDictionary, WeakValueDictionary)
 _CACHE = type(lru_cache(abs))
 

@@ -148,6 +148,14 @@ def test_the_site_builds_and_has_every_public_name(tmp_path: Path) -> None:
     assert public - referenced == {"__version__"}
 
 
+def test_every_page_can_be_found() -> None:
+    """The builder says nothing of a page that the navigation leaves out."""
+    listed = set(
+        re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    )
+    assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     """Those into the tree; the pages' own are checked when the site is built."""
     links = re.findall(r"\]\((?!\w+:)([^)#]+)(?:#([^)]+))?\)", README.read_text("utf-8"))

@@ -236,9 +236,12 @@ def check_book(results: Path, gateway: RunningGateway, count: int) -> None:
 
 def wait_until(child: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Let a child process come so far."""
-    while not condition():
+    for _ in range(6000):
+        if condition():
+            return
         assert child.poll() is None, child.communicate()
         time.sleep(0.01)
+    raise AssertionError("it did not come so far")
 
 
 @pytest.fixture
@@ -262,9 +265,11 @@ def test_bulk_goes_on_where_it_was_killed(stage: Stage, results: Path) -> None:
         command = [sys.executable, str(EXAMPLES / "bulk.py"), "100", "6000"]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         with child:
-            wait_until(child, lambda: count_lines(log) == 15 + 64)
-            wait_until(child, lambda: count_lines(results) == 15)
-            child.kill()
+            try:
+                wait_until(child, lambda: count_lines(log) == 15 + 64)
+                wait_until(child, lambda: count_lines(results) == 15)
+            finally:
+                child.kill()
         go_on._loop.call_soon_threadsafe(go_on.set)  # type: ignore[attr-defined]
         printed = stage.run("bulk", "100", "6000")
         assert printed.startswith("85 to do, with ")

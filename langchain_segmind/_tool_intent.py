@@ -109,7 +109,8 @@ def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
 
 
 _FENCE = re.compile(r"```[\w+\-]{0,20}")
-_OPENING = re.compile(r"(?:\s|`{1,3}\w{0,16}|<\|?[\w\-]{1,32}\|?>|\[TOOL_CALLS\]){1,20}\Z")
+# Possessive: a run of backticks can be divided in more ways than there is time to try.
+_OPENING = re.compile(r"(?:\s|`{1,3}+\w{0,16}+|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,20}+\Z")
 _SEPARATORS = re.compile(r"(?:[\s;,\[\]`]|<\|\w{1,32}\|>|json){0,80}")
 _WORD = re.compile(r"^[\s,]*[A-Za-z]{2}")
 _PROGRAM_LINE = re.compile(

@@ -219,6 +219,17 @@ def test_a_block_is_looked_at_once_however_many_calls_it_holds(
     assert sum(read) <= 2 * len(text)
 
 
+@pytest.mark.parametrize(
+    "unit", ["`", " ", "\n", "<|", "<tool>", "```\n", "`a", "```json", "[", ";"]
+)
+def test_no_run_of_marks_before_a_call_is_divided_in_every_way(unit: str) -> None:
+    """A hundred backticks once took for ever: the time-out of the tests would end this one."""
+    for around in (unit * 100, "Well: " + unit * 100, unit * 100 + "r "):
+        for call in (CALL, "<function=get>{}</function>", "get()", "<function=get>"):
+            parse_tool_calls(f"{around}{call}", TOOLS)
+            parse_tool_calls(f"{around}{call}{around}", TOOLS)
+
+
 def test_more_calls_than_any_model_writes_are_no_calls() -> None:
     """What is too much stays text, so that nothing is lost."""
     reply = parse_tool_calls(f"{CALL}\n" * 6000, TOOLS)

@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 GATEWAY = $(BIN)/python -m langchain_segmind.gateway
+FUZZED = headers body answers events queue exchanges tools messages
 # pip's own last words are of versions that do not exist, also where there is no network.
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-min lint format docs build audit bench soak gateway clean
+.PHONY: help demo test test-min lint format docs build audit bench soak fuzz gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,14 @@ bench: $(VENV)-bench/.done ## Measure speed against other packages; writes bench
 
 soak: $(VENV)/.demo ## Call for an hour, against faults; tells whether memory, files, threads or money leak
 	$(BIN)/python -m benchmarks.soak
+
+FUZZ_SECONDS ?= 60
+
+fuzz: $(VENV)/.fuzz ## Fuzz all that reads what a server or a model wrote, for FUZZ_SECONDS=60 in all
+	@for target in $(FUZZED); do \
+	  echo "$$target"; \
+	  $(BIN)/python -m fuzz $$target -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZED)) + 1)) -verbosity=0 || exit 1; \
+	done
 
 gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
 	@$(GATEWAY)
@@ -89,6 +98,10 @@ $(VENV)-audit/.done: $(VENV)/.dev
 $(VENV)/.docs: $(VENV)/.pip pyproject.toml
 	@echo "Installing what builds the documentation from PyPI (about 40 MB)."
 	@$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --group fuzz $(OR_SAY_WHY)
 	@touch $@
 
 # An environment of its own: what other packages need must not decide what the tests run on.

@@ -1,0 +1,344 @@
+"""What is fuzzed: functions that take any bytes, and raise where a promise is broken.
+
+They need no fuzzer: the tests replay the corpus through them, and hypothesis feeds them too.
+Inputs are texts that people can read and write: `200`, headers, a blank line and a body, as HTTP
+has it. Only a `SegmindError` may come out of what is tried, and never the key.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import traceback
+from contextlib import suppress
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import messages_from_dict
+
+from langchain_segmind import SegmindError
+from langchain_segmind._account import Account
+from langchain_segmind._body import BodyDecoder, UnreadableBodyError
+from langchain_segmind._call import Accounting, Call
+from langchain_segmind._exchange import Permit, Reply, Request, Wait
+from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
+from langchain_segmind._messages import to_wire
+from langchain_segmind._parameters import encoded
+from langchain_segmind._queue import Queue, queued
+from langchain_segmind._replies import error_from_reply
+from langchain_segmind._retry import RetryPolicy, retry_after
+from langchain_segmind._secrets import Blotter
+from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
+from langchain_segmind._tools import ToolSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.outputs import ChatResult
+
+    from langchain_segmind._exchange import Flow, Outcome
+    from langchain_segmind._tools import ParsedReply
+
+KEY = "SG_c0ffee5ec2e7ca4a"
+NOW = 1_700_000_000.0
+_BLOTTER = Blotter(KEY)
+_TOOLS = ToolSet.compile(
+    [
+        {"type": "function", "function": {"name": "get"}},
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "city": {"type": "string"},
+                        "days": {"type": "integer"},
+                        "units": {"enum": ["C", "F"]},
+                        "where": {"anyOf": [{"type": "null"}, {"type": "array"}]},
+                    },
+                    "required": ["city"],
+                },
+            },
+        },
+    ]
+)
+
+
+_LONGEST_MESSAGE = 2000
+
+
+# --- What is promised --------------------------------------------------------------------------
+
+
+def _check_error(error: SegmindError) -> None:
+    """Check that an error is short, crosses processes, and does not tell the key."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - just pickled.
+    assert str(again) == str(error)
+    assert len(str(error)) < _LONGEST_MESSAGE
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    parts = [str(error), repr(error), repr(vars(error))]
+    # The locals of this file hold the input; those of the package are what a report would show.
+    frames = [frame for frame in told.stack if frame.filename != __file__]
+    parts += [text for frame in frames for text in (frame.locals or {}).values()]
+    assert not any(KEY in part for part in parts)
+    assert error.__context__ is None or isinstance(error.__context__, SegmindError)
+
+
+def _check_result(result: ChatResult) -> None:
+    """Check that an answer can be shown, stored and sent back, and does not tell the key."""
+    assert KEY not in repr(result)
+    for generation in result.generations:
+        message: Any = generation.message
+        stored = message.model_dump_json()
+        assert KEY not in stored
+        pickle.dumps(message)
+        json.dumps(message.response_metadata, allow_nan=False).encode()
+        with suppress(SegmindError):
+            encoded({"messages": to_wire([message], model="m", images=False)})
+
+
+def _check_amounts(accounting: Accounting) -> None:
+    seen = [accounting.credits.cost, accounting.credits.remaining]
+    seen.append(accounting.extra["generation_time"])
+    assert all(number is None or isfinite(number) for number in seen)
+
+
+def _attempt(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except SegmindError as error:
+        _check_error(error)
+
+
+# --- Reading an input --------------------------------------------------------------------------
+
+
+def _reply(data: bytes) -> Reply:
+    """Read `status`, header lines, a blank line and a body; what is missing has a default."""
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.decode("latin-1").split("\n")
+    status = int(first) if first.isdecimal() and first.isascii() and len(first) == 3 else 200  # noqa: PLR2004
+    pairs = (line.partition(":") for line in lines)
+    return Reply(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
+
+
+def _tools_for(data: bytes) -> ToolSet | None:
+    return _TOOLS if len(data) % 2 else None
+
+
+def _pieces(data: bytes) -> tuple[list[bytes], bytes]:
+    """Cut a body into pieces of the size that the first byte names."""
+    size, rest = (data[0] % 32 + 1 if data else 1), data[1:]
+    return [rest[at : at + size] for at in range(0, len(rest), size)], rest
+
+
+# --- Targets -----------------------------------------------------------------------------------
+
+
+def headers(data: bytes) -> None:
+    """Any head of an answer gives amounts, a wait and an error."""
+    reply = _BLOTTER.outcome(_reply(data))
+    accounting = Accounting.from_headers(reply.headers)
+    _check_amounts(accounting)
+    wait = retry_after(reply.headers, NOW)
+    assert wait is None or (isfinite(wait) and wait >= 0)
+    _check_error(error_from_reply(reply, NOW))
+
+
+def body(data: bytes) -> None:
+    """A body is decompressed to the same in any pieces, within its limit, or refused."""
+    pieces, whole = _pieces(data)
+    outcomes = []
+    for parts in (pieces, [whole]):
+        out, said = b"", ""
+        try:
+            decoder = BodyDecoder("gzip" if len(whole) % 2 else "deflate", 1000)
+            for part in parts:
+                out += decoder.feed(part)
+            decoder.finish()
+        except UnreadableBodyError as error:
+            said = str(error)
+        assert len(out) <= 1000  # noqa: PLR2004 - the limit above.
+        outcomes.append((said, "" if said else out))
+    assert bool(outcomes[0][0]) == bool(outcomes[1][0])
+    assert outcomes[0][1] == outcomes[1][1]
+
+
+def answers(data: bytes) -> None:
+    """An answer of v1, of any status and body, is a message or an error."""
+    reply = _BLOTTER.outcome(_reply(data))
+    call = Call("llama", b"{}", tools=_tools_for(data), stop=("STOP",))
+
+    def read() -> None:
+        result = call.result(reply)
+        _check_result(result)
+        _check_result_is_bound(result, call.tools)
+        call.emulated_stream(result)
+
+    if reply.status == 200:  # noqa: PLR2004 - OK.
+        _attempt(read)
+    else:
+        _check_error(error_from_reply(reply, NOW))
+
+
+def _check_result_is_bound(result: ChatResult, tools: ToolSet | None) -> None:
+    for generation in result.generations:
+        message: Any = generation.message
+        assert tools is None or all(call["name"] in tools for call in message.tool_calls)
+
+
+def events(data: bytes) -> None:
+    """A stream of events, cut anywhere, gives the same text and calls, or an error."""
+    pieces, whole = _pieces(data)
+    call = Call("llama", b"{}", tools=_tools_for(whole), stop=("STOP",))
+    seen = [_streamed(call, parts) for parts in (pieces, [whole])]
+    assert seen[0] == seen[1]
+    _attempt(lambda: _check_result(call.result(_sse(_BLOTTER.body(whole)))))
+
+
+def _sse(text: bytes = b"") -> Reply:
+    return Reply(200, {"content-type": "text/event-stream"}, text)
+
+
+def _streamed(call: Call, parts: list[bytes]) -> tuple[object, ...]:
+    lines = _BLOTTER.outcome(Reply(200, {}, chunks=(part for part in parts)))
+    reader = call.reader(_sse())
+    text = ""
+    try:
+        for part in lines.chunks or ():  # type: ignore[union-attr]
+            for chunk in reader.feed(part):
+                text += chunk.text
+            if reader.is_done:
+                break
+        last = reader.finish()
+    except SegmindError as error:
+        _check_error(error)
+        return ("error",)
+    shown = last.message.model_copy(update={"id": None})
+    assert KEY not in repr(shown)
+    calls = [(piece["name"], piece["args"]) for piece in shown.tool_call_chunks]  # type: ignore[attr-defined]
+    return text + last.text, calls
+
+
+def queue(data: bytes) -> None:
+    """A server that answers polls as it likes keeps us neither busy nor for ever."""
+    replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
+    clock = _Clock()
+    waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), world=clock.world)
+    flow = queued(
+        "llama", b"{}", queue=waiting, policy=RetryPolicy(2), timeout=120.0, on_submit=None
+    )
+
+    def read() -> None:
+        finished = clock.run(watched(flow, waiting.account, world=clock.world), replies)
+        assert all(isfinite(number) for number in finished.accounting.extra.values())
+        _check_result(Call("llama", b"{}", tools=_tools_for(data)).result(finished))
+
+    _attempt(read)
+    assert sum(request.method == "POST" for request in clock.requests) <= 3  # noqa: PLR2004 - 1 + 2.
+    assert len(clock.requests) <= 200  # noqa: PLR2004 - of the 60 seconds; most wait for one.
+    assert all(_is_ours(request.path) for request in clock.requests)
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("/v2/") and ".." not in path.split("/") and path.isprintable()
+
+
+def exchanges(data: bytes) -> None:
+    """A call of v1 and a question after the balance end, whatever is answered each time."""
+    replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
+    clock, account, policy = _Clock(), Account(), RetryPolicy(3)
+    asked = fetch_balance(policy=policy, timeout=120.0, account=account, world=clock.world)
+    posted = post("/v1/llama", b"{}", policy=policy, timeout=120.0, world=clock.world)
+    _attempt(lambda: clock.run(watched(posted, account, world=clock.world), replies))
+    _attempt(lambda: clock.run(watched(asked, account, world=clock.world), replies))
+    assert len(clock.requests) <= _MOST_ATTEMPTS
+    assert clock.now <= 2 * 120.0
+    assert account.ledger.balance is None or isfinite(account.ledger.balance)
+
+
+_MOST_ATTEMPTS = 8
+"""Of two flows, each with three retries."""
+
+
+class _Clock:
+    """Drives flows; time passes only where they wait."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.requests: list[Request] = []
+        self.world = Surroundings(lambda: self.now, lambda: NOW + self.now, lambda: 0.5)
+
+    def run(self, flow: Flow[Any], replies: list[Reply]) -> Any:
+        outcome: Outcome = None
+        try:
+            while True:
+                match flow.send(outcome):
+                    case Request() as request:
+                        outcome = replies[min(len(self.requests), len(replies) - 1)]
+                        self.requests.append(request)
+                        self.now += 0.01
+                    case Wait(seconds):
+                        assert seconds >= 0
+                        outcome = None
+                        self.now += seconds
+                    case Permit():
+                        outcome = None
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+
+def tools(data: bytes) -> None:
+    """Of any reply only bound tools are called, nothing is made up, and pieces make the whole."""
+    flags, text = (data[0] if data else 0), data[1:].decode("utf-8", "replace")
+    truncated, strict, size = bool(flags & 1), bool(flags & 2), flags // 4 + 1
+    whole = parse_tool_calls(text, _TOOLS, truncated=truncated, strict=strict, new_id=_no_id)
+    _check_parsed(whole, text, strict=strict)
+    stream = ToolCallStream(_TOOLS, strict=strict, new_id=_no_id)
+    shown = "".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size))
+    rest = stream.finish(truncated=truncated)
+    assert shown + rest.content == whole.content
+    assert (rest.tool_calls, rest.invalid_tool_calls) == (
+        whole.tool_calls,
+        whole.invalid_tool_calls,
+    )
+
+
+def _no_id() -> str:
+    return "call"
+
+
+def _check_parsed(parsed: ParsedReply, text: str, *, strict: bool) -> None:
+    calls = [*parsed.tool_calls, *parsed.invalid_tool_calls]
+    assert all(call["name"] in _TOOLS for call in calls)
+    json.dumps([call["args"] for call in calls]).encode()
+    if calls or not strict:
+        rest = iter(text)
+        assert all(character in rest for character in parsed.content)
+    assert calls or strict or parsed.content == text
+
+
+def messages(data: bytes) -> None:
+    """Any conversation becomes text of three roles that can be sent, or is refused."""
+    try:
+        history = messages_from_dict(json.loads(data))
+    except Exception:  # noqa: BLE001 - no conversation: langchain-core refuses it in many ways.
+        return
+
+    def send() -> None:
+        for images in (False, True):
+            wire = to_wire(history, model="llama", images=images)
+            assert {message["role"] for message in wire} <= {"user", "assistant", "system"}
+            assert json.loads(encoded({"messages": wire})) == {"messages": wire}
+
+    with suppress(SegmindError):
+        send()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (headers, body, answers, events, queue, exchanges, tools, messages)
+}

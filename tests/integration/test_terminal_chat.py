@@ -60,6 +60,11 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
+    def press_ctrl_d(self) -> None:
+        """Wait for the prompt first: before it, the terminal would keep the key to itself."""
+        self.see("you> ")
+        self.type("\x04")
+
     def interrupt(self, told: str) -> None:
         """Press Ctrl-C until it is answered: Python may miss one that comes before its `select`."""
         for patience in (10.0, 10.0, PATIENCE):
@@ -122,8 +127,7 @@ def test_a_conversation_is_remembered_and_its_cost_is_told() -> None:
         person.see(" left\n")
         person.type("/clear\n/foo\n/credits\nHello?\n")
         forgotten = person.see(" left\n")
-        person.see("you> ")
-        person.type("\x04")
+        person.press_ctrl_d()
         code, last = person.leave()
         bodies = [post.json()["messages"] for post in gateway.account.posts]
         spent = 10.0 - gateway.account.remaining
@@ -149,7 +153,7 @@ def test_what_is_pasted_is_one_message() -> None:
         person.see("you> ")
         person.type("\x1b[200~one\ntwo\x1b[201~\n")
         person.see(" left\n")
-        person.type("\x04")
+        person.press_ctrl_d()
         assert person.leave()[0] == 0
     (post,) = gateway.account.posts
     assert post.json()["messages"][0]["content"] == "one\ntwo"
@@ -226,7 +230,7 @@ def test_a_queued_answer_that_was_interrupted_is_fetched_and_paid_once() -> None
         person.type("/resume\n")
         person.see("Here I am.")
         person.see(" left\n")
-        person.type("\x04")
+        person.press_ctrl_d()
         assert person.leave()[0] == 0
     assert (gateway.account.post_count, gateway.account.charge_count) == (1, 1)
 
@@ -245,7 +249,7 @@ def test_an_empty_account_can_be_topped_up_meanwhile() -> None:
         person.see("/model takes another one.")
         person.type("/model llama-v3p1-8b-instruct\nHello?\n")
         person.see(" left\n")
-        person.type("\x04")
+        person.press_ctrl_d()
         assert person.leave()[0] == 0
     assert [charge.path for charge in gateway.account.charges] == ["v1"]
 

@@ -1,7 +1,4 @@
-"""Bulk generation through the queue: thousands of prompts, and none is paid for twice.
-
-`python examples/bulk.py 1000 50` asks 1000, 50 a minute. Kill it and run it again: it goes on.
-"""
+"""Thousands of prompts through the queue, none paid twice: `python examples/bulk.py 2000 50`."""
 
 import asyncio
 import json
@@ -31,18 +28,21 @@ def append(path: Path, **row: object) -> None:
 
 
 async def main(count: int = 20, per_minute: int = 50) -> None:
-    """Fetch what was submitted before, ask for the rest, and write down what comes of it."""
+    """Fetch what was submitted before a kill, ask for the rest, and write down what comes."""
     done, jobs = read(DONE), read(LOG)
     todo = [p for p in PROMPTS[:count] if p not in done and jobs.get(p, "") is not None]
-    limiter = SegmindRateLimiter(requests_per_minute=per_minute)
-    llm = ChatSegmindLlama(queue=True, max_tokens=100, min_credits=0.01, rate_limiter=limiter)
+    pace = SegmindRateLimiter(requests_per_minute=per_minute)
+    llm = ChatSegmindLlama(queue=True, max_tokens=100, min_credits=0.01)
 
     async def ask(prompt: str) -> None:
         new = llm.model_copy(update={"on_submit": lambda job: append(LOG, prompt=prompt, job=job)})
         try:
-            answer = await (llm.aresume(job) if (job := jobs.get(prompt)) else new.ainvoke(prompt))
+            if not (job := jobs.get(prompt)):
+                await pace.aacquire()
+                append(LOG, prompt=prompt, job=None)  # From here on it may be paid for.
+            answer = await (llm.aresume(job) if job else new.ainvoke(prompt))
             append(DONE, prompt=prompt, answer=answer.text, **answer.response_metadata["credits"])
-        except SegmindError as error:  # What may be paid for is fetched, not asked for again.
+        except SegmindError as error:  # It is asked anew where it is surely not paid for.
             job = error.request_id if error.outcome_unknown else ""
             append(LOG, prompt=prompt, job=job, error=str(error))
 

@@ -213,9 +213,24 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def count_lines(path: Path) -> int:
-    """Count the rows of a file that is being written."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def count(mark: str, path: Path) -> int:
+    """Count what rows have in a file that is being written."""
+    return path.read_text("utf-8").count(mark) if path.exists() else 0
+
+
+def kill_bulk_when(condition: Callable[[], bool], *arguments: str) -> None:
+    """Run the example in a process of its own, and kill it when it has come so far."""
+    command = [sys.executable, str(EXAMPLES / "bulk.py"), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        try:
+            for _ in range(6000):
+                if condition():
+                    return
+                assert child.poll() is None, child.communicate()
+                time.sleep(0.01)
+            raise AssertionError("it did not come so far")
+        finally:
+            child.kill()
 
 
 def question_on(prompt: str) -> str:
@@ -232,16 +247,6 @@ def check_book(results: Path, gateway: RunningGateway, count: int) -> None:
     assert sorted(billed) == sorted(answers)
     paid = sum(row["cost"] for row in rows(results))
     assert paid == pytest.approx(sum(charge.cost for charge in gateway.account.charges))
-
-
-def wait_until(child: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Let a child process come so far."""
-    for _ in range(6000):
-        if condition():
-            return
-        assert child.poll() is None, child.communicate()
-        time.sleep(0.01)
-    raise AssertionError("it did not come so far")
 
 
 @pytest.fixture
@@ -262,14 +267,11 @@ def test_bulk_goes_on_where_it_was_killed(stage: Stage, results: Path) -> None:
         return question_on(said(body))
 
     with stage.answering(answer) as gateway:
-        command = [sys.executable, str(EXAMPLES / "bulk.py"), "100", "6000"]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        with child:
-            try:
-                wait_until(child, lambda: count_lines(log) == 15 + 64)
-                wait_until(child, lambda: count_lines(results) == 15)
-            finally:
-                child.kill()
+        kill_bulk_when(
+            lambda: (count('"job": "', log), count('"answer"', results)) == (15 + 64, 15),
+            "100",
+            "6000",
+        )
         go_on._loop.call_soon_threadsafe(go_on.set)  # type: ignore[attr-defined]
         printed = stage.run("bulk", "100", "6000")
         assert printed.startswith("85 to do, with ")
@@ -279,6 +281,17 @@ def test_bulk_goes_on_where_it_was_killed(stage: Stage, results: Path) -> None:
         assert gateway.account.post_count == 100
         check_book(results, gateway, 100)
         assert stage.run("bulk", "100", "6000").startswith("0 to do, with ")
+
+
+def test_bulk_never_asks_twice_for_what_was_on_its_way_at_a_kill(
+    stage: Stage, results: Path
+) -> None:
+    """Nobody knows whether it is paid for: it is left to the reader."""
+    log = results.with_name("questions.log.jsonl")
+    with stage.answering(lambda _: "Late.", post_faults=Faults(latency=60)) as gateway:
+        kill_bulk_when(lambda: count('"job": null', log) == gateway.account.post_count == 5, "5")
+        assert stage.run("bulk", "5").startswith("0 to do, with ")
+        assert gateway.account.post_count == 5
 
 
 def test_bulk_asks_anew_for_what_failed(stage: Stage, results: Path) -> None:
@@ -307,7 +320,8 @@ def test_bulk_never_asks_twice_where_a_submit_was_lost(stage: Stage, results: Pa
         stage.run("bulk", "20", "6000")
         stage.run("bulk", "20", "6000")
         log = rows(results.with_name("questions.log.jsonl"))
-        lost = {row["prompt"] for row in log if row["job"] is None}
+        jobs = {row["prompt"]: row["job"] for row in log}
+        lost = {prompt for prompt, job in jobs.items() if job is None}
         answered = {row["prompt"] for row in rows(results)}
         assert gateway.account.post_count == len(lost) + len(answered) == 20
         assert 0 < len(lost) < 20

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import warnings
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -131,8 +132,9 @@ def normalized_base_url(url: str) -> str:
         raise ValueError("base_url holds what looks like an API key: that is api_key's place")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or _NO_URL.search(url):
+        shown = url.rpartition("@")[2][:80]  # What stands before may be a password.
         raise ValueError(
-            f"base_url must be an http(s) URL such as https://api.segmind.com, not {url[:80]!r}"
+            f"base_url must be an http(s) URL such as https://api.segmind.com, not {shown!r}"
         )
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError("base_url must not carry a query, a fragment or credentials")
@@ -143,6 +145,31 @@ def normalized_base_url(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     path = re.sub(r"/v[12]$", "", parts.path.rstrip("/"))
     return f"{parts.scheme}://{host}{port}{quote(path.rstrip('/'), safe=_SAFE_IN_A_PATH)}"
+
+
+def warn_of_plain_http(base_url: str) -> None:
+    """Warn of a URL to which the key would go in the clear, beyond the network one is in."""
+    parts = urlsplit(base_url)
+    if parts.scheme == "http" and not _is_near(parts.hostname or ""):
+        warnings.warn(
+            f"base_url is http://{parts.hostname}: the API key and the prompts go there "
+            "unencrypted, for anyone on the way to read. Use https://.",
+            stacklevel=2,
+        )
+
+
+def _is_near(host: str) -> bool:
+    """Tell this machine and its network: private addresses, and names no public DNS knows."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_NEAR)
+
+
+_NEAR = (
+    *(".localhost", ".local", ".internal", ".lan", ".home.arpa"),
+    *(".test", ".example", ".invalid"),  # Reserved (RFC 2606): they lead nowhere.
+)
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ from langchain_segmind._parameters import (
     known_or_passed_on,
     normalized_base_url,
     total_seconds,
+    warn_of_plain_http,
 )
 from langchain_segmind._profiles import PROFILES
 from langchain_segmind._prompting import BoundTools, prompted
@@ -222,7 +223,9 @@ class ChatSegmindLlama(BaseChatModel):
     @field_validator("base_url", mode="before")
     @classmethod
     def _check_base_url(cls, url: Any) -> str:
-        return normalized_base_url(DEFAULT_BASE_URL if url is None else str(url))
+        base_url = normalized_base_url(DEFAULT_BASE_URL if url is None else str(url))
+        warn_of_plain_http(base_url)
+        return base_url
 
     @field_validator("timeout", mode="before")
     @classmethod

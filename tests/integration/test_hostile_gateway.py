@@ -318,6 +318,13 @@ def test_a_tunnel_is_asked_for_without_the_key(
     assert KEY not in repr(proxy.requests)
 
 
+def test_a_key_that_would_go_in_the_clear_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="unencrypted") as caught:
+        ChatSegmindLlama(api_key=KEY, base_url="http://api.segmind.com")
+    assert len(caught) == 1
+    assert KEY not in str(caught[0].message)
+
+
 # --- Streams -------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import httpx
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from langchain_segmind._parameters import (
     known_or_passed_on,
     normalized_base_url,
     total_seconds,
+    warn_of_plain_http,
 )
 
 
@@ -186,3 +189,26 @@ def test_what_json_has_no_form_for_is_refused(value: object, why: str) -> None:
 
 def test_a_body_is_compact_utf_8() -> None:
     assert encoded({"a": "ü", "b": [1]}) == '{"a":"ü","b":[1]}'.encode()
+
+
+@pytest.mark.parametrize("host", ["api.segmind.com", "8.8.8.8", "[2606:4700::1]", "a.b.c."])
+def test_plain_http_to_the_world_is_warned_of(host: str) -> None:
+    with pytest.warns(UserWarning, match="unencrypted"):
+        warn_of_plain_http(f"http://{host}:80/v1")
+    with warnings.catch_warnings():
+        warn_of_plain_http(f"https://{host}")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "[::1]", "10.0.0.7", "gateway", "box.local", "a.internal"]
+)
+def test_plain_http_within_ones_own_network_is_not(host: str) -> None:
+    with warnings.catch_warnings():
+        warn_of_plain_http(f"http://{host}:8765")
+
+
+def test_a_password_in_a_base_url_is_not_told() -> None:
+    for url in ("ftp://me:hush@h", "http:/me:hush@h"):
+        with pytest.raises(ValueError, match="http") as caught:
+            normalized_base_url(url)
+        assert "hush" not in str(caught.value)

@@ -113,15 +113,15 @@ class CreditsCallbackHandler(BaseCallbackHandler):
 
     def __init__(self, outer: CreditsCallbackHandler | None = None) -> None:
         """Start at nothing; what is counted here is also counted by `outer`."""
-        self.cost = 0.0
+        self.cost: float = 0.0
         """Credits spent, as far as the answers said."""
-        self.calls = 0
+        self.calls: int = 0
         """Answers that came from Segmind."""
-        self.cached = 0
+        self.cached: int = 0
         """Answers that came from LangChain's cache: they cost nothing and are no calls."""
         self.remaining: float | None = None
         """The balance that the last answer named."""
-        self.tokens = TokensDict(input_tokens=0, output_tokens=0, total_tokens=0)
+        self.tokens: TokensDict = TokensDict(input_tokens=0, output_tokens=0, total_tokens=0)
         """Tokens of the answers that came from Segmind."""
         self._outer = outer
         self._lock = threading.Lock()

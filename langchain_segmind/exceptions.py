@@ -124,7 +124,7 @@ class SegmindJobFailedError(SegmindInvalidRequestError):
 class SegmindJobContextOverflowError(SegmindJobFailedError, SegmindContextOverflowError):
     """A queued job that failed because its prompt does not fit into the model's context."""
 
-    advice = SegmindContextOverflowError.advice
+    advice: str = SegmindContextOverflowError.advice
 
 
 class SegmindAuthenticationError(SegmindError, ModelAuthenticationError):

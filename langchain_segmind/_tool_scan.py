@@ -178,12 +178,25 @@ class _Scanner:
             self._take_elements(calls.items, spans)
 
     def _mark_open(self, start: int, broken: Broken) -> None:
-        rest = _CLOSING.match(self._text, broken.at)
-        if broken.end >= len(self._text) or (rest and rest.end() == len(self._text)):
+        closed = _skip(_CLOSING, self._text, broken.at)
+        if (
+            broken.end >= len(self._text)
+            or _UNFINISHED_TAG.match(self._text, closed)
+            or self._mendable(broken) is not None  # As it will be, unless the reply is cut short.
+        ):
             self._open_at = min(self._open_at, start)
 
     def _mended(self, broken: Broken) -> Whole | None:
         """The value, if all that is wrong with it are the brackets at the very end of the reply."""
+        rest = self._mendable(broken)
+        if rest is None:
+            return None
+        end = rest.start("tag") if rest["tag"] else rest.end("brackets")
+        value, elements = _folded(broken.frames)
+        return Whole(value, broken.start, end, elements)
+
+    def _mendable(self, broken: Broken) -> re.Match[str] | None:
+        """What stands where the missing brackets should."""
         rest = _CLOSING.match(self._text, broken.at)
         if rest is None or not broken.frames or broken.string_at == broken.at:
             return None
@@ -194,9 +207,7 @@ class _Scanner:
             return None
         if len(broken.frames) - brackets > 1 or not _is_between_items(broken.frames[-1]):
             return None
-        end = rest.start("tag") if rest["tag"] else rest.end("brackets")
-        value, elements = _folded(broken.frames)
-        return Whole(value, broken.start, end, elements)
+        return rest
 
     def _end_of_broken(self, broken: Broken) -> int:
         end = _END_OF_BROKEN.search(self._text, max(broken.string_at, broken.start) + 1)
@@ -411,6 +422,7 @@ _CLOSING = re.compile(
     rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*+"
     rf"(?P<tag>{_TAG})?"
 )
+_UNFINISHED_TAG = re.compile(r"(?:<[^<>\n]{0,100})?\Z")
 _AFTER_NAME = re.compile(r"[\s>=:,(\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")

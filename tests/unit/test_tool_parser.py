@@ -148,6 +148,14 @@ class TestStream:
         assert shown + stream.finish(truncated=False).content == ""
         assert parse_tool_calls(text, TOOLS).content == ""
 
+    def test_a_closing_tag_may_yet_come(self) -> None:
+        """It mends what is broken before it, so that this has to wait for it."""
+        text = "get(()</function>"
+        stream = ToolCallStream(TOOLS)
+        shown = "".join(stream.feed(letter) for letter in text)
+        assert shown + stream.finish(truncated=False).content == ""
+        assert parse_tool_calls(text, TOOLS).content == ""
+
     def test_a_call_never_shows(self) -> None:
         stream = ToolCallStream(TOOLS)
         shown = "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}")

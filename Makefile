@@ -54,9 +54,11 @@ FUZZ_SECONDS ?= 60
 
 fuzz: $(VENV)/.fuzz ## Fuzz all that reads what a server or a model wrote, for FUZZ_SECONDS=60 in all
 	@for target in $(FUZZED); do \
-	  echo "$$target"; \
-	  $(BIN)/python -m fuzz $$target -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZED)) + 1)) -verbosity=0 || exit 1; \
-	done
+	  echo "$$target: $$(($(FUZZ_SECONDS) / $(words $(FUZZED)) + 1)) s"; \
+	  $(BIN)/python -m fuzz $$target -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZED)) + 1)) -print_final_stats=1 2>.fuzz.log \
+	    || { cat .fuzz.log >&2; exit 1; }; \
+	  grep number_of_executed .fuzz.log; \
+	done; rm -f .fuzz.log
 
 gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
 	@$(GATEWAY)

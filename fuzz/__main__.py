@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["langchain_segmind"]):
+# It names every module that it instruments.
+with redirect_stderr(StringIO()), atheris.instrument_imports(include=["langchain_segmind"]):
     from fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -18,6 +18,7 @@ from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding, show
 from langchain_segmind.cli.network import check_way
 from langchain_segmind.cli.setup_checks import (
+    BILLING,
     CONSOLE,
     check_address,
     check_certificates,
@@ -50,7 +51,6 @@ PATIENCE = 10.0
 """Seconds for each step: a healthy answer takes less than one."""
 CLOCK_TOLERANCE = 30.0
 """Seconds: a 429 names the time at which its window resets, and that is waited for."""
-BILLING = "https://cloud.segmind.com/billing"
 
 _NO_SEGMIND = "Correct SEGMIND_BASE_URL, or look for a proxy or login page in between."
 _ADVICE: tuple[tuple[type[SegmindError], str], ...] = (

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from langchain_segmind._http import ssl_context
+from langchain_segmind._replies import shortened
 from langchain_segmind.cli.findings import Finding
+from langchain_segmind.cli.setup_checks import GATEWAY, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from urllib.parse import SplitResult
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
 _PORTS = {"http": 80, "https": 443}
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE")
 _DATES = (9, 10)
@@ -108,7 +109,7 @@ def _advice_on(way: Way) -> str:
     if way.proxy is not None:
         return "That is the proxy: correct HTTPS_PROXY, unset it, or ask who runs it."
     if way.target.hostname in LOCAL:
-        return "Is the local Segmind running? python -m langchain_segmind.gateway"
+        return f"Is the local Segmind running? {GATEWAY}"
     return "A firewall may be in the way; if this network needs a proxy, set HTTPS_PROXY."
 
 
@@ -125,13 +126,13 @@ def _tunnel(connection: socket.socket, way: Way) -> Finding:
             answer.begin()
             status, reason = answer.status, answer.reason
     except (OSError, http.client.HTTPException) as error:
-        told = f"The proxy broke off: {str(error) or type(error).__name__}."
+        told = f"The proxy broke off: {shortened(str(error)) or type(error).__name__}."
         raise _WayEnded("tunnel", told, _advice_on(way)) from None
     if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
         advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
         raise _WayEnded("tunnel", "The proxy wants a user and a password.", advice)
     if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-        told = f"The proxy refuses to connect to {target}: {status} {reason}."
+        told = f"The proxy refuses to connect to {target}: {status} {shortened(reason)}."
         raise _WayEnded("tunnel", told, f"Ask who runs the proxy to allow {target}.")
     return Finding("tunnel", "ok", f"The proxy connects to {target}.")
 

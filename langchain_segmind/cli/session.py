@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_segmind._parameters import check_overrides
 from langchain_segmind._profiles import PROFILES
 from langchain_segmind.chat_models import DEFAULT_BASE_URL
+from langchain_segmind.cli.setup_checks import BILLING
 from langchain_segmind.exceptions import (
     SegmindContextOverflowError,
     SegmindError,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from langchain_segmind.chat_models import ChatSegmindLlama
     from langchain_segmind.cli.screen import Screen
 
-BILLING = "https://cloud.segmind.com/billing"
 LITTLE = 0.05
 """Credits below which an answer's cost is followed by where to get more."""
 ROUNDS = 4

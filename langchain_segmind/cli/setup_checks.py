@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONSOLE = "https://cloud.segmind.com/console"
+BILLING = "https://cloud.segmind.com/billing"
 GATEWAY = "python -m langchain_segmind.gateway"
+LOCAL = ("127.0.0.1", "::1", "localhost")
 _KEY = re.compile(r"SG_[0-9a-f]{16}")
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def check_versions() -> Finding:
@@ -90,7 +91,7 @@ def check_address(given: str | None) -> tuple[Finding, str | None]:
         return Finding("address", "ok", f"{base_url} (Segmind itself)"), base_url
     told = f"{base_url}, from {source}"
     parts = urlsplit(base_url)
-    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+    if parts.scheme == "http" and parts.hostname not in LOCAL:
         advice = "With http:// the key can be read on its way; use https:// if there is one."
         return Finding("address", "note", f"{told}, without encryption.", advice), base_url
     return Finding("address", "ok", f"{told} (not Segmind itself)"), base_url

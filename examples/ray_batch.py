@@ -68,7 +68,8 @@ class Book:
         self, row: str, turn: str, fate: dict[str, Any], balance: float | None
     ) -> None:
         """Note what a row came to, and the balance that its answer named."""
-        if self.turns.get(row, turn) == turn:
+        # An answer counts whoever fetched it; an error only from the one whose turn it is.
+        if fate.get("answer") is not None or self.turns.get(row, turn) == turn:
             self._write(row, fate)
             self.turns.pop(row, None)
         self.balance = self.balance if balance is None else min(self.balance, balance)

@@ -48,10 +48,13 @@ class Book:
         found = self.rows.execute("SELECT * FROM book WHERE row = ?", [row]).fetchone()
         return dict(zip(FATE, found[1:] if found else [None] * len(FATE), strict=True))
 
-    async def admit(self, row: str, turn: str) -> str:
-        """Wait until a row may be sent and note that it is, or say why it must not be."""
+    async def wait(self) -> None:
+        """Wait for a place in the plan's minute, if there is anything to wait for."""
         if self.balance >= self.min_credits:
             await self.pace.aacquire()
+
+    async def admit(self, row: str, turn: str) -> str:
+        """Note that a row is being sent, or say why it must not be."""
         if self.balance < self.min_credits:
             return "broke"
         if self.turns.setdefault(row, turn) != turn:
@@ -97,6 +100,8 @@ class Turn(BaseRateLimiter):
 
     async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - always waits.
         """Wait for the account's pace; raise where nothing may be sent."""
+        await self.book.wait.remote()
+        # Apart: who dies while it waits has sent nothing, and its row must not look so.
         verdict = await self.book.admit.remote(self.row, self.name)
         if verdict == "broke":
             raise SegmindInsufficientCreditsError("Below --min-credits: nothing was sent.")

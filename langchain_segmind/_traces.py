@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer", ChatResult, ChatGenerationChunk)
 
 COST_ATTRIBUTES = ("gen_ai.usage.cost", "llm.cost.total")
-"""OpenTelemetry has no convention yet: Langfuse and OpenLIT read the first, OpenInference has the
-second."""
+"""OpenTelemetry has no convention yet: the first is the common name beside its `gen_ai.usage`, the
+second is OpenInference's."""
 
 
 def traced(answer: Answer, run_manager: BaseRunManager | None) -> Answer:
-    """Tell whoever traces this run what its answer cost; a trace must not cost the answer."""
+    """Tell whoever traces this run what its answer cost; a trace must not cost the answer.
+
+    langchain-core names no run to a plain `stream`, whose cost is in its metadata alone.
+    """
     if run_manager is None or not run_manager.handlers:
         return answer
     message = answer.generations[0].message if isinstance(answer, ChatResult) else answer.message

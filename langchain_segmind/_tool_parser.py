@@ -265,7 +265,8 @@ _MARK = (
     r"|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
 )
 _SPACE = re.compile(r"\s*+")
-_WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`|{_MARK}|[;\[])\Z")
+# Two backticks are one mark, as they are when the third has come: else a stream lets out too much.
+_WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`{{1,2}}|{_MARK}|[;\[])\Z")
 _BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_MARK}|</?function>)*+")
 _AFTER = re.compile(rf"(?:[\s;,]|{_MARK}|</function>|`(?!``))*+(?:```\s*+\Z)?")
 _STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")

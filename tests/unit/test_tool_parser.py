@@ -156,6 +156,14 @@ class TestStream:
         assert shown + stream.finish(truncated=False).content == ""
         assert parse_tool_calls(text, TOOLS).content == ""
 
+    @pytest.mark.parametrize("size", [1, 2, 3, 5])
+    def test_as_many_marks_are_dropped_as_of_the_whole(self, size: int) -> None:
+        text = ";" * 35 + "```\nget()\nget()\n```"
+        stream = ToolCallStream(TOOLS)
+        shown = [stream.feed(text[at : at + size]) for at in range(0, len(text), size)]
+        rest = stream.finish(truncated=False)
+        assert "".join(shown) + rest.content == parse_tool_calls(text, TOOLS).content
+
     def test_a_call_never_shows(self) -> None:
         stream = ToolCallStream(TOOLS)
         shown = "".join(stream.feed(letter) for letter in f"One moment.\n\n{CALL}")

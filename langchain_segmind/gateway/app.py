@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Gateway, Request], Awaitable[Response]]
 
+LONGEST_BODY = 64 * 1024 * 1024
+"""Bytes of a request, of which only images make so many."""
+
 MALFORMED = (
     b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "cut o',
     errors.PROXY_PAGE.encode(),
@@ -82,6 +85,8 @@ async def _exchange(
 ) -> Response:
     request.state.request_id = str(uuid4())
     if request.method == "POST":
+        if not await _fits(request):
+            return errors.error_response(ApiError(413, errors.TOO_LARGE))
         gateway.account.record(await _post(request))
     if faults is None:
         return await _respond(gateway, request, endpoint)
@@ -187,6 +192,19 @@ def _accounting(answer: Answer) -> dict[str, str]:
         "x-generation-time": f"{answer.seconds:.6f}",
         "x-seed-value": str(answer.seed),
     }
+
+
+async def _fits(request: Request) -> bool:
+    """Read the body, unless it would fill the memory."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LONGEST_BODY:
+            return False
+        parts.append(part)
+    request._body = b"".join(parts)  # noqa: SLF001  Where Starlette looks for what was read.
+    return True
 
 
 async def _post(request: Request) -> Post:

@@ -16,6 +16,7 @@ POLLING_ERROR = "Internal Polling Error"
 CONTENT_TYPE = "Invalid content type"
 NO_KEY = "Missing Authorization or x-api-key in header"
 BAD_KEY = "Invalid API key"
+TOO_LARGE = "The request body is too large"
 FORBIDDEN = "Your account or team is not allowed to call this model"
 
 METHOD_NOT_ALLOWED_PAGE = """<!doctype html>

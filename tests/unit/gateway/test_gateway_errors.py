@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from langchain_segmind.gateway import Settings, serve
+from langchain_segmind.gateway import Settings, app, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,3 +253,18 @@ class TestRateLimit:
             refused = client.get(job["status_url"]).status_code
 
         assert refused == 429
+
+
+@pytest.mark.parametrize("path", [PATH, PATH.replace("v1", "v2", 1)])
+@pytest.mark.parametrize("given_whole", [False, True])
+def test_a_body_that_would_fill_the_memory_is_refused(
+    path: str,
+    given_whole: bool,  # noqa: FBT001
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "LONGEST_BODY", 1000)
+    content = b"x" * 2000 if given_whole else iter([b"x" * 600] * 2)
+    answer = client.post(path, content=content, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json() == {"error": "The request body is too large"}

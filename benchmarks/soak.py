@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 40
 THREADS = 16
+LOOP_THREADS = 4
+"""Of our pool, and of the long loop's executor."""
 BETWEEN_SAMPLES = 30.0
 BETWEEN_COUNTS = 300.0
 """Seconds between two counts of all objects, which stop the process for a while."""
@@ -82,8 +84,9 @@ class Dispatcher:
         self._soak = soak
         self._pause = 1 / rate
         self._random = Random(3)  # noqa: S311 - repeatable is what is wanted.
-        self._pool = ThreadPoolExecutor(THREADS, "soak")
+        self._pool = _all_started(ThreadPoolExecutor(THREADS, "soak"))
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_all_started(ThreadPoolExecutor(LOOP_THREADS)))
         self.loop.set_exception_handler(self._complain)
         self._thread = threading.Thread(target=self.loop.run_forever, name="soak-loop")
         self._thread.start()
@@ -166,6 +169,14 @@ class Dispatcher:
 
     def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._soak.tally.note(f"asyncio: {context['message']}")
+
+
+def _all_started(pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
+    """Start a pool's threads: one that starts later takes its memory in the middle of the hour."""
+    everyone = threading.Barrier(pool._max_workers)  # noqa: SLF001 - as it was given.
+    for waiting in [pool.submit(everyone.wait) for _ in range(everyone.parties)]:
+        waiting.result()
+    return pool
 
 
 def soak(minutes: float, rate: float, output: Path, *, trace: bool) -> bool:

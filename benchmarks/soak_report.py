@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 WARM_UP = 30
 """Samples, a quarter of an hour, in which memory may grow: caches fill, arenas settle."""
-FLAT = {"rss": ("KiB of memory", 1024, 10), "malloc": ("KiB of it that C code holds", 1024, 10)}
+FLAT = {"rss": ("KiB of memory", 1024, 50), "malloc": ("KiB of it that C code holds", 1024, 50)}
 FLAT["blocks"] = ("blocks that Python holds", 1, 100)
-"""What may be added in 1,000 calls: ten bytes a call are less than any object takes."""
+"""What may be added in 1,000 calls: fifty bytes a call are less than any container takes."""
 SLACK = 3
 """How many more threads or file descriptors may be open than at first: connections that idle."""
 

@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 from langchain_core.rate_limiters import BaseRateLimiter
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -198,8 +199,13 @@ def main() -> None:
     pool = ray.data.ActorPoolStrategy(size=given.workers)
     # They wait nearly all the time: a whole core for each would leave none to read and write.
     answered = few.map(Worker, fn_constructor_args=[llm], compute=pool, num_cpus=0.1)
-    write = answered.write_parquet if is_parquet else answered.write_json
-    write(str(given.out.absolute() / "rows"), mode="overwrite")
+    where = str(given.out.absolute() / "rows")
+    if is_parquet:  # A file in which nothing failed would not know the type of its errors.
+        ours = [("answer", pa.string()), ("error", pa.string()), ("cost", pa.float64())]
+        schema = pa.schema([*rows.schema().base_schema, *ours])
+        answered.write_parquet(where, mode="overwrite", schema=schema)
+    else:
+        answered.write_json(where, mode="overwrite")
     done, cost, lost = ray.get(book.sums.remote())
     print(f"The book: {done} rows answered, for {cost:.6f} credits; {lost} lost.")
 

@@ -14,7 +14,7 @@ OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is ther
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Talk to a Llama: on Segmind with SEGMIND_API_KEY, else on this machine
+demo: $(VENV)/.demo $(if $(SEGMIND_API_KEY),,$(VENV)/.model) ## Talk to a Llama: on Segmind with SEGMIND_API_KEY, else on this machine
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev ## Run all tests, with branch coverage
@@ -60,7 +60,7 @@ fuzz: $(VENV)/.fuzz ## Fuzz all that reads what a server or a model wrote, for F
 	  grep number_of_executed .fuzz.log; \
 	done; rm -f .fuzz.log
 
-gateway: $(VENV)/.demo ## Run the local Segmind in the foreground
+gateway: $(VENV)/.model ## Run the local Segmind in the foreground
 	@$(GATEWAY)
 
 clean: ## Remove the virtual environment and what the tools left behind
@@ -77,10 +77,13 @@ $(VENV)/.pip:
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	@echo "Installing langchain-segmind, LangChain and llama.cpp from PyPI (about 80 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo $(OR_SAY_WHY)
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.demo
 	@$(GATEWAY) --fetch-model
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
+$(VENV)/.dev: $(VENV)/.model
 	@echo "Installing the tools for tests and checks from PyPI (about 250 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint $(OR_SAY_WHY)
 	@touch $@

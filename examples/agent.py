@@ -29,13 +29,13 @@ def describe_package(name: str) -> str:
     except (PackageNotFoundError, ValueError):
         return f"No package {name!r} is installed."
     needs = "; ".join(need for need in found.requires or [] if "extra ==" not in need)
-    about = found.metadata["Summary"]
+    about = found.metadata.json.get("summary", "")
     return f"{found.metadata['Name']} {found.version}: {about} Needs: {needs or 'nothing'}."
 
 
 def find_packages(word: str) -> str:
     """List installed packages whose name or summary contains a word."""
-    about = {f"{d.metadata['Name']}: {d.metadata['Summary']}" for d in distributions()}
+    about = {f"{d.name}: {d.metadata.json.get('summary', '')}" for d in distributions()}
     found = sorted(line for line in about if word.lower() in line.lower())
     return "\n".join(found[:20]) or f"No installed package mentions {word!r}."
 

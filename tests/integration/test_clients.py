@@ -297,8 +297,10 @@ async def test_a_fork_inside_a_running_loop_calls_on_a_loop_of_its_own() -> None
 
 
 FORKER = """
-import asyncio, os, sys
+import asyncio, os, sys, warnings
 from langchain_segmind import ChatSegmindLlama
+# From Python 3.12 on: aiohttp was imported in a thread, which waits for more to do.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 llm = ChatSegmindLlama(api_key="SG_0", base_url=sys.argv[1])
 llm.invoke("a")
 loop = asyncio.new_event_loop()

@@ -53,8 +53,8 @@ def experiments(*, quick: bool) -> list[Experiment]:
     """List what is measured; `quick` takes a few minutes, with more noise."""
     many, few = (9, 2) if quick else (41, 3)
     flight = 300 if quick else 1_000
-    grown = (OURS, *PEERS[:1])
-    found = [
+    # What leaves most behind in a process, connections and garbage, comes last.
+    return [
         Experiment(
             "sync",
             (*EVERYONE, CORE, "httpx", f"httpx + {CORE}"),
@@ -62,10 +62,23 @@ def experiments(*, quick: bool) -> list[Experiment]:
             many,
         ),
         Experiment(
+            "stream", (*EVERYONE, CORE), {"job": "stream", "chunks": 500, "streams": 4}, few * 3
+        ),
+        *_growing(few + 2),
+        Experiment(
+            "threads", (*EVERYONE, CORE), {"job": "threads", "calls": 256, "threads": 64}, many
+        ),
+        Experiment(
             "parallel",
             (*EVERYONE, CORE, *RAW, f"httpx over aiohttp + {CORE}"),
             {"job": "parallel", "calls": 256, "in_flight": 64},
             many,
+        ),
+        Experiment(
+            "abatch",
+            (OURS, CORE),
+            {"job": "abatch", "calls": 1_000 if quick else 10_000, "in_flight": 64},
+            few,
         ),
         Experiment(
             "flight",
@@ -84,25 +97,33 @@ def experiments(*, quick: bool) -> list[Experiment]:
         Experiment(
             "polls", (OURS,), {"job": "polls", "jobs": 1_000, "seconds": 5 if quick else 20}, 1
         ),
-        Experiment(
-            "threads", (*EVERYONE, CORE), {"job": "threads", "calls": 256, "threads": 64}, many
+    ]
+
+
+def _growing(rounds: int) -> list[Experiment]:
+    """List what shows whether costs grow linearly with what is sent and received."""
+    grown = (OURS, *PEERS[:1])
+    return [
+        *(
+            Experiment(
+                f"history {messages}",
+                grown,
+                {"job": "history", "messages": messages, "calls": 3},
+                rounds,
+            )
+            for messages in (1_000, 2_000, 4_000)
         ),
-        Experiment(
-            "stream", (*EVERYONE, CORE), {"job": "stream", "chunks": 500, "streams": 4}, few * 3
+        *(
+            Experiment(f"reply {size}", grown, {"job": "reply", "size": size, "calls": 3}, rounds)
+            for size in (500_000, 1_000_000, 2_000_000)
+        ),
+        *(
+            Experiment(
+                f"tools {tools}", grown, {"job": "tools", "tools": tools, "calls": 10}, rounds
+            )
+            for tools in (64, 128, 256)
         ),
     ]
-    job = {"job": "abatch", "calls": 1_000 if quick else 10_000, "in_flight": 64}
-    found.append(Experiment("abatch", (OURS, CORE), job, few))
-    for messages in (1_000, 2_000, 4_000):
-        job = {"job": "history", "messages": messages, "calls": 3}
-        found.append(Experiment(f"history {messages}", grown, job, few + 2))
-    for size in (500_000, 1_000_000, 2_000_000):
-        job = {"job": "reply", "size": size, "calls": 3}
-        found.append(Experiment(f"reply {size}", grown, job, few + 2))
-    for tools in (64, 128, 256):
-        job = {"job": "tools", "tools": tools, "calls": 10}
-        found.append(Experiment(f"tools {tools}", grown, job, few + 2))
-    return found
 
 
 @dataclass

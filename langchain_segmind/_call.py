@@ -300,12 +300,13 @@ class Assembly:
         Raises:
             UnusableAnswerError: It is no chunk of a completion.
         """
-        if data.strip() == "[DONE]":
+        data = data.strip()
+        if data == "[DONE]":
             self.is_complete = self.is_done = True
             return ""
         if event == "error":
             raise UnusableAnswerError(f"it reports an error: {words_of(data.encode())}")
-        chunk = decode_json(data) if data.strip() else {}
+        chunk = decode_json(data) if data else {}
         if not isinstance(chunk, dict):
             raise UnusableAnswerError("an event of its stream is no JSON object")
         if chunk.get("error"):

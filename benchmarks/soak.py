@@ -187,13 +187,14 @@ def soak(minutes: float, rate: float, output: Path, *, trace: bool) -> bool:
         _listen_for_complaints(work)
         dispatcher = Dispatcher(work, rate)
         try:
-            samples = _run(work, dispatcher, gateway, minutes * 60, output, trace=trace)
+            _run(work, dispatcher, gateway, minutes * 60, output, trace=trace)
         finally:
             dispatcher.stop()
         time.sleep(3)  # What was cancelled may still be billed.
         last = _note_paid(work, gateway.report())
     finally:
         gateway.stop()
+    samples = [json.loads(line) for line in output.read_text().splitlines()]
     return soak_report.print_report(samples, work.tally, last)
 
 
@@ -205,24 +206,24 @@ def _run(
     output: Path,
     *,
     trace: bool,
-) -> list[dict[str, Any]]:
+) -> None:
+    """Write the samples down, and keep none: they would count as growth."""
     started = time.monotonic()
-    samples: list[dict[str, Any]] = []
-    before = None
+    count, before = 0, None
     with output.open("w") as kept:
         while (spent := time.monotonic() - started) < seconds:
             dispatcher.work(min(BETWEEN_SAMPLES, seconds - spent))
             if not dispatcher.drain():
                 break
-            samples.append(_sample(work, dispatcher, gateway, time.monotonic() - started))
-            kept.write(json.dumps(samples[-1]) + "\n")
+            sample = _sample(work, dispatcher, gateway, time.monotonic() - started)
+            kept.write(json.dumps(sample) + "\n")
             kept.flush()
-            if trace and len(samples) == soak_report.WARM_UP:
+            count += 1
+            if trace and count == soak_report.WARM_UP:
                 tracemalloc.start(10)
                 before = tracemalloc.take_snapshot()
     if before is not None:
         soak_report.print_growth(before, tracemalloc.take_snapshot())
-    return samples
 
 
 def _sample(work: Soak, dispatcher: Dispatcher, gateway: Gateway, seconds: float) -> dict[str, Any]:

@@ -8,10 +8,13 @@ import os
 import threading
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yarl
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from aiohttp.payload import TOO_LARGE_BYTES_BODY
 
 from langchain_segmind._doors import KEEPALIVE_SECONDS, AsyncOpened, left, named, step
@@ -108,12 +111,28 @@ def _close_late(
         _abort(session)
 
 
+class _Protocol(ResponseHandler):
+    """A connection that tells whoever reads a body when the rest of it cannot be read.
+
+    aiohttp closes a connection with a broken chunk, and leaves the reader to wait for ever.
+    """
+
+    def set_exception(self, exc: BaseException, *args: Any, **kwargs: Any) -> None:
+        super().set_exception(exc, *args, **kwargs)
+        if isinstance(exc, HttpProcessingError) and self._payload is not None:
+            self._payload.set_exception(aiohttp.ClientPayloadError(str(exc)))
+
+
 class _Connector(aiohttp.TCPConnector):
     """Connections on which nothing has come since they were last used.
 
     aiohttp looks for surplus data when it puts a connection back, not when it takes it out again;
     an answer that nobody asked for would be that of the next call.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial[ResponseHandler](_Protocol, loop=self._loop)
 
     async def _get(self, key: Any, traces: list[Any]) -> Any:
         while (kept := await super()._get(key, traces)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import traceback
 from contextlib import ExitStack
 from typing import Any
@@ -37,6 +38,8 @@ from tests.servers import (
     ask,
     chunked,
     completion,
+    delta,
+    events,
     faults,
     head,
     http,
@@ -80,6 +83,36 @@ ENDLESS = {
     "a chunk extension": flood(head(200, CHUNKED) + b"5;", b"x"),
     "trailers": flood(head(200, CHUNKED) + b"0\r\n", b"x-a: b\r\n"),
 }
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_chunk_that_breaks_later_than_the_head_ends_the_call(colour: str) -> None:
+    """Who waits for the rest of a body hears of it at once, not at the time-out."""
+    begun = threading.Event()
+
+    def answer(_received: Received, wire: Wire) -> None:
+        wire.send(head(200, SSE) + chunked(events(delta("Hel"), done=False), end=False))
+        begun.wait(20)
+        wire.send(b"no size\r\n")
+        wire.hang()
+
+    with faults(answer) as server, pytest.raises(SegmindResponseError):
+        read_on(model(server, timeout=60), colour, begun)
+
+
+def read_on(llm: ChatSegmindLlama, colour: str, begun: threading.Event) -> None:
+    """Stream in either colour; say when there is a first chunk."""
+    if colour == "sync":
+        with llm:
+            for _ in llm.stream("hi"):
+                begun.set()
+        return
+
+    async def collect() -> None:
+        async for _ in llm.astream("hi"):
+            begun.set()
+
+    asyncio.run(collect())
 
 
 @pytest.mark.parametrize("door", DOORS)

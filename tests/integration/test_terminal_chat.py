@@ -28,6 +28,18 @@ PATIENCE = 60.0
 """Seconds until a test gives up on a text; a terminal shows it within one or two."""
 
 
+_LEADER = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+terminal = os.open(sys.argv[1], os.O_RDWR)
+for each in range(3):
+    os.dup2(terminal, each)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Who leads a session and opens a terminal is who its Ctrl-C reaches; but a shell that runs the
+tests in the background has it ignored by all that they start."""
+
+
 # --- In a terminal --------------------------------------------------------------------------------
 
 
@@ -39,9 +51,8 @@ class Terminal:
         self._end = ours
         self._seen = ""
         self.process = subprocess.Popen(
-            # Who leads a session and opens a terminal is who its Ctrl-C reaches.
             [
-                *("sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs)),
+                *(sys.executable, "-c", _LEADER, os.ttyname(theirs)),
                 *(sys.executable, "-m", "langchain_segmind", *arguments),
             ],
             start_new_session=True,

@@ -196,7 +196,7 @@ class TestResuming:
             return "At last."
 
         gateway.engine = ScriptedEngine(answer)
-        impatient = queued.model_copy(update={"queue_timeout": 0.05})
+        impatient = queued.model_copy(update={"queue_timeout": 0.5})
         with pytest.raises(Exception, match="not finished"):
             call(impatient, colour, "hi")
         release._loop.call_soon_threadsafe(release.set)  # type: ignore[attr-defined]

@@ -468,6 +468,8 @@ def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str
     known = [output for output in outputs if output]
     if not known:
         return {}
+    if len(known) == 1:
+        return dict(known[0])
     combined: dict[str, Any] = {"model_name": known[-1].get("model_name")}
     accounts = [output["credits"] for output in known if output.get("credits")]
     costs = [account["cost"] for account in accounts if account["cost"] is not None]

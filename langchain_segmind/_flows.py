@@ -26,7 +26,7 @@ from langchain_segmind._retry import (
     is_unbilled_and_passing,
     retry_after,
 )
-from langchain_segmind.credits import CreditBalance, Credits
+from langchain_segmind.credits import CreditBalance, Credits, remaining_credits
 from langchain_segmind.exceptions import (
     SegmindConnectionError,
     SegmindInsufficientCreditsError,
@@ -178,7 +178,7 @@ def _observe(
     pause: Callable[[float], object] | None,
 ) -> None:
     now = world.monotonic()
-    remaining = Credits.from_headers(reply.headers).remaining
+    remaining = remaining_credits(reply.headers)
     account.ledger.note(remaining, asked_at=asked_at, now=now)
     if reply.status == TOO_MANY_REQUESTS:
         reset = retry_after(reply.headers, world.unix_time())

@@ -31,8 +31,13 @@ _SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 _NEVER_IN_A_BODY = frozenset(["messages", "base_url"]) | _OF_THE_QUEUE | _OF_THE_ACCOUNT
 
 
+def is_slug(model: object) -> bool:
+    """Tell a model slug, which becomes part of a URL, from anything else."""
+    return isinstance(model, str) and _SLUG.fullmatch(model) is not None
+
+
 def _checked_slug(slug: str) -> str:
-    if not _SLUG.fullmatch(slug):
+    if not is_slug(slug):
         raise ValueError(
             f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the "
             "last part of the model's URL on segmind.com, for example llama-v3p1-70b-instruct"

@@ -38,6 +38,7 @@ from langchain_segmind._parameters import (
     checked_headers,
     checked_timeout,
     encoded,
+    is_slug,
     known_or_passed_on,
     normalized_base_url,
     total_seconds,
@@ -344,13 +345,14 @@ class ChatSegmindLlama(BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> Call:
         """Check what this call was given and write its body; nothing has been sent yet."""
-        given = {name: getattr(self, name) for name in _SENT} | {"stop": self.stop}
+        given = {name: getattr(self, name) for name in (*_SENT, "stop")}
         if options or stop is not None:
             own = options if stop is None else {**options, "stop": stop}
             given |= check_overrides(own)
             check_passed_on(options)
-        # A copy or an assignment may have brought one that the constructor has not seen.
-        model = given.pop("model", None) or check_overrides({"model": self.model})["model"]
+        model = given.pop("model", None) or self.model
+        if not is_slug(model):  # A copy or an assignment may have brought it.
+            check_overrides({"model": model})
         resumes = given.pop("resume", None)
         wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
         prompt = prompted(wire, given)
@@ -752,8 +754,8 @@ class ChatSegmindLlama(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("base_url", *_SENT, "stop")}
-        given = {name: value for name, value in named.items() if value is not None}
+        named = ("base_url", *_SENT, "stop")
+        given = {name: value for name in named if (value := getattr(self, name)) is not None}
         return {"model": self.model, "model_name": self.model, **given, **self.model_kwargs}
 
     @property

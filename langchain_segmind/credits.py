@@ -49,10 +49,7 @@ class Credits:
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Credits:
         """Read `x-remaining-credits` and `x-cost` (segmind-api: v1, response headers)."""
-        return cls(
-            remaining=amount(headers.get("x-remaining-credits")),
-            cost=amount(headers.get("x-cost")),
-        )
+        return cls(remaining=remaining_credits(headers), cost=amount(headers.get("x-cost")))
 
     @classmethod
     def from_metrics(cls, metrics: object) -> Credits:
@@ -215,9 +212,14 @@ _MOST = 1e12
 """More than any account holds or any answer takes; the sum of larger numbers may be infinite."""
 
 
+def remaining_credits(headers: Mapping[str, str]) -> float | None:
+    """Read `x-remaining-credits`; None where an answer does not say, or not sensibly."""
+    return amount(headers.get("x-remaining-credits"))
+
+
 def amount(value: object) -> float | None:
     """Read a number, as of credits; what is no sensible one is unknown."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
         amount = float(value)

@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is under way with an error, and close every connection."""
+        await self._stop_accepting()
         for server in self.servers:
             server.close()
         for sock in sockets or []:
@@ -99,6 +100,17 @@ class Server(uvicorn.Server):
         await self._finish_answers()
         # Here, and not after `serve`: there the signal that stops us cancels what awaits.
         await self._gateway.stop()
+
+    async def _stop_accepting(self) -> None:
+        """Let a connection that is just being accepted become one that can be closed.
+
+        asyncio drops it, and leaves its socket open, where its server is closed at that moment.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in [sock for server in self.servers for sock in server.sockets]:
+            with contextlib.suppress(NotImplementedError):  # Windows' other event loop.
+                loop.remove_reader(sock)
+        await asyncio.sleep(TICK)
 
     async def _finish_answers(self) -> None:
         if self.server_state.tasks:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -27,6 +30,12 @@ PATH = "/v1/llama-v3p1-70b-instruct"
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
 
+def connect_until_refused(port: int) -> None:
+    with suppress(OSError):
+        while True:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
 class TestServe:
     def test_leaves_no_thread_and_no_listener(self) -> None:
         before = threading.active_count()
@@ -36,6 +45,19 @@ class TestServe:
         assert (during, threading.active_count()) == (before + 1, before)
         with pytest.raises(httpx.ConnectError):
             httpx.get(gateway.url)
+
+    def test_leaves_no_socket_open_where_clients_connect_while_it_stops(self) -> None:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", ResourceWarning)
+            for _ in range(30):
+                with serve() as gateway:
+                    port = int(gateway.url.rpartition(":")[2])
+                    client = threading.Thread(target=connect_until_refused, args=(port,))
+                    client.start()
+                client.join()
+            gc.collect()
+
+        assert told == []
 
     def test_takes_another_engine_while_it_runs(self) -> None:
         with serve() as gateway:

@@ -34,7 +34,8 @@ Results = dict[str, dict[str, Any]]
 
 EVERYONE = (OURS, *PEERS)
 PATIENCE = 5.0
-"""Seconds: who has used as many in one experiment is not asked to run its other rounds."""
+"""Seconds: who has used as many in one experiment is not asked to run its other rounds, but where
+the experiment is a long one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Experiment:
     contestants: Sequence[str]
     job: dict[str, Any]
     rounds: int = 5
+    patience: float = PATIENCE
     fresh: bool = False
     """Whether each round needs a new process: memory is not given back."""
 
@@ -85,6 +87,7 @@ def experiments(*, quick: bool) -> list[Experiment]:
             (*EVERYONE, *RAW),
             {"job": "flight", "calls": flight, "delay": 0.2},
             few + 2,
+            patience=30.0,
         ),
         Experiment(
             "flight memory",
@@ -168,7 +171,7 @@ class Bench:
         used = dict.fromkeys(experiment.contestants, 0.0)
         for _ in range(experiment.rounds):
             for name in experiment.contestants:
-                if used[name] > PATIENCE:
+                if used[name] > experiment.patience:
                     continue
                 worker = self._worker(name, fresh=experiment.fresh)
                 start = time.perf_counter()

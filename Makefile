@@ -42,7 +42,8 @@ build: $(VENV)/.dev ## Build the wheel and the sdist into dist/, as a release do
 
 audit: $(VENV)-audit/.done ## Look for known vulnerabilities and copyleft licences in what users install
 	@$(BIN)/uv tool run pip-licenses --python=$(VENV)-audit/bin/python --from=mixed --partial-match --fail-on=GPL
-	@$(BIN)/uv tool run pip-audit --path $$(echo $(VENV)-audit/lib/python*/site-packages)
+	@$(BIN)/uv pip freeze --quiet --python $(VENV)-audit/bin/python --exclude langchain-segmind > $(VENV)-audit/installed.txt
+	@$(BIN)/uv tool run pip-audit --strict --no-deps --disable-pip --requirement $(VENV)-audit/installed.txt
 
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
 	$(VENV)-bench/bin/python -m benchmarks

@@ -121,10 +121,6 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     reach = tools.longest_name + _TAG_LENGTH
     tag = text.find("<", max(position, len(text) - reach))
     unsure = len(text) if tag < 0 else tag
-    bracket = _last_bracket(text, position, len(text))
-    for start in (bracket, _last_bracket(text, position, bracket)):
-        if start >= position and _UNDECIDED.match(text, start):
-            unsure = min(unsure, start)
     line = text.rfind("\n", max(0, len(text) - reach)) + 1
     if line == 0 and len(text) > reach:
         return unsure
@@ -139,23 +135,10 @@ def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
     return any(name.startswith(text) or text.startswith(name) for name in tools.names)
 
 
-def _last_bracket(text: str, start: int, end: int) -> int:
-    start = max(start, end - _BRACKET_LENGTH)
-    return max(text.rfind("{", start, end), text.rfind("[", start, end)) if end > 0 else -1
-
-
 _LONGEST = 2 * 1024 * 1024
 """Characters of a reply, some four times what a context of 128k holds; a longer one is all text."""
 
 _TAG_LENGTH = 100
-_BRACKET_LENGTH = 400
-_UNDECIDED = re.compile(
-    r"""[{\[] \s{0,40} (?: \{ \s{0,40} )? (?:
-        " [^"\\\n]{0,200} (?: " \s{0,8} (?: [:,] \s{0,40} )? )?
-      | ' [^'\\\n]{0,200} (?: ' \s{0,8} (?: [:,] \s{0,40} )? )?
-      | [\w.\-]{0,128} \s{0,8} :? \s{0,40} )? \Z""",
-    re.VERBOSE,
-)
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 
 _EAGER = 400

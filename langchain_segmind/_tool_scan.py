@@ -61,17 +61,26 @@ def scan(text: str, tools: ToolSet, *, truncated: bool) -> Scan:
 
 def scan_ahead(text: str, tools: ToolSet, *, start: int) -> Scan:
     """Look from `start` on for the first call, or the first thing that may yet become one."""
-    scanner = _Scanner(text, tools, truncated=True, start=start)
+    scanner = _Scanner(text, tools, truncated=True, start=start, goes_on=True)
     while scanner.advance() and not scanner.holds_back:
         pass
     return scanner.result()
 
 
 class _Scanner:
-    def __init__(self, text: str, tools: ToolSet, *, truncated: bool, start: int = 0) -> None:
+    def __init__(
+        self,
+        text: str,
+        tools: ToolSet,
+        *,
+        truncated: bool,
+        start: int = 0,
+        goes_on: bool = False,
+    ) -> None:
         self._text = text
         self._tools = tools
         self._truncated = truncated
+        self._goes_on = goes_on
         self._found: list[Found] = []
         self._open_at = len(text)
         self._failures = 0
@@ -87,9 +96,21 @@ class _Scanner:
         candidate = None
         if self._failures + len(self._found) < _PATIENCE:
             candidate = self._tools.starts.search(self._text, self._position)
+        if self._goes_on and self._waits_before(candidate):
+            return False
         if candidate is not None:
             self._position = self._read(candidate)
         return candidate is not None
+
+    def _waits_before(self, candidate: re.Match[str] | None) -> bool:
+        """Whether a bracket that came first may yet start a call, by what will follow it."""
+        end = len(self._text) if candidate is None else candidate.start()
+        start = max(self._position, len(self._text) - _BRACKET_LENGTH)
+        for bracket in _BRACKET.finditer(self._text, start, end):
+            if _UNDECIDED.match(self._text, bracket.start()):
+                self._open_at = min(self._open_at, bracket.start())
+                return True
+        return False
 
     def result(self) -> Scan:
         settled = min([self._open_at, *(found.start for found in self._found[:1])])
@@ -415,6 +436,17 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
     found = pattern.match(text, position)
     return found.end() if found else position
 
+
+_BRACKET = re.compile(r"[{\[]")
+_BRACKET_LENGTH = 400
+"""More than the longest match of `_UNDECIDED`."""
+_UNDECIDED = re.compile(
+    r"""[{\[] \s{0,40} (?: \{ \s{0,40} )? (?:
+        " [^"\\\n]{0,200} (?: " \s{0,8} (?: [:,] \s{0,40} )? )?
+      | ' [^'\\\n]{0,200} (?: ' \s{0,8} (?: [:,] \s{0,40} )? )?
+      | [\w.\-]{0,128} \s{0,8} :? \s{0,40} )? \Z""",
+    re.VERBOSE,
+)
 
 _TAG = r"<\|?/\s{0,4}function\b[^<>\n]{0,80}>?"
 _CLOSING_TAG = re.compile(rf"{_TAG}|<function\s{{0,4}}/?>|/>")

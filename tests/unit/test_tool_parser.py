@@ -156,6 +156,16 @@ class TestStream:
         assert shown + stream.finish(truncated=False).content == ""
         assert parse_tool_calls(text, TOOLS).content == ""
 
+    def test_a_bracket_may_yet_start_a_call_though_others_came_after_it(self) -> None:
+        """What an object's long key holds was once read as a list of its own, and let out."""
+        text = """{"a key with ['A', 'b":" {"name":"get_weather"']"""
+        expected = parse_tool_calls(text, TOOLS, new_id=lambda: "").content
+        assert expected != text
+        for size in range(1, len(text)):
+            stream = ToolCallStream(TOOLS)
+            pieces = [stream.feed(text[at : at + size]) for at in range(0, len(text), size)]
+            assert "".join(pieces) + stream.finish(truncated=False).content == expected
+
     @pytest.mark.parametrize("size", [1, 2, 3, 5])
     def test_as_many_marks_are_dropped_as_of_the_whole(self, size: int) -> None:
         text = ";" * 35 + "```\nget()\nget()\n```"

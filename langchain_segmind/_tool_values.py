@@ -154,16 +154,17 @@ _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?(?:[eE][+-]?\d{1,3})?
 def _to_integer(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        return int(value)
+    # int() and float() do not take all the space that strip() takes off.
+    if isinstance(value, str) and _INTEGER.fullmatch(text := value.strip()):
+        return int(text)
     return value
 
 
 def _to_number(value: Any) -> Any:
     whole = _to_integer(value) if isinstance(value, str) else value
-    if not isinstance(whole, str) or not _NUMBER.fullmatch(whole.strip()):
+    if not isinstance(whole, str) or not _NUMBER.fullmatch(text := whole.strip()):
         return whole
-    number = float(whole)
+    number = float(text)
     return number if math.isfinite(number) else value
 
 

@@ -22,6 +22,8 @@ def fitted(value: Any, schema: dict[str, Any], **root: Any) -> Any:
     [
         ("10", {"type": "integer"}, 10),
         (" -3 ", {"type": "integer"}, -3),
+        ("3\x1f", {"type": "integer"}, 3),
+        ("\x1c2.5\x1f", {"type": "number"}, 2.5),
         (10.0, {"type": "integer"}, 10),
         ("2.5", {"type": "number"}, 2.5),
         ("10", {"type": "number"}, 10),

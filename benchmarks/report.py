@@ -90,9 +90,9 @@ def _in_flight(found: Mapping[str, Results]) -> list[Row]:
     flight, memory = found["flight"], found["flight memory"]
     ours = flight[OURS]
     # A peer that gives errors for answers is no fast one.
-    sound = {name: flight[name] for name in PEERS if not flight[name].get("errors")}
-    best = max(sound, key=lambda name: float(sound[name]["rate"]))
-    rate = float(sound[best]["rate"])
+    replace_surrogates = {name: flight[name] for name in PEERS if not flight[name].get("errors")}
+    best = max(replace_surrogates, key=lambda name: float(replace_surrogates[name]["rate"]))
+    rate = float(replace_surrogates[best]["rate"])
     peer, least = _best(memory, "bytes")
     few, many = found["abatch"][OURS]["few"], found["abatch"][OURS]["cpu"]
     return [

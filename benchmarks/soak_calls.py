@@ -30,7 +30,7 @@ from langchain_segmind import (
     SegmindRateLimiter,
     get_credits_callback,
 )
-from langchain_segmind._account import ACCOUNTS_REMEMBERED
+from langchain_segmind._protocol.account import ACCOUNTS_REMEMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

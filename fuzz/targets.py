@@ -17,31 +17,31 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import messages_from_dict
 
 from langchain_segmind import SegmindError
-from langchain_segmind._account import Account
-from langchain_segmind._body import BodyDecoder, UnreadableBodyError
-from langchain_segmind._call import Accounting, Call
-from langchain_segmind._exchange import Permit, Reply, Request, Wait
-from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
-from langchain_segmind._messages import to_wire
-from langchain_segmind._parameters import encoded
-from langchain_segmind._queue import Queue, queued
-from langchain_segmind._replies import error_from_reply
-from langchain_segmind._retry import RetryPolicy, retry_after
-from langchain_segmind._secrets import Blotter
-from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
-from langchain_segmind._tools import ToolSet
+from langchain_segmind._messages.incoming import Accounting, Call
+from langchain_segmind._messages.outgoing import to_wire
+from langchain_segmind._messages.parameters import encoded
+from langchain_segmind._protocol.account import Account
+from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
+from langchain_segmind._protocol.queue import Queue, queued
+from langchain_segmind._protocol.responses import error_from_response
+from langchain_segmind._protocol.retry import RetryPolicy, retry_after
+from langchain_segmind._protocol.types import AcquireSlot, Request, Response, Sleep
+from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
+from langchain_segmind._tool_calling.toolset import ToolSet
+from langchain_segmind._transport.content_encoding import BodyDecoder, UnreadableBodyError
+from langchain_segmind._transport.redaction import KeyRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_core.outputs import ChatResult
 
-    from langchain_segmind._exchange import Flow, Outcome
-    from langchain_segmind._tools import ParsedReply
+    from langchain_segmind._protocol.types import Flow, Outcome
+    from langchain_segmind._tool_calling.toolset import ParsedReply
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 NOW = 1_700_000_000.0
-_BLOTTER = Blotter(KEY)
+_BLOTTER = KeyRedactor(KEY)
 _TOOLS = ToolSet.compile(
     [
         {"type": "function", "function": {"name": "get"}},
@@ -114,13 +114,13 @@ def _attempt(work: Callable[[], object]) -> None:
 # --- Reading an input --------------------------------------------------------------------------
 
 
-def _reply(data: bytes) -> Reply:
+def _reply(data: bytes) -> Response:
     """Read `status`, header lines, a blank line and a body; what is missing has a default."""
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.decode("latin-1").split("\n")
     status = int(first) if first.isdecimal() and first.isascii() and len(first) == 3 else 200  # noqa: PLR2004
     pairs = (line.partition(":") for line in lines)
-    return Reply(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
+    return Response(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
 
 
 def _tools_for(data: bytes) -> ToolSet | None:
@@ -143,7 +143,7 @@ def headers(data: bytes) -> None:
     _check_amounts(accounting)
     wait = retry_after(reply.headers, NOW)
     assert wait is None or (isfinite(wait) and wait >= 0)
-    _check_error(error_from_reply(reply, NOW))
+    _check_error(error_from_response(reply, NOW))
 
 
 def body(data: bytes) -> None:
@@ -179,7 +179,7 @@ def answers(data: bytes) -> None:
     if reply.status == 200:  # noqa: PLR2004 - OK.
         _attempt(read)
     else:
-        _check_error(error_from_reply(reply, NOW))
+        _check_error(error_from_response(reply, NOW))
 
 
 def _check_result_is_bound(result: ChatResult, tools: ToolSet | None) -> None:
@@ -197,12 +197,12 @@ def events(data: bytes) -> None:
     _attempt(lambda: _check_result(call.result(_sse(_BLOTTER.body(whole)))))
 
 
-def _sse(text: bytes = b"") -> Reply:
-    return Reply(200, {"content-type": "text/event-stream"}, text)
+def _sse(text: bytes = b"") -> Response:
+    return Response(200, {"content-type": "text/event-stream"}, text)
 
 
 def _streamed(call: Call, parts: list[bytes]) -> tuple[object, ...]:
-    lines = _BLOTTER.outcome(Reply(200, {}, chunks=(part for part in parts)))
+    lines = _BLOTTER.outcome(Response(200, {}, chunks=(part for part in parts)))
     reader = call.reader(_sse())
     text = ""
     try:
@@ -225,13 +225,13 @@ def queue(data: bytes) -> None:
     """A server that answers polls as it likes keeps us neither busy nor for ever."""
     replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
     clock = _Clock()
-    waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), world=clock.world)
+    waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), clock=clock.clock)
     flow = queued(
         "llama", b"{}", queue=waiting, policy=RetryPolicy(2), timeout=120.0, on_submit=None
     )
 
     def read() -> None:
-        finished = clock.run(watched(flow, waiting.account, world=clock.world), replies)
+        finished = clock.run(track_account(flow, waiting.account, clock=clock.clock), replies)
         assert all(isfinite(number) for number in finished.accounting.extra.values())
         _check_result(Call("llama", b"{}", tools=_tools_for(data)).result(finished))
 
@@ -249,10 +249,10 @@ def exchanges(data: bytes) -> None:
     """A call of v1 and a question after the balance end, whatever is answered each time."""
     replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
     clock, account, policy = _Clock(), Account(), RetryPolicy(3)
-    asked = fetch_balance(policy=policy, timeout=120.0, account=account, world=clock.world)
-    posted = post("/v1/llama", b"{}", policy=policy, timeout=120.0, world=clock.world)
-    _attempt(lambda: clock.run(watched(posted, account, world=clock.world), replies))
-    _attempt(lambda: clock.run(watched(asked, account, world=clock.world), replies))
+    asked = fetch_balance(policy=policy, timeout=120.0, account=account, clock=clock.clock)
+    posted = post("/v1/llama", b"{}", policy=policy, timeout=120.0, clock=clock.clock)
+    _attempt(lambda: clock.run(track_account(posted, account, clock=clock.clock), replies))
+    _attempt(lambda: clock.run(track_account(asked, account, clock=clock.clock), replies))
     assert len(clock.requests) <= _MOST_ATTEMPTS
     assert clock.now <= 2 * 120.0
     assert account.ledger.balance is None or isfinite(account.ledger.balance)
@@ -268,9 +268,9 @@ class _Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self.requests: list[Request] = []
-        self.world = Surroundings(lambda: self.now, lambda: NOW + self.now, lambda: 0.5)
+        self.clock = Clock(lambda: self.now, lambda: NOW + self.now, lambda: 0.5)
 
-    def run(self, flow: Flow[Any], replies: list[Reply]) -> Any:
+    def run(self, flow: Flow[Any], replies: list[Response]) -> Any:
         outcome: Outcome = None
         try:
             while True:
@@ -279,11 +279,11 @@ class _Clock:
                         outcome = replies[min(len(self.requests), len(replies) - 1)]
                         self.requests.append(request)
                         self.now += 0.01
-                    case Wait(seconds):
+                    case Sleep(seconds):
                         assert seconds >= 0
                         outcome = None
                         self.now += seconds
-                    case Permit():
+                    case AcquireSlot():
                         outcome = None
         except StopIteration as stop:
             return stop.value

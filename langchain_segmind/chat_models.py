@@ -18,13 +18,9 @@ from langchain_core.utils import from_env, secret_from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from langchain_segmind import _http
-from langchain_segmind._account import account_of
-from langchain_segmind._call import Call, combined_llm_output, free_of_charge
-from langchain_segmind._doors import Settings
-from langchain_segmind._flows import Surroundings, fetch_balance, post, watched
-from langchain_segmind._messages import text_of_wire, to_wire
-from langchain_segmind._parameters import (
+from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
+from langchain_segmind._messages.outgoing import text_of_wire, to_wire
+from langchain_segmind._messages.parameters import (
     Amount,
     MaxTokens,
     ModelSlug,
@@ -44,13 +40,17 @@ from langchain_segmind._parameters import (
     total_seconds,
     warn_of_plain_http,
 )
-from langchain_segmind._profiles import PROFILES
-from langchain_segmind._prompting import BoundTools, prompted
-from langchain_segmind._replies import error_from_failure
-from langchain_segmind._retry import RetryPolicy
-from langchain_segmind._tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._tools import parse_tool_choice
-from langchain_segmind._traces import traced
+from langchain_segmind._messages.profiles import PROFILES
+from langchain_segmind._messages.prompt import BoundTools, render_prompt
+from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
+from langchain_segmind._messages.traces import traced
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
+from langchain_segmind._protocol.responses import error_from_failure
+from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._tool_calling.toolset import parse_tool_choice
+from langchain_segmind._transport import driver
+from langchain_segmind._transport.base import Settings
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
@@ -75,11 +75,11 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
-    from langchain_segmind._account import Account
-    from langchain_segmind._arguments import Arguments
-    from langchain_segmind._call import Finished
-    from langchain_segmind._exchange import Flow, Reply
-    from langchain_segmind._structured import Method
+    from langchain_segmind._messages.arguments import Arguments
+    from langchain_segmind._messages.incoming import Finished
+    from langchain_segmind._messages.structured_output import Method
+    from langchain_segmind._protocol.account import Account
+    from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
@@ -89,7 +89,7 @@ DEFAULT_TIMEOUT = 120.0
 
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Model = TypeVar("_Model", bound="BaseModel")
-_WORLD = Surroundings(time.monotonic, time.time, random.random)
+_CLOCK = Clock(time.monotonic, time.time, random.random)
 _SENT = ("temperature", "max_tokens", "top_p", "seed")
 """The fields that go into the body under their own names."""
 
@@ -202,7 +202,7 @@ class ChatSegmindLlama(BaseChatModel):
     # Inputs may be keys, or headers that hold one: an error names the field, not the value.
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
 
-    _clients: _http.Clients | None = PrivateAttr(default=None)
+    _clients: driver.Clients | None = PrivateAttr(default=None)
     _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     # --- Construction ---
@@ -274,7 +274,7 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = _http.run(self._flow(call, clients), clients, self.rate_limiter)
+        reply = driver.run(self._flow(call, clients), clients, self.rate_limiter)
         return traced(call.result(reply), run_manager)
 
     @_inspected
@@ -286,7 +286,7 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = await _http.arun(self._flow(call, clients), clients, self.rate_limiter)
+        reply = await driver.arun(self._flow(call, clients), clients, self.rate_limiter)
         return traced(call.result(reply), run_manager)
 
     def _stream(
@@ -297,7 +297,7 @@ class ChatSegmindLlama(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = _http.run(self._flow(call, clients, stream=True), clients, self.rate_limiter)
+        reply = driver.run(self._flow(call, clients, stream=True), clients, self.rate_limiter)
         if reply.chunks is None:
             yield traced(call.emulated_stream(call.result(reply)), run_manager)
             return
@@ -308,7 +308,7 @@ class ChatSegmindLlama(BaseChatModel):
                     yield from reader.feed(chunk)
                     if reader.is_done:
                         break
-        except _http.StreamBrokenError as error:
+        except driver.StreamBrokenError as error:
             broken = clients.redacted(error.failure)
         if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
@@ -323,7 +323,7 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, clients = self._prepare(messages, stop, kwargs), self._connected()
         flow = self._flow(call, clients, stream=True)
-        reply = await _http.arun(flow, clients, self.rate_limiter)
+        reply = await driver.arun(flow, clients, self.rate_limiter)
         if reply.chunks is None:
             yield traced(call.emulated_stream(call.result(reply)), run_manager)
             return
@@ -335,7 +335,7 @@ class ChatSegmindLlama(BaseChatModel):
                         yield generation
                     if reader.is_done:
                         break
-        except _http.StreamBrokenError as error:
+        except driver.StreamBrokenError as error:
             broken = clients.redacted(error.failure)
         if broken is not None and not reader.is_complete:
             raise error_from_failure(broken)
@@ -355,7 +355,7 @@ class ChatSegmindLlama(BaseChatModel):
             check_overrides({"model": model})
         resumes = given.pop("resume", None)
         wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
-        prompt = prompted(wire, given)
+        prompt = render_prompt(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
         if self.streaming and not self.queue:
             body["stream"] = True
@@ -369,26 +369,26 @@ class ChatSegmindLlama(BaseChatModel):
         )
 
     def _flow(
-        self, call: Call, clients: _http.Clients, *, stream: bool = False
-    ) -> Flow[Reply | Finished]:
+        self, call: Call, clients: driver.Clients, *, stream: bool = False
+    ) -> Flow[Response | Finished]:
         """Describe the exchange that answers a call, and watch what it does to the account."""
         account = clients.account
         policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
         timeout = total_seconds(self.timeout)
-        flow: Flow[Reply | Finished]
+        flow: Flow[Response | Finished]
         if call.resumes or self.queue:
             flow = self._queue_flow(call, account, policy, timeout)
         else:
             path = f"/v1/{call.model}"
             flow = post(
-                path, call.body, policy=policy, timeout=timeout, world=_WORLD, accept_stream=stream
+                path, call.body, policy=policy, timeout=timeout, clock=_CLOCK, accept_stream=stream
             )
         # To resume costs nothing, so no balance is too low for it.
         floor = None if call.resumes else self.min_credits
-        return watched(
+        return track_account(
             flow,
             account,
-            world=_WORLD,
+            clock=_CLOCK,
             min_credits=floor,
             low_credits=self.low_credits,
             pause=pause_of(self.rate_limiter),
@@ -397,9 +397,9 @@ class ChatSegmindLlama(BaseChatModel):
     def _queue_flow(
         self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
     ) -> Flow[Finished]:
-        from langchain_segmind._queue import Queue, queued, resumed  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import Queue, queued, resumed  # noqa: PLC0415 - not for v1.
 
-        queue = Queue(self.poll_interval, self.queue_timeout, account, _WORLD)
+        queue = Queue(self.poll_interval, self.queue_timeout, account, _CLOCK)
         if call.resumes:
             return resumed(call.resumes, queue=queue)
         return queued(
@@ -485,21 +485,21 @@ class ChatSegmindLlama(BaseChatModel):
             SegmindError: Segmind could not be asked.
         """
         clients = self._connected()
-        return _http.run(self._balance_flow(clients), clients)
+        return driver.run(self._balance_flow(clients), clients)
 
     async def aget_credits(self) -> CreditBalance:
         """Ask what the account holds: see `get_credits`."""
         clients = self._connected()
-        return await _http.arun(self._balance_flow(clients), clients)
+        return await driver.arun(self._balance_flow(clients), clients)
 
-    def _balance_flow(self, clients: _http.Clients) -> Flow[CreditBalance]:
+    def _balance_flow(self, clients: driver.Clients) -> Flow[CreditBalance]:
         asking = fetch_balance(
             policy=RetryPolicy(self.max_retries),
             timeout=total_seconds(self.timeout),
             account=clients.account,
-            world=_WORLD,
+            clock=_CLOCK,
         )
-        return watched(asking, clients.account, world=_WORLD, low_credits=self.low_credits)
+        return track_account(asking, clients.account, clock=_CLOCK, low_credits=self.low_credits)
 
     # --- Tools and structured output ---
 
@@ -626,7 +626,7 @@ class ChatSegmindLlama(BaseChatModel):
         Raises:
             ValueError: The schema or the method is none of these.
         """
-        from langchain_segmind._structured import structured_chain  # noqa: PLC0415 - slow.
+        from langchain_segmind._messages.structured_output import structured_chain  # noqa: PLC0415 - slow.
 
         return structured_chain(
             self,
@@ -674,7 +674,7 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> None:
         await self.aclose()
 
-    def _connected(self) -> _http.Clients:
+    def _connected(self) -> driver.Clients:
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
         own = (self.http_client, self.http_async_client)
         given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
@@ -689,7 +689,7 @@ class ChatSegmindLlama(BaseChatModel):
                 *own,
             )
             if clients is None or clients.settings != settings:
-                clients = self._clients = _http.Clients(settings)
+                clients = self._clients = driver.Clients(settings)
             self._clients_given = (*given[:2], settings.default_headers, *given[3:])
         self._join_limiter(clients.account)
         return clients
@@ -754,8 +754,10 @@ class ChatSegmindLlama(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        named = ("base_url", *_SENT, "stop")
-        given = {name: value for name in named if (value := getattr(self, name)) is not None}
+        lowercase_headers = ("base_url", *_SENT, "stop")
+        given = {
+            name: value for name in lowercase_headers if (value := getattr(self, name)) is not None
+        }
         return {"model": self.model, "model_name": self.model, **given, **self.model_kwargs}
 
     @property
@@ -804,5 +806,5 @@ class ChatSegmindLlama(BaseChatModel):
         """Estimate the tokens of a prompt, with its tools, without a download."""
         wire = to_wire(messages, model=self.model, images=True)
         given = {} if tools is None else {"tools": list(tools)}
-        texts = [text_of_wire(message) for message in prompted(wire, given).messages]
+        texts = [text_of_wire(message) for message in render_prompt(wire, given).messages]
         return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)

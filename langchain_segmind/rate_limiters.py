@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_segmind._account import RequestWindow
+from langchain_segmind._protocol.account import RequestWindow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from langchain_segmind._account import Account
+    from langchain_segmind._protocol.account import Account
 
 WINDOW = 61.0
 """Seconds in which the plan's requests may go: a minute, and one for those that travel slowly."""

@@ -6,29 +6,36 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_segmind._exchange import Failure, Flow, Permit, Reply, Request, Wait
-from langchain_segmind._flows import Surroundings
+from langchain_segmind._protocol.calls import Clock
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Flow,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+)
 
 if TYPE_CHECKING:
-    from langchain_segmind._exchange import Outcome
+    from langchain_segmind._protocol.types import Outcome
 
 T = TypeVar("T")
-Script = Callable[[Request], "Reply | Failure"]
+Script = Callable[[Request], "Response | TransportFailure"]
 
 UNIX = 1_700_000_000.0
 """The Unix time when the clock shows 0."""
 
 
 class Driver:
-    """Drives flows as `_http.run` does, without a socket and without a second passing."""
+    """Drives flows as `driver.run` does, without a socket and without a second passing."""
 
     def __init__(self, answer: Script, *, jitter: Callable[[], float] = lambda: 0.5) -> None:
         """Let a function answer the requests."""
         self.now = 0.0
-        self.world = Surroundings(lambda: self.now, lambda: UNIX + self.now, jitter)
+        self.clock = Clock(lambda: self.now, lambda: UNIX + self.now, jitter)
         self.requests: list[Request] = []
         self.waits: list[float] = []
-        self.permits: list[Permit] = []
+        self.permits: list[AcquireSlot] = []
         self._answer = answer
 
     @property
@@ -53,29 +60,31 @@ class Driver:
         finally:
             flow.close()
 
-    def _perform(self, command: Request | Wait | Permit) -> Outcome:
+    def _perform(self, command: Request | Sleep | AcquireSlot) -> Outcome:
         match command:
             case Request():
                 self.requests.append(command)
                 return self._answer(command)
-            case Wait(seconds):
+            case Sleep(seconds):
                 self.waits.append(seconds)
                 self.now += seconds
-            case Permit():
+            case AcquireSlot():
                 self.permits.append(command)
         return None
 
 
-def scripted(*outcomes: Reply | Failure) -> Script:
+def scripted(*outcomes: Response | TransportFailure) -> Script:
     """Answer with one outcome after the other, the last one for ever."""
     left = list(outcomes)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
-def reply(body: object = None, status: int = 200, **headers: str) -> Reply:
+def reply(body: object = None, status: int = 200, **headers: str) -> Response:
     """Give an answer whose body is JSON, or these bytes."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, data)
+    return Response(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, data
+    )
 
 
 def completion(text: str = "Hi!") -> dict[str, Any]:

@@ -36,9 +36,9 @@ def model(server: FaultServer, **settings: Any) -> ChatSegmindLlama:
     return ChatSegmindLlama(**{"api_key": KEY, "base_url": server.url, "timeout": 5, **settings})
 
 
-def ask(llm: ChatSegmindLlama, door: str, prompt: str = "hi", **options: Any) -> AIMessage:
+def ask(llm: ChatSegmindLlama, transport: str, prompt: str = "hi", **options: Any) -> AIMessage:
     """Call the model through one of the `DOORS`, and close what was opened."""
-    match door:
+    match transport:
         case "sync":
             with llm:
                 return llm.invoke(prompt, **options)

@@ -12,8 +12,8 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from langchain_segmind import _http
-from langchain_segmind._exchange import Reply
+from langchain_segmind._protocol.types import Response
+from langchain_segmind._transport import driver
 from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding, show
 from langchain_segmind.cli.network import check_way
@@ -44,7 +44,7 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from langchain_segmind._exchange import Flow
+    from langchain_segmind._protocol.types import Flow
     from langchain_segmind.credits import CreditBalance
 
 PATIENCE = 10.0
@@ -122,7 +122,7 @@ def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
     try:
         with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
             clients = llm._connected()  # noqa: SLF001 - of this package.
-            balance = _http.run(_dated(llm._balance_flow(clients), date), clients)  # noqa: SLF001
+            balance = driver.run(_dated(llm._balance_flow(clients), date), clients)  # noqa: SLF001
     except SegmindError as error:
         yield _refused(error)
     else:
@@ -136,7 +136,7 @@ def _dated(flow: Flow[CreditBalance], date: list[str]) -> Flow[CreditBalance]:
         outcome = None
         while True:
             outcome = yield flow.send(outcome)
-            if isinstance(outcome, Reply) and "date" in outcome.headers:
+            if isinstance(outcome, Response) and "date" in outcome.headers:
                 date.append(outcome.headers["date"])
     except StopIteration as stop:
         balance: CreditBalance = stop.value

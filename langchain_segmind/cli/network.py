@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from langchain_segmind._http import ssl_context
-from langchain_segmind._replies import shortened
+from langchain_segmind._protocol.responses import shortened
+from langchain_segmind._transport.driver import ssl_context
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.cli.setup_checks import GATEWAY, LOCAL
 

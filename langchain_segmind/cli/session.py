@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_segmind._parameters import check_overrides
-from langchain_segmind._profiles import PROFILES
+from langchain_segmind._messages.parameters import check_overrides
+from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.chat_models import DEFAULT_BASE_URL
 from langchain_segmind.cli.setup_checks import BILLING
 from langchain_segmind.exceptions import (
@@ -243,14 +243,14 @@ class Session:
 
     def _run_calls(self, answer: AIMessage, tools: dict[str, BaseTool]) -> list[BaseMessage]:
         for bad in answer.invalid_tool_calls:
-            self._screen.step("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
+            self._screen.bounded_timeout("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
         return [self._run(tools[call["name"]], call) for call in answer.tool_calls]
 
     def _run(self, tool: BaseTool, call: ToolCall) -> BaseMessage:
         given = ", ".join(f"{name}={_spelled(value)}" for name, value in call["args"].items())
-        self._screen.step("call", f"{call['name']}({given})")
+        self._screen.bounded_timeout("call", f"{call['name']}({given})")
         result: BaseMessage = tool.invoke(call)
-        self._screen.step("result", result.text)
+        self._screen.bounded_timeout("result", result.text)
         return result
 
 

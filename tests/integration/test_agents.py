@@ -148,9 +148,11 @@ def test_a_forced_choice_constrains_decoding(
     form = scripted.bodies[0]["response_format"]
     schema = form["json_schema"]["schema"]
     calls = schema.get("anyOf", [schema])
-    named = [allowed["properties"]["name"]["const"] for allowed in calls]
+    lowercase_headers = [allowed["properties"]["name"]["const"] for allowed in calls]
     assert form["type"] == "json_schema"
-    assert named == (["add", "shout"] if choice in ("any", "required", True) else ["add"])
+    assert lowercase_headers == (
+        ["add", "shout"] if choice in ("any", "required", True) else ["add"]
+    )
 
 
 def test_no_tools_are_told_of_where_none_may_be_called(
@@ -229,7 +231,7 @@ def test_tools_and_response_format_exclude_each_other(
 def test_what_depends_on_the_tools_alone_is_made_once(
     llm: ChatSegmindLlama, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from langchain_segmind._tools import ToolSet  # noqa: PLC0415 - the count is the point.
+    from langchain_segmind._tool_calling.toolset import ToolSet  # noqa: PLC0415 - the count is the point.
 
     made: list[int] = []
     compile_ = ToolSet.compile

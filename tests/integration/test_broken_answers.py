@@ -127,10 +127,10 @@ BROKEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, door: str) -> None:
+def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, transport: str) -> None:
     with faults(BROKEN[name]) as server:
         with pytest.raises(SegmindResponseError) as caught:
-            ask(model(server, max_retries=3), door)
+            ask(model(server, max_retries=3), transport)
         assert len(server.requests) == 1
     error = caught.value
     assert isinstance(error, ModelAPIError)
@@ -143,11 +143,11 @@ def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, door:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_error_has_the_accounting_of_the_answer(door: str) -> None:
+def test_the_error_has_the_accounting_of_the_answer(transport: str) -> None:
     headers = {"x-request-id": "r-1", "x-cost": "0.5", "x-remaining-credits": "2"}
     for answer in (http(b"", headers=headers), http(GOOD, headers={**headers, **GZIP})):
         with faults(answer) as server, pytest.raises(SegmindResponseError) as caught:
-            ask(model(server), door)
+            ask(model(server), transport)
         assert caught.value.request_id == "r-1"
         assert caught.value.credits == Credits(remaining=2, cost=0.5)
 
@@ -191,10 +191,10 @@ def until_the_end(_received: Received, wire: Wire) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", USABLE)
-def test_an_odd_200_that_can_be_used_is_used(name: str, door: str) -> None:
+def test_an_odd_200_that_can_be_used_is_used(name: str, transport: str) -> None:
     answer, text = USABLE[name]
     with faults(answer or until_the_end) as server:
-        message = ask(model(server), door)
+        message = ask(model(server), transport)
     assert message.content == text
     message.model_dump_json()
 
@@ -212,9 +212,9 @@ def test_an_odd_200_that_can_be_used_is_used(name: str, door: str) -> None:
         ("x-seed-value", "\xe9"),
     ],
 )
-def test_a_malformed_header_costs_no_answer(name: str, value: str, door: str) -> None:
+def test_a_malformed_header_costs_no_answer(name: str, value: str, transport: str) -> None:
     with faults(http(headers={name: value})) as server:
-        message = ask(model(server), door)
+        message = ask(model(server), transport)
     assert message.response_metadata["credits"] == {"remaining": None, "cost": None}
     assert message.response_metadata["generation_time"] is None
     json.dumps(message.response_metadata, allow_nan=False).encode()

@@ -39,8 +39,8 @@ BROKEN_GETS = Faults(
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less, and poll more, than is polite."""
-    monkeypatch.setattr("langchain_segmind._retry.POLLS_PER_SECOND", 400)
-    monkeypatch.setattr("langchain_segmind._retry.BASE_DELAY", 0.2)
+    monkeypatch.setattr("langchain_segmind._protocol.retry.POLLS_PER_SECOND", 400)
+    monkeypatch.setattr("langchain_segmind._protocol.retry.BASE_DELAY", 0.2)
 
 
 async def test_every_prompt_is_answered_and_paid_once() -> None:
@@ -60,9 +60,10 @@ async def test_every_prompt_is_answered_and_paid_once() -> None:
 
 WORKER = """
     import sys
-    from langchain_segmind import ChatSegmindLlama, _retry
+    from langchain_segmind import ChatSegmindLlama
+    from langchain_segmind._protocol import retry
 
-    _retry.BASE_DELAY = 0.1
+    retry.BASE_DELAY = 0.1
     url, key, path = sys.argv[1:]
     with open(path, "a", buffering=1) as kept:
         llm = ChatSegmindLlama(

@@ -28,8 +28,8 @@ from langchain_segmind import (
     ChatSegmindLlama,
     SegmindAuthenticationError,
     SegmindConnectionError,
-    _http,
 )
+from langchain_segmind._transport import driver
 from tests.servers import (
     COLOURS,
     KEY,
@@ -450,7 +450,7 @@ def test_certificates_are_loaded_once_and_not_on_the_event_loop(
         return create()
 
     monkeypatch.setattr(httpx, "create_ssl_context", counted)
-    _http._ssl_context.cache_clear()
+    driver._ssl_context.cache_clear()
 
     def fresh() -> ChatSegmindLlama:
         url = refused_url().replace("http:", "https:")

@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import pytest
 
-from langchain_segmind import SegmindError, SegmindTimeoutError, _retry
+from langchain_segmind import SegmindError, SegmindTimeoutError
+from langchain_segmind._protocol import retry
 from tests.servers import (
     COLOURS,
     DOORS,
@@ -92,13 +93,13 @@ PER_READ_ONLY = [drip_head, drip_extension, drip_early_hints]
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("drip", DRIPS)
-def test_a_dripping_answer_ends_at_the_deadline(drip: Any, door: str) -> None:
-    if door == "httpx" and drip in PER_READ_ONLY:
+def test_a_dripping_answer_ends_at_the_deadline(drip: Any, transport: str) -> None:
+    if transport == "httpx" and drip in PER_READ_ONLY:
         pytest.skip("an injected blocking client bounds each read, not all of them together")
     began = time.monotonic()
     with faults(drip) as server:
         with pytest.raises(SegmindTimeoutError) as caught:
-            ask(model(server, timeout=TIMEOUT), door)
+            ask(model(server, timeout=TIMEOUT), transport)
         assert time.monotonic() - began < LATEST
         assert len(server.requests) == 1
     assert caught.value.outcome_unknown
@@ -118,9 +119,9 @@ def test_a_dripping_stream_ends_at_the_deadline(drip: Any, colour: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_all_attempts_and_waits_share_one_deadline(
-    door: str, monkeypatch: pytest.MonkeyPatch
+    transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "BASE_DELAY", 0.05)
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.05)
 
     def slow_error(_received: Received, _wire: Wire) -> bytes:
         time.sleep(0.05)
@@ -129,13 +130,13 @@ def test_all_attempts_and_waits_share_one_deadline(
     began = time.monotonic()
     with faults(slow_error) as server:
         with pytest.raises(SegmindError):
-            ask(model(server, timeout=TIMEOUT, max_retries=1000), door)
+            ask(model(server, timeout=TIMEOUT, max_retries=1000), transport)
         assert time.monotonic() - began < LATEST
         assert 1 < len(server.requests) < 20
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_host_that_does_not_answer_is_told_as_nothing_sent(door: str) -> None:
+def test_a_host_that_does_not_answer_is_told_as_nothing_sent(transport: str) -> None:
     """A full backlog drops what asks for a connection, as a firewall does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -149,7 +150,7 @@ def test_a_host_that_does_not_answer_is_told_as_nothing_sent(door: str) -> None:
         # Connecting gives up long before the whole call does: of a tie nobody could tell.
         patience = (TIMEOUT, 20 * TIMEOUT)
         with faults() as server, pytest.raises(SegmindTimeoutError) as caught:
-            ask(model(server, base_url=f"http://127.0.0.1:{port}", timeout=patience), door)
+            ask(model(server, base_url=f"http://127.0.0.1:{port}", timeout=patience), transport)
         assert time.monotonic() - began < LATEST
         for filler in fillers:
             filler.close()
@@ -159,13 +160,13 @@ def test_a_host_that_does_not_answer_is_told_as_nothing_sent(door: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("door", DOORS)
-def test_a_prompt_nobody_reads_ends_at_the_deadline(door: str) -> None:
-    if door == "httpx":
+def test_a_prompt_nobody_reads_ends_at_the_deadline(transport: str) -> None:
+    if transport == "httpx":
         pytest.skip("an injected blocking client bounds each write, not all of them together")
     began = time.monotonic()
     with faults(before_request=Wire.hang) as server:
         with pytest.raises(SegmindTimeoutError):
-            ask(model(server, timeout=TIMEOUT), door, "x" * 12_000_000)
+            ask(model(server, timeout=TIMEOUT), transport, "x" * 12_000_000)
         assert time.monotonic() - began < LATEST
         assert server.requests == []
     # aiohttp lets go of what it could not send only when the loop has; its warning belongs here.

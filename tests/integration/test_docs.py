@@ -17,7 +17,7 @@ import pytest
 
 import langchain_segmind
 import langchain_segmind.gateway
-from langchain_segmind._profiles import PROFILES
+from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 from tests.integration.snippets import answer, run, snippets_of
 

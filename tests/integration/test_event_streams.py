@@ -62,9 +62,9 @@ def test_a_stream_is_read_in_every_form(name: str, streaming: bool, colour: str)
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", FORMS)
-def test_a_stream_answers_a_plain_call_too(name: str, door: str) -> None:
+def test_a_stream_answers_a_plain_call_too(name: str, transport: str) -> None:
     with faults(http(FORMS[name], content_type=SSE["content-type"])) as server:
-        message = ask(model(server), door)
+        message = ask(model(server), transport)
     assert message.content == TEXT
     assert message.usage_metadata is not None
     assert message.usage_metadata["total_tokens"] == 5

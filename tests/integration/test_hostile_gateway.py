@@ -24,10 +24,10 @@ from langchain_segmind import (
     SegmindError,
     SegmindResponseError,
     SegmindTimeoutError,
-    _retry,
 )
-from langchain_segmind._body import MAX_BODY
-from langchain_segmind._replies import MOST_CHOICES
+from langchain_segmind._protocol import retry
+from langchain_segmind._protocol.responses import MOST_CHOICES
+from langchain_segmind._transport.content_encoding import MAX_BODY
 from tests.servers import (
     COLOURS,
     DOORS,
@@ -246,7 +246,7 @@ async def test_no_cookie_is_kept(colour: str) -> None:
 def test_no_wait_that_a_429_asks_for_makes_us_spin_or_sleep(
     value: str, name: str, colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_retry, "BASE_DELAY", 0.01)
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.01)
     with faults(http({"error": "slow down"}, 429, {name: value})) as server:
         with pytest.raises(SegmindError) as caught:
             ask(model(server, max_retries=1), colour)

@@ -113,11 +113,11 @@ def everything_told_by(error: BaseException) -> str:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_error_tells_the_key_that_a_server_echoes(
-    name: str, door: str, caplog: pytest.LogCaptureFixture
+    name: str, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with faults(FAULTS[name]) as server, pytest.raises(SegmindError) as caught:
-        ask(model(server, max_retries=0, timeout=0.5), door)
+        ask(model(server, max_retries=0, timeout=0.5), transport)
     assert KEY not in everything_told_by(caught.value)
     assert KEY not in caplog.text
 
@@ -135,11 +135,13 @@ def test_no_streamed_error_tells_the_key(
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_an_unreachable_server_tells_no_key(door: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_server_tells_no_key(
+    transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     llm = ChatSegmindLlama(api_key=KEY, base_url=refused_url(), max_retries=0)
     with pytest.raises(SegmindError) as caught:
-        ask(llm, door)
+        ask(llm, transport)
     assert KEY not in everything_told_by(caught.value)
     assert KEY not in caplog.text
 
@@ -147,12 +149,12 @@ def test_an_unreachable_server_tells_no_key(door: str, caplog: pytest.LogCapture
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("echo", ["plain", "JSON"])
 def test_no_answer_tells_the_key_in_its_metadata(
-    echo: str, door: str, caplog: pytest.LogCaptureFixture
+    echo: str, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     body = json.dumps(completion("Hello!", id="KEY", model="KEY")).replace("KEY", ECHOES[echo])
     with faults(http(body.encode(), headers=HEADERS)) as server:
-        message = ask(model(server), door)
+        message = ask(model(server), transport)
     assert message.content == "Hello!"
     assert KEY not in repr(message)
     assert KEY not in message.model_dump_json()
@@ -234,8 +236,8 @@ def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
 def test_a_successful_call_logs_no_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with faults(http(headers=HEADERS)) as server:
-        for door in DOORS:
-            ask(model(server), door)
+        for transport in DOORS:
+            ask(model(server), transport)
         asyncio.run(model(server).ainvoke("hi"), debug=True)
     assert caplog.records
     assert KEY not in caplog.text

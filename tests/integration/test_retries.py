@@ -15,8 +15,8 @@ from langchain_segmind import (
     SegmindRateLimitError,
     SegmindResponseError,
     SegmindTimeoutError,
-    _retry,
 )
+from langchain_segmind._protocol import retry
 from tests.servers import (
     COLOURS,
     DOORS,
@@ -38,7 +38,7 @@ GOOD = http()
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for milliseconds where a user waits for seconds."""
-    monkeypatch.setattr(_retry, "BASE_DELAY", 0.002)
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.002)
 
 
 def close_at_once(_received: Received, wire: Wire) -> None:
@@ -61,18 +61,20 @@ def half_a_body(_received: Received, wire: Wire) -> None:
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
-def test_what_cost_nothing_is_sent_again_so_often(max_retries: int, status: int, door: str) -> None:
+def test_what_cost_nothing_is_sent_again_so_often(
+    max_retries: int, status: int, transport: str
+) -> None:
     with faults(http({"error": "later"}, status)) as server:
         with pytest.raises(SegmindError) as caught:
-            ask(model(server, max_retries=max_retries), door)
+            ask(model(server, max_retries=max_retries), transport)
         assert len(server.requests) == max_retries + 1
     assert caught.value.status_code == status
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_later_attempt_may_succeed_and_is_the_same_request(door: str) -> None:
+def test_a_later_attempt_may_succeed_and_is_the_same_request(transport: str) -> None:
     with faults(http({}, 500), http({}, 429), GOOD) as server:
-        assert ask(model(server), door).content == "Hello!"
+        assert ask(model(server), transport).content == "Hello!"
     first, second, third = server.requests
     assert first.body == second.body == third.body
     assert first.line == third.line
@@ -80,43 +82,43 @@ def test_a_later_attempt_may_succeed_and_is_the_same_request(door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 406, 410, 418, 422])
-def test_a_refusal_is_final(status: int, door: str) -> None:
+def test_a_refusal_is_final(status: int, transport: str) -> None:
     with faults(http({"error": "no"}, status)) as server:
         with pytest.raises(SegmindError):
-            ask(model(server, max_retries=5, retry_unknown_outcome=True), door)
+            ask(model(server, max_retries=5, retry_unknown_outcome=True), transport)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_refusal_whose_words_are_lost_is_still_a_refusal(door: str) -> None:
+def test_a_refusal_whose_words_are_lost_is_still_a_refusal(transport: str) -> None:
     def refuse(_received: Received, wire: Wire) -> None:
         wire.send(head(401, {"content-length": "999"}) + b"half")
         wire.close()
 
     with faults(refuse) as server:
         with pytest.raises(SegmindAuthenticationError):
-            ask(model(server, retry_unknown_outcome=True), door)
+            ask(model(server, retry_unknown_outcome=True), transport)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_503_whose_words_are_lost_is_still_a_503(door: str) -> None:
+def test_a_503_whose_words_are_lost_is_still_a_503(transport: str) -> None:
     def break_off(_received: Received, wire: Wire) -> None:
         wire.send(head(503, {"content-length": "999"}) + b"half")
         wire.close()
 
     with faults(break_off, GOOD) as server:
-        assert ask(model(server), door).content == "Hello!"
+        assert ask(model(server), transport).content == "Hello!"
         assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_refused_connection_is_tried_again_and_nothing_was_sent(door: str) -> None:
+def test_a_refused_connection_is_tried_again_and_nothing_was_sent(transport: str) -> None:
     with (
         faults() as server,
         pytest.raises(SegmindConnectionError, match="Nothing was sent") as caught,
     ):
-        ask(model(server, base_url=refused_url()), door)
+        ask(model(server, base_url=refused_url()), transport)
     assert not caught.value.outcome_unknown
     assert caught.value.is_retryable
     assert caught.value.status_code is None
@@ -124,28 +126,28 @@ def test_a_refused_connection_is_tried_again_and_nothing_was_sent(door: str) -> 
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("fault", [close_at_once, reset_at_once])
-def test_a_lost_answer_is_not_asked_for_again(fault: Any, door: str) -> None:
+def test_a_lost_answer_is_not_asked_for_again(fault: Any, transport: str) -> None:
     with faults(fault, GOOD) as server:
         with pytest.raises(SegmindConnectionError, match="may have been billed") as caught:
-            ask(model(server), door)
+            ask(model(server), transport)
         assert len(server.requests) == 1
     assert caught.value.outcome_unknown
     assert not caught.value.is_retryable
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_half_an_answer_is_not_asked_for_again(door: str) -> None:
+def test_half_an_answer_is_not_asked_for_again(transport: str) -> None:
     with faults(half_a_body, GOOD) as server:
         with pytest.raises(SegmindResponseError):
-            ask(model(server), door)
+            ask(model(server), transport)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_time_out_is_not_asked_for_again(door: str) -> None:
+def test_a_time_out_is_not_asked_for_again(transport: str) -> None:
     with faults(hang, GOOD) as server:
         with pytest.raises(SegmindTimeoutError, match="may have been billed") as caught:
-            ask(model(server, timeout=0.2), door)
+            ask(model(server, timeout=0.2), transport)
         assert len(server.requests) == 1
     assert caught.value.outcome_unknown
     assert not caught.value.is_retryable
@@ -153,22 +155,22 @@ def test_a_time_out_is_not_asked_for_again(door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("fault", [close_at_once, reset_at_once, half_a_body])
-def test_the_user_may_ask_for_what_was_lost_to_be_sent_again(fault: Any, door: str) -> None:
+def test_the_user_may_ask_for_what_was_lost_to_be_sent_again(fault: Any, transport: str) -> None:
     with faults(fault, fault, GOOD) as server:
-        assert ask(model(server, retry_unknown_outcome=True), door).content == "Hello!"
+        assert ask(model(server, retry_unknown_outcome=True), transport).content == "Hello!"
         assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_read_time_out_is_sent_again_where_the_user_wants_it(door: str) -> None:
+def test_a_read_time_out_is_sent_again_where_the_user_wants_it(transport: str) -> None:
     with faults(hang, GOOD) as server:
         llm = model(server, timeout=(3, 0.2, 3, 3), retry_unknown_outcome=True)
-        assert ask(llm, door).content == "Hello!"
+        assert ask(llm, transport).content == "Hello!"
         assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_connection_that_was_closed_while_idle_costs_nothing(door: str) -> None:
+def test_a_connection_that_was_closed_while_idle_costs_nothing(transport: str) -> None:
     """A server may close what it keeps alive at any time; the next call must notice."""
 
     def answer_and_leave(_received: Received, wire: Wire) -> None:
@@ -177,7 +179,7 @@ def test_a_connection_that_was_closed_while_idle_costs_nothing(door: str) -> Non
 
     with faults(answer_and_leave) as server:
         for _ in range(3):
-            assert ask(model(server, max_retries=0), door).content == "Hello!"
+            assert ask(model(server, max_retries=0), transport).content == "Hello!"
 
 
 def test_a_connection_closed_while_idle_is_noticed_by_the_same_client() -> None:
@@ -193,28 +195,28 @@ def test_a_connection_closed_while_idle_is_noticed_by_the_same_client() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_reset_that_is_far_away_is_told_instead_of_waited_for(door: str) -> None:
+def test_a_reset_that_is_far_away_is_told_instead_of_waited_for(transport: str) -> None:
     with faults(http({"error": "slow down"}, 429, {"retry-after": "3600"})) as server:
         with pytest.raises(SegmindRateLimitError, match="resets in 3600 s") as caught:
-            ask(model(server, timeout=9000), door)
+            ask(model(server, timeout=9000), transport)
         assert len(server.requests) == 1
     assert caught.value.retry_after == 3600
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_reset_that_has_come_is_not_waited_for(door: str) -> None:
+def test_a_reset_that_has_come_is_not_waited_for(transport: str) -> None:
     with faults(
         http({}, 429, {"x-rate-limit-reset-at-utc": "2020-01-01T00:00:00Z"}), GOOD
     ) as server:
-        assert ask(model(server), door).content == "Hello!"
+        assert ask(model(server), transport).content == "Hello!"
         assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_wait_that_outlasts_the_deadline_is_not_begun(door: str) -> None:
+def test_a_wait_that_outlasts_the_deadline_is_not_begun(transport: str) -> None:
     with faults(http({}, 503, {"retry-after": "60"})) as server:
         with pytest.raises(SegmindAPIError) as caught:
-            ask(model(server, timeout=3), door)
+            ask(model(server, timeout=3), transport)
         assert len(server.requests) == 1
     assert caught.value.retry_after == 60
 

@@ -77,9 +77,9 @@ BODIES: dict[str, tuple[bytes, str]] = {
 }
 
 
-def error_of(server: FaultServer, door: str, **settings: Any) -> SegmindError:
+def error_of(server: FaultServer, transport: str, **settings: Any) -> SegmindError:
     with pytest.raises(SegmindError) as caught:
-        ask(model(server, max_retries=0, **settings), door)
+        ask(model(server, max_retries=0, **settings), transport)
     return caught.value
 
 
@@ -105,10 +105,10 @@ def test_a_status_has_its_class_whatever_the_body(status: int, colour: str) -> N
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [400, 401, 406, 429, 500])
-def test_an_error_carries_what_the_headers_said(door: str, status: int) -> None:
+def test_an_error_carries_what_the_headers_said(transport: str, status: int) -> None:
     headers = {"x-request-id": "r-1", "x-remaining-credits": "4.5", "x-cost": "nan"}
     with faults(http({"error": "no"}, status, headers)) as server:
-        error = error_of(server, door)
+        error = error_of(server, transport)
     assert error.request_id == "r-1"
     assert error.credits == Credits(remaining=4.5, cost=None)
     again = pickle.loads(pickle.dumps(error))
@@ -170,12 +170,12 @@ def test_the_words_of_a_long_page_are_shortened() -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(status: int, door: str) -> None:
+def test_a_redirect_is_not_followed(status: int, transport: str) -> None:
     """The other host would be sent the key."""
     with faults() as other:
         target = {"location": f"{other.url}/v1/llama-v3p1-70b-instruct"}
         with faults(http(b"", status, target)) as server:
-            error = error_of(server, door)
+            error = error_of(server, transport)
         assert other.requests == []
         assert other.connections == 0
     assert type(error) is SegmindResponseError
@@ -186,9 +186,9 @@ def test_a_redirect_is_not_followed(status: int, door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [201, 202, 203, 206])
-def test_another_kind_of_success_is_no_answer(status: int, door: str) -> None:
+def test_another_kind_of_success_is_no_answer(status: int, transport: str) -> None:
     with faults(http(None, status)) as server:
-        error = error_of(server, door)
+        error = error_of(server, transport)
     assert type(error) is SegmindResponseError
     assert error.status_code == status
     assert error.outcome_unknown
@@ -197,17 +197,17 @@ def test_another_kind_of_success_is_no_answer(status: int, door: str) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("status", [204, 304])
-def test_an_answer_that_has_no_body_is_no_answer(status: int, door: str) -> None:
+def test_an_answer_that_has_no_body_is_no_answer(status: int, transport: str) -> None:
     with faults(f"HTTP/1.1 {status} Nothing\r\n\r\n".encode()) as server:
-        error = error_of(server, door)
+        error = error_of(server, transport)
     assert type(error) is SegmindResponseError
     assert error.status_code == status
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_an_informational_answer_is_passed_over(door: str) -> None:
+def test_an_informational_answer_is_passed_over(transport: str) -> None:
     with faults(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + http()) as server:
-        assert ask(model(server), door).content == "Hello!"
+        assert ask(model(server), transport).content == "Hello!"
 
 
 @pytest.mark.parametrize("colour", COLOURS)

@@ -10,9 +10,9 @@ from tests.servers import COLOURS, DOORS, KEY, ask, faults, model, streamed
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_default_call_sends_the_documented_request_and_nothing_else(door: str) -> None:
+def test_a_default_call_sends_the_documented_request_and_nothing_else(transport: str) -> None:
     with faults() as server:
-        answer = ask(model(server), door, "Tell me a joke on cats")
+        answer = ask(model(server), transport, "Tell me a joke on cats")
     (sent,) = server.requests
     assert answer.content == "Hello!"
     assert sent.line == "POST /v1/llama-v3p1-70b-instruct HTTP/1.1"
@@ -27,7 +27,7 @@ def test_a_default_call_sends_the_documented_request_and_nothing_else(door: str)
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_every_parameter_reaches_the_body_under_its_own_name(door: str) -> None:
+def test_every_parameter_reaches_the_body_under_its_own_name(transport: str) -> None:
     with faults() as server:
         llm = model(
             server,
@@ -39,7 +39,7 @@ def test_every_parameter_reaches_the_body_under_its_own_name(door: str) -> None:
             stop=["END"],
             model_kwargs={"repetition_penalty": 1.1},
         )
-        ask(llm, door, "hi")
+        ask(llm, transport, "hi")
     (sent,) = server.requests
     assert sent.line == "POST /v1/llama-v3-8b-instruct HTTP/1.1"
     assert sent.json == {
@@ -78,18 +78,18 @@ def test_streaming_asks_for_a_stream_and_takes_json(colour: str) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_text_travels_as_utf_8(door: str) -> None:
+def test_text_travels_as_utf_8(transport: str) -> None:
     text = 'naïve “日本語” 🦙 \x00 \\ " \u2028'
     with faults() as server:
-        ask(model(server), door, text)
+        ask(model(server), transport, text)
     assert server.requests[0].json["messages"][0]["content"] == text
     assert "🦙".encode() in server.requests[0].body
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_prompt_of_megabytes_is_sent_with_its_length(door: str) -> None:
+def test_a_prompt_of_megabytes_is_sent_with_its_length(transport: str) -> None:
     with faults() as server:
-        ask(model(server), door, "x" * 3_000_000)
+        ask(model(server), transport, "x" * 3_000_000)
     (sent,) = server.requests
     assert sent.json["messages"][0]["content"] == "x" * 3_000_000
     assert sent.values("content-length") == [str(len(sent.body))]
@@ -124,17 +124,19 @@ def test_a_conversation_keeps_its_roles() -> None:
         ("/a%20b%2Fc", "/a%20b%2Fc/v1/"),
     ],
 )
-def test_base_url_is_taken_with_or_without_a_version(door: str, suffix: str, path: str) -> None:
+def test_base_url_is_taken_with_or_without_a_version(
+    transport: str, suffix: str, path: str
+) -> None:
     with faults() as server:
-        ask(model(server, base_url=server.url + suffix), door)
+        ask(model(server, base_url=server.url + suffix), transport)
     assert server.requests[0].line == f"POST {path}llama-v3p1-70b-instruct HTTP/1.1"
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_default_headers_travel_and_replace_their_namesakes(door: str) -> None:
+def test_default_headers_travel_and_replace_their_namesakes(transport: str) -> None:
     with faults() as server:
         llm = model(server, default_headers={"X-Team": "cats", "user-agent": "me", "accept": "*/*"})
-        ask(llm, door)
+        ask(llm, transport)
     (sent,) = server.requests
     assert sent.values("x-team") == ["cats"]
     assert sent.values("user-agent") == ["me"]

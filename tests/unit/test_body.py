@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._body import BodyDecoder, UnreadableBodyError
+from langchain_segmind._transport.content_encoding import BodyDecoder, UnreadableBodyError
 
 
 def decoded(encoding: str, *chunks: bytes, limit: int = 1000) -> bytes:

@@ -25,16 +25,16 @@ from langchain_segmind import (
     SegmindResponseError,
     get_credits_callback,
 )
-from langchain_segmind import _account as accounts
-from langchain_segmind._account import Account, Ledger, account_of
-from langchain_segmind._exchange import Failure, Reply
-from langchain_segmind._flows import fetch_balance, post, watched
-from langchain_segmind._retry import RetryPolicy
+from langchain_segmind._protocol import account as accounts
+from langchain_segmind._protocol.account import Account, Ledger, account_of
+from langchain_segmind._protocol.calls import fetch_balance, post, track_account
+from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.types import Response, TransportFailure
 from langchain_segmind.credits import CreditsCallbackHandler
 from tests.flowing import Driver, reply, scripted
 
 if TYPE_CHECKING:
-    from langchain_segmind._exchange import Flow
+    from langchain_segmind._protocol.types import Flow
 
 POLICY = RetryPolicy(2)
 
@@ -82,17 +82,17 @@ class TestBalanceFlow:
         [
             reply({}, 500),
             reply({}, 429),
-            Failure("lost", "reset"),
-            Failure("timeout", "no answer in time"),
-            Failure("unsent", "refused", sent=False),
+            TransportFailure("lost", "reset"),
+            TransportFailure("timeout", "no answer in time"),
+            TransportFailure("unsent", "refused", sent=False),
         ],
     )
-    def test_it_is_asked_again_whatever_broke(self, fault: Reply | Failure) -> None:
+    def test_it_is_asked_again_whatever_broke(self, fault: Response | TransportFailure) -> None:
         driver = Driver(scripted(fault, fault, reply({"credits": 1, "free-credits": 0})))
         assert driver.run(self._flow(driver, Account())).total == 1.0
 
     def test_a_lost_answer_costs_nothing_and_says_so(self) -> None:
-        driver = Driver(scripted(Failure("lost", "reset")))
+        driver = Driver(scripted(TransportFailure("lost", "reset")))
         told = "reset. Nothing was billed. Check the network"
         with pytest.raises(SegmindConnectionError, match=told) as caught:
             driver.run(self._flow(driver, Account()))
@@ -122,7 +122,7 @@ class TestBalanceFlow:
         assert account.ledger.balance is None
 
     def _flow(self, driver: Driver, account: Account) -> Flow[CreditBalance]:
-        return fetch_balance(policy=POLICY, timeout=60.0, account=account, world=driver.world)
+        return fetch_balance(policy=POLICY, timeout=60.0, account=account, clock=driver.clock)
 
 
 class TestLedger:
@@ -228,9 +228,9 @@ class TestFloor:
         assert answer.status == 200
         assert "low_credits=0.5" in caplog.text
 
-    def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Reply]:
-        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=9.0, world=driver.world)
-        return watched(flow, account, world=driver.world, **limits)
+    def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Response]:
+        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=9.0, clock=driver.clock)
+        return track_account(flow, account, clock=driver.clock, **limits)
 
 
 class TestCallback:

@@ -13,16 +13,22 @@ from langchain_segmind import (
     SegmindRateLimitError,
     SegmindTimeoutError,
 )
-from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
-from langchain_segmind._flows import post
-from langchain_segmind._retry import RetryPolicy
+from langchain_segmind._protocol.calls import post
+from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+)
 from tests.flowing import UNIX, Driver, Script, completion, reply, scripted
 
 GOOD = reply(completion())
-UNSENT = Failure("unsent", "refused", sent=False)
-LOST = Failure("lost", "reset")
-SLOW = Failure("timeout", "no answer in time")
-CUT = Failure("unreadable", "cut short", head=Reply(200, {}))
+UNSENT = TransportFailure("unsent", "refused", sent=False)
+LOST = TransportFailure("lost", "reset")
+SLOW = TransportFailure("timeout", "no answer in time")
+CUT = TransportFailure("unreadable", "cut short", head=Response(200, {}))
 
 
 def driven(
@@ -32,13 +38,13 @@ def driven(
     unknown: bool = False,
     timeout: float | None = 100.0,
     jitter: float = 1.0,
-) -> tuple[Driver, Reply | SegmindError]:
+) -> tuple[Driver, Response | SegmindError]:
     """Drive a call; give the driver and what it came to."""
     driver = Driver(script, jitter=lambda: jitter)
     policy = RetryPolicy(max_retries, retry_unknown_outcome=unknown)
     try:
         outcome: Any = driver.run(
-            post("/v1/x", b"{}", policy=policy, timeout=timeout, world=driver.world)
+            post("/v1/x", b"{}", policy=policy, timeout=timeout, clock=driver.clock)
         )
     except SegmindError as error:
         outcome = error
@@ -58,7 +64,7 @@ def test_each_repetition_waits_longer_and_asks_for_a_permit() -> None:
     assert isinstance(outcome, SegmindAPIError)
     assert driver.posts == 4
     assert driver.waits == [0.5, 1.0, 2.0]
-    assert driver.permits == [Permit()] * 3
+    assert driver.permits == [AcquireSlot()] * 3
 
 
 def test_a_repetition_is_the_same_request() -> None:
@@ -68,7 +74,7 @@ def test_a_repetition_is_the_same_request() -> None:
 
 
 @pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_once(failure: Failure) -> None:
+def test_what_may_be_billed_is_sent_once(failure: TransportFailure) -> None:
     driver, outcome = driven(scripted(failure, GOOD), max_retries=9)
     assert isinstance(outcome, SegmindError)
     assert outcome.outcome_unknown
@@ -77,21 +83,23 @@ def test_what_may_be_billed_is_sent_once(failure: Failure) -> None:
 
 
 @pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_again_where_the_user_says_so(failure: Failure) -> None:
+def test_what_may_be_billed_is_sent_again_where_the_user_says_so(failure: TransportFailure) -> None:
     driver, outcome = driven(scripted(failure, GOOD), unknown=True)
     assert outcome is GOOD
     assert driver.posts == 2
 
 
-@pytest.mark.parametrize("failure", [UNSENT, Failure("timeout", "no connection", sent=False)])
-def test_what_was_never_sent_is_tried_again(failure: Failure) -> None:
+@pytest.mark.parametrize(
+    "failure", [UNSENT, TransportFailure("timeout", "no connection", sent=False)]
+)
+def test_what_was_never_sent_is_tried_again(failure: TransportFailure) -> None:
     driver, outcome = driven(scripted(failure))
     assert isinstance(outcome, SegmindError)
     assert not outcome.outcome_unknown
     assert driver.posts == 3
 
 
-def rate_limited(**headers: str) -> Reply:
+def rate_limited(**headers: str) -> Response:
     return reply({"error": "slow down"}, 429, **headers)
 
 
@@ -118,7 +126,7 @@ def test_a_429_waits_for_the_window_and_spreads_those_who_wait(headers: dict[str
 
 
 def test_a_429_whose_body_broke_off_waits_as_well() -> None:
-    broken = Failure("lost", "reset", head=Reply(429, {"retry-after": "30"}))
+    broken = TransportFailure("lost", "reset", head=Response(429, {"retry-after": "30"}))
     driver, outcome = driven(scripted(broken, GOOD))
     assert outcome is GOOD
     assert driver.waits == [30.25]
@@ -147,10 +155,10 @@ def test_one_deadline_spans_all_attempts() -> None:
 
 def test_a_permit_that_comes_too_late_is_not_used() -> None:
     driver = Driver(scripted(GOOD))
-    flow = post("/v1/x", b"", policy=RetryPolicy(2), timeout=10.0, world=driver.world)
+    flow = post("/v1/x", b"", policy=RetryPolicy(2), timeout=10.0, clock=driver.clock)
     assert isinstance(next(flow), Request)
-    assert isinstance(flow.send(UNSENT), Wait)
-    assert flow.send(None) == Permit()
+    assert isinstance(flow.send(UNSENT), Sleep)
+    assert flow.send(None) == AcquireSlot()
     driver.now = 11.0
     with pytest.raises(SegmindError):
         flow.send(None)
@@ -165,7 +173,11 @@ def test_no_retry_means_none() -> None:
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 406, 410, 422])
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_refusal_is_final_even_where_its_words_are_lost(status: int, broken: bool) -> None:  # noqa: FBT001
-    refusal = Failure("lost", "reset", head=Reply(status, {})) if broken else reply({}, status)
+    refusal = (
+        TransportFailure("lost", "reset", head=Response(status, {}))
+        if broken
+        else reply({}, status)
+    )
     driver, outcome = driven(scripted(refusal, GOOD), max_retries=9, unknown=True)
     assert isinstance(outcome, SegmindError)
     assert outcome.status_code == status
@@ -184,12 +196,12 @@ outcomes = st.one_of(
 
 @given(st.lists(outcomes, min_size=1, max_size=8), st.integers(0, 5), st.floats(0, 1))
 def test_whatever_happens_money_is_spent_once(
-    script: list[Reply | Failure], max_retries: int, jitter: float
+    script: list[Response | TransportFailure], max_retries: int, jitter: float
 ) -> None:
     """No request follows one that may have been billed, nor goes beyond what was allowed."""
-    seen: list[Reply | Failure] = []
+    seen: list[Response | TransportFailure] = []
 
-    def answer(_request: Request) -> Reply | Failure:
+    def answer(_request: Request) -> Response | TransportFailure:
         seen.append(script[min(len(seen), len(script) - 1)])
         return seen[-1]
 
@@ -197,5 +209,5 @@ def test_whatever_happens_money_is_spent_once(
     assert driver.posts <= max_retries + 1
     assert driver.now < 100
     for outcome in seen[:-1]:
-        billed = outcome.sent if isinstance(outcome, Failure) else outcome.status < 429
+        billed = outcome.sent if isinstance(outcome, TransportFailure) else outcome.status < 429
         assert not billed

@@ -8,16 +8,22 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from langchain_segmind import _http
-from langchain_segmind._body import UnreadableBodyError
-from langchain_segmind._doors import Settings
-from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
-from langchain_segmind._failures import failure_from
-from langchain_segmind._http import Clients, arun, proxy_for, run
-from langchain_segmind._parameters import as_timeout
+from langchain_segmind._messages.parameters import as_timeout
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+)
+from langchain_segmind._transport import driver
+from langchain_segmind._transport.base import Settings
+from langchain_segmind._transport.content_encoding import UnreadableBodyError
+from langchain_segmind._transport.driver import Clients, arun, proxy_for, run
+from langchain_segmind._transport.failures import failure_from
 
 if TYPE_CHECKING:
-    from langchain_segmind._exchange import Flow
+    from langchain_segmind._protocol.types import Flow
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 
@@ -43,13 +49,13 @@ class Limiter:
 
 def flow(end: str) -> Flow[str]:
     """Wait, ask for a permit, end."""
-    assert (yield Wait(0.0)) is None
-    assert (yield Permit()) is None
+    assert (yield Sleep(0.0)) is None
+    assert (yield AcquireSlot()) is None
     return end
 
 
 def failing() -> Flow[str]:
-    yield Wait(0.0)
+    yield Sleep(0.0)
     raise LookupError("as the flow says")
 
 
@@ -154,8 +160,8 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = _http.exchange(clients.sync_door(), Request("POST", "/v1/x", b"{}"))
-    assert isinstance(reply, Reply)
+        reply = driver.exchange(clients.sync_transport(), Request("POST", "/v1/x", b"{}"))
+    assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
 
@@ -168,10 +174,10 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        reply = await _http.aexchange(
-            await Clients(given).async_door(), Request("POST", "/v1/x", b"{}")
+        reply = await driver.aexchange(
+            await Clients(given).async_transport(), Request("POST", "/v1/x", b"{}")
         )
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.body == b"hi"
     assert str(seen[0].url) == "http://h/p/v1/x"
     assert seen[0].headers["x-api-key"] == KEY
@@ -179,5 +185,5 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
 def test_the_key_is_blotted_out_of_what_came() -> None:
     clients = Clients(settings())
-    assert clients.redacted(Failure("lost", f"no {KEY}")).detail == "no **********"
-    assert KEY.encode() not in clients.redacted(Reply(401, {}, KEY.encode())).body
+    assert clients.redacted(TransportFailure("lost", f"no {KEY}")).detail == "no **********"
+    assert KEY.encode() not in clients.redacted(Response(401, {}, KEY.encode())).body

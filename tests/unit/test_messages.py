@@ -16,7 +16,7 @@ from langchain_core.messages import (
 )
 
 from langchain_segmind import SegmindInvalidInputError
-from langchain_segmind._messages import to_wire
+from langchain_segmind._messages.outgoing import to_wire
 
 PIXEL = "iVBORw0KGgo="
 URI = f"data:image/png;base64,{PIXEL}"

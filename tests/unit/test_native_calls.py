@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
-from langchain_segmind._native_calls import read_native_calls
-from langchain_segmind._tools import ToolSet
+from langchain_segmind._tool_calling.native_calls import read_native_calls
+from langchain_segmind._tool_calling.toolset import ToolSet
 
 GET = ToolSet.compile([{"type": "function", "function": {"name": "get"}}])
 JSON = st.recursive(

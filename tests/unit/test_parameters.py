@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_segmind import SegmindInvalidInputError
-from langchain_segmind._parameters import (
+from langchain_segmind._messages.parameters import (
     as_timeout,
     check_overrides,
     check_passed_on,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_segmind._profiles import PROFILES
+from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.gateway.settings import TEXT_SLUGS, VISION_SLUGS
 
 

@@ -6,7 +6,7 @@ from langchain_core.language_models import BaseChatModel
 
 import langchain_segmind
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind._arguments import Arguments
+from langchain_segmind._messages.arguments import Arguments
 
 
 def test_all_is_sorted_and_true() -> None:

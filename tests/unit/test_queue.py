@@ -26,18 +26,24 @@ from langchain_segmind import (
     SegmindResponseError,
     SegmindTimeoutError,
 )
-from langchain_segmind._account import Account
-from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
-from langchain_segmind._queue import Queue, completion_from_output, queued, resumed
-from langchain_segmind._replies import UnusableAnswerError
-from langchain_segmind._retry import RetryPolicy, on_the_beat, poll_delay, slowed
+from langchain_segmind._protocol.account import Account
+from langchain_segmind._protocol.queue import Queue, completion_from_output, queued, resumed
+from langchain_segmind._protocol.responses import UnusableAnswerError
+from langchain_segmind._protocol.retry import RetryPolicy, on_the_beat, poll_delay, slowed
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+)
 from tests.flowing import Driver, completion, reply, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_segmind._call import Finished
-    from langchain_segmind._exchange import Flow
+    from langchain_segmind._messages.incoming import Finished
+    from langchain_segmind._protocol.types import Flow
 
 ID = "5f0c9c1e-job"
 METRICS = {"cost": 0.25, "remaining_credits": 9.5, "queue_time": 1.5, "inference_time": 2.5}
@@ -50,10 +56,10 @@ RESULT = reply(
 FAILED = reply({"status": "FAILED", "error": "CUDA out of memory"}, 422)
 GONE = reply({"error": f"Request {ID} not found"}, 404)
 HTML = reply(b"<html><h1>502 Bad Gateway</h1></html>", 200)
-RESET = Failure("lost", "connection reset by peer")
-UNSENT = Failure("unsent", "connection refused", sent=False)
-TIMEOUT = Failure("timeout", "no answer in time")
-HALF = Failure("lost", "payload is not complete", head=Reply(200, {}))
+RESET = TransportFailure("lost", "connection reset by peer")
+UNSENT = TransportFailure("unsent", "connection refused", sent=False)
+TIMEOUT = TransportFailure("timeout", "no answer in time")
+HALF = TransportFailure("lost", "payload is not complete", head=Response(200, {}))
 PASSING = {
     "500": reply({"error": "oops"}, 500),
     "503 of a proxy": reply(b"<h1>Unavailable</h1>", 503),
@@ -71,13 +77,13 @@ PASSING = {
 
 
 def by_path(
-    submit: Callable[[], Reply | Failure] | Reply | Failure = SUBMITTED,
-    status: Callable[[], Reply | Failure] | Reply | Failure = DONE,
-    result: Callable[[], Reply | Failure] | Reply | Failure = RESULT,
-) -> Callable[[Request], Reply | Failure]:
+    submit: Callable[[], Response | TransportFailure] | Response | TransportFailure = SUBMITTED,
+    status: Callable[[], Response | TransportFailure] | Response | TransportFailure = DONE,
+    result: Callable[[], Response | TransportFailure] | Response | TransportFailure = RESULT,
+) -> Callable[[Request], Response | TransportFailure]:
     """Answer each of the three requests of the queue in its own way."""
 
-    def answer(request: Request) -> Reply | Failure:
+    def answer(request: Request) -> Response | TransportFailure:
         if request.method == "POST":
             chosen = submit
         else:
@@ -87,14 +93,14 @@ def by_path(
     return answer
 
 
-def in_turn(*outcomes: Reply | Failure) -> Callable[[], Reply | Failure]:
+def in_turn(*outcomes: Response | TransportFailure) -> Callable[[], Response | TransportFailure]:
     """Give one outcome after the other, the last one for ever."""
     answer = scripted(*outcomes)
     return lambda: answer(Request("GET", "/"))
 
 
 def queue_of(driver: Driver, *, interval: float = 1.0, timeout: float = 600.0) -> Queue:
-    return Queue(interval, timeout, Account(), driver.world)
+    return Queue(interval, timeout, Account(), driver.clock)
 
 
 def submit(
@@ -145,7 +151,7 @@ class TestTheWay:
         """A limiter can tell what is a poll, and the fetch is one too."""
         driver = Driver(by_path())
         driver.run(submit(driver))
-        assert driver.permits == [Permit(poll=True), Permit(poll=True)]
+        assert driver.permits == [AcquireSlot(poll=True), AcquireSlot(poll=True)]
 
     def test_names_the_job_before_it_waits(self) -> None:
         """The hook has the id before the first poll, so that a crash leaves it known."""
@@ -191,7 +197,7 @@ class TestMoney:
         assert (driver.posts, caught.value.status_code) == (1, status)
 
     @pytest.mark.parametrize("lost", [RESET, TIMEOUT, HALF], ids=["reset", "time-out", "half"])
-    def test_a_submit_of_unknown_outcome_is_not(self, lost: Failure) -> None:
+    def test_a_submit_of_unknown_outcome_is_not(self, lost: TransportFailure) -> None:
         driver = Driver(by_path(submit=lost))
         with pytest.raises(SegmindError) as caught:
             driver.run(submit(driver))
@@ -224,7 +230,7 @@ class TestMoney:
         assert caught.value.request_id == "from-header"
 
     @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-    def test_polls_survive_what_passes(self, fault: Reply | Failure) -> None:
+    def test_polls_survive_what_passes(self, fault: Response | TransportFailure) -> None:
         """Whatever breaks a poll or a fetch, it is repeated, and nothing is posted."""
         driver = Driver(
             by_path(
@@ -236,7 +242,9 @@ class TestMoney:
         assert driver.posts == 1
 
     @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-    def test_what_does_not_pass_ends_at_the_deadline(self, fault: Reply | Failure) -> None:
+    def test_what_does_not_pass_ends_at_the_deadline(
+        self, fault: Response | TransportFailure
+    ) -> None:
         """The error names the job and the way to its answer, and is not to be retried."""
         driver = Driver(by_path(status=fault))
         with pytest.raises(SegmindTimeoutError, match=f"llm.resume\\('{ID}'\\)") as caught:
@@ -363,7 +371,7 @@ class TestCancelling:
         driver = Driver(by_path(status=RUNNING))
         flow = submit(driver)
         next(flow)
-        assert isinstance(flow.send(SUBMITTED), Wait)
+        assert isinstance(flow.send(SUBMITTED), Sleep)
         with caplog.at_level(logging.WARNING, "langchain_segmind"):
             flow.close()
         assert f"llm.resume('{ID}')" in caplog.text
@@ -437,13 +445,13 @@ class TestPacing:
         flows = [submit(driver, queue=queue) for _ in range(2)]
         for flow in flows:
             next(flow)
-            assert isinstance(flow.send(SUBMITTED), Wait)
+            assert isinstance(flow.send(SUBMITTED), Sleep)
         driver.now = 1.0
-        assert flows[0].send(None) == Permit(poll=True)
+        assert flows[0].send(None) == AcquireSlot(poll=True)
         assert isinstance(flows[0].send(None), Request)
         flows[0].send(reply({}, 429, retry_after="20"))
         held = flows[1].send(None)
-        assert isinstance(held, Wait)
+        assert isinstance(held, Sleep)
         assert 20.0 <= held.seconds <= 22.0
 
     def test_it_comes_back_to_speed(self) -> None:
@@ -471,14 +479,14 @@ class Server:
     billed: list[str] = field(default_factory=list)
     posts: int = 0
 
-    def answer(self, request: Request) -> Reply | Failure:
+    def answer(self, request: Request) -> Response | TransportFailure:
         fault = self.faults.pop(0) if self.faults else "none"
         if request.method == "POST":
             return self._submit(fault)
         healthy = self._show(request)
         return _broken(fault, healthy)
 
-    def _submit(self, fault: str) -> Reply | Failure:
+    def _submit(self, fault: str) -> Response | TransportFailure:
         self.posts += 1
         if fault in ("500", "429", "html 503", "404"):
             return _broken(fault, SUBMITTED)
@@ -489,15 +497,15 @@ class Server:
         self.billed.append(f"job-{len(self.billed)}")
         return _broken(fault, reply({"request_id": self.billed[-1], "status": "QUEUED"}))
 
-    def _show(self, request: Request) -> Reply:
+    def _show(self, request: Request) -> Response:
         job = request.path.split("/")[3]
         if job not in self.billed:
             return GONE
         return DONE if request.path.endswith("/status") else RESULT
 
 
-def _broken(fault: str, healthy: Reply) -> Reply | Failure:
-    broken: dict[str, Reply | Failure] = {
+def _broken(fault: str, healthy: Response) -> Response | TransportFailure:
+    broken: dict[str, Response | TransportFailure] = {
         "500": reply({"error": "oops"}, 500),
         "429": reply({"error": "slow"}, 429),
         "html 503": reply(b"<h1>503</h1>", 503),

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_segmind import ChatSegmindLlama, SegmindAPIError, SegmindRateLimiter
-from langchain_segmind._account import Account, RequestWindow
-from langchain_segmind._exchange import Permit, Wait
-from langchain_segmind._flows import post, watched
-from langchain_segmind._retry import RetryPolicy
+from langchain_segmind._protocol.account import Account, RequestWindow
+from langchain_segmind._protocol.calls import post, track_account
+from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.types import AcquireSlot, Sleep
 from langchain_segmind.rate_limiters import WINDOW
 from tests.flowing import UNIX, Driver, reply, scripted
 from tests.servers import ask, faults, http, model
@@ -212,9 +212,9 @@ class TestLearning:
 
     def _refused(self, **headers: str) -> tuple[Driver, Account]:
         driver, account = Driver(scripted(reply({"error": "slow"}, 429, **headers))), Account()
-        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=10.0, world=driver.world)
+        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=10.0, clock=driver.clock)
         with pytest.raises(Exception, match="429"):
-            driver.run(watched(flow, account, world=driver.world))
+            driver.run(track_account(flow, account, clock=driver.clock))
         return driver, account
 
 
@@ -250,10 +250,10 @@ def test_a_limiter_of_the_users_is_told_of_each_429(colour: str) -> None:
 def test_a_permit_that_comes_after_the_deadline_sends_nothing() -> None:
     """What was sent then could be billed, and nobody would wait for it."""
     driver = Driver(scripted(reply({"error": "no"}, 500)))
-    flow = post("/v1/x", b"", policy=RetryPolicy(5), timeout=10.0, world=driver.world)
+    flow = post("/v1/x", b"", policy=RetryPolicy(5), timeout=10.0, clock=driver.clock)
     next(flow)
-    assert isinstance(flow.send(reply({"error": "no"}, 500)), Wait)
-    assert flow.send(None) == Permit()
+    assert isinstance(flow.send(reply({"error": "no"}, 500)), Sleep)
+    assert flow.send(None) == AcquireSlot()
     driver.now = 30.0
     with pytest.raises(SegmindAPIError):
         flow.send(None)

@@ -12,20 +12,20 @@ from langchain_segmind import (
     SegmindResponseError,
     SegmindTimeoutError,
 )
-from langchain_segmind._exchange import Failure, Reply
-from langchain_segmind._replies import (
+from langchain_segmind._protocol.responses import (
     EXCERPT,
     UnusableAnswerError,
     completion_from,
     decode_json,
     error_from_answer,
     error_from_failure,
-    error_from_reply,
+    error_from_response,
     text_of,
     words_of,
 )
+from langchain_segmind._protocol.types import Response, TransportFailure
 
-HEAD = Reply(200, {"x-request-id": "r-1", "x-cost": "0.5"})
+HEAD = Response(200, {"x-request-id": "r-1", "x-cost": "0.5"})
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_content_becomes_text(content: Any, text: str) -> None:
 
 
 def test_an_answered_error_has_all_the_answer_said() -> None:
-    reply = Reply(
+    reply = Response(
         429, {"x-request-id": "r-1", "x-cost": "0", "retry-after": "7"}, b'{"error":"no"}'
     )
-    error = error_from_reply(reply, now=0.0)
+    error = error_from_response(reply, now=0.0)
     assert str(error).startswith("Segmind answered 429: no. The limit resets in 7 s. ")
     assert error.request_id == "r-1"
     assert error.credits == Credits(None, 0.0)
@@ -135,19 +135,19 @@ def test_an_answered_error_has_all_the_answer_said() -> None:
 
 
 def test_a_failure_before_sending_says_that_nothing_was_sent() -> None:
-    error = error_from_failure(Failure("unsent", "refused", sent=False))
+    error = error_from_failure(TransportFailure("unsent", "refused", sent=False))
     assert type(error) is SegmindConnectionError
     assert "cannot be reached: refused. Nothing was sent." in str(error)
     assert not error.outcome_unknown
 
 
 def test_a_sentence_of_the_server_ends_once() -> None:
-    error = error_from_reply(Reply(406, {}, b'{"error": "Not enough credits."}'), now=0.0)
+    error = error_from_response(Response(406, {}, b'{"error": "Not enough credits."}'), now=0.0)
     assert str(error).startswith("Segmind answered 406: Not enough credits. Top up at ")
 
 
 def test_no_connection_in_time_is_not_answered_with_more_patience() -> None:
-    error = error_from_failure(Failure("timeout", "no connection in time", sent=False))
+    error = error_from_failure(TransportFailure("timeout", "no connection in time", sent=False))
     assert type(error) is SegmindTimeoutError
     assert "cannot be reached: no connection in time. Nothing was sent. Check the" in str(error)
 
@@ -155,14 +155,16 @@ def test_no_connection_in_time_is_not_answered_with_more_patience() -> None:
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [
-        (Failure("lost", "reset"), SegmindConnectionError),
-        (Failure("timeout", "no answer in time"), SegmindTimeoutError),
-        (Failure("timeout", "no answer in time", head=HEAD), SegmindTimeoutError),
-        (Failure("lost", "reset", head=HEAD), SegmindResponseError),
-        (Failure("unreadable", "too large", head=HEAD), SegmindResponseError),
+        (TransportFailure("lost", "reset"), SegmindConnectionError),
+        (TransportFailure("timeout", "no answer in time"), SegmindTimeoutError),
+        (TransportFailure("timeout", "no answer in time", head=HEAD), SegmindTimeoutError),
+        (TransportFailure("lost", "reset", head=HEAD), SegmindResponseError),
+        (TransportFailure("unreadable", "too large", head=HEAD), SegmindResponseError),
     ],
 )
-def test_a_failure_after_sending_says_that_it_may_be_billed(failure: Failure, kind: type) -> None:
+def test_a_failure_after_sending_says_that_it_may_be_billed(
+    failure: TransportFailure, kind: type
+) -> None:
     error = error_from_failure(failure)
     assert type(error) is kind
     assert "may have been billed" in str(error)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._retry import (
+from langchain_segmind._protocol.retry import (
     BASE_DELAY,
     LONGEST_DELAY,
     backoff,

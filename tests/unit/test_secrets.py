@@ -5,11 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._exchange import Failure, Reply
-from langchain_segmind._secrets import MASK, Blotter, blotter_for
+from langchain_segmind._protocol.types import Response, TransportFailure
+from langchain_segmind._transport.redaction import MASK, KeyRedactor, redactor_for
 
 KEY = "SG_c0ffee5ec2e7ca4a"
-BLOTTER = Blotter(KEY)
+BLOTTER = KeyRedactor(KEY)
 SPELLINGS = st.sampled_from(
     [str, "\\u{:04x}", "\\u{:04X}", "\\\\u{:04x}", "&#{};", "&#x{:x};", "%{:02X}"]
 )
@@ -31,23 +31,23 @@ def test_other_text_is_left_as_it_is(text: str) -> None:
 
 
 def test_an_answer_without_the_key_is_the_same_object() -> None:
-    reply = Reply(200, {"a": "b"}, b"body")
+    reply = Response(200, {"a": "b"}, b"body")
     assert BLOTTER.outcome(reply) is reply
 
 
 def test_the_search_is_prepared_for_an_answer_that_may_hold_the_key() -> None:
     """It takes milliseconds, once a key; most answers need none."""
-    blotter = Blotter(KEY)
-    blotter.outcome(Reply(200, {"a": "b"}, b'{"content": "A joke.\\n"}'))
-    assert not {"_in_text", "_in_bytes"} & vars(blotter).keys()
-    assert blotter.body(KEY.encode("utf-16-le")) == MASK.encode() + b"\x00"
-    assert "_in_bytes" in vars(blotter)
+    redactor = KeyRedactor(KEY)
+    redactor.outcome(Response(200, {"a": "b"}, b'{"content": "A joke.\\n"}'))
+    assert not {"_in_text", "_in_bytes"} & vars(redactor).keys()
+    assert redactor.body(KEY.encode("utf-16-le")) == MASK.encode() + b"\x00"
+    assert "_in_bytes" in vars(redactor)
 
 
 def test_a_failure_is_blotted_with_its_head() -> None:
-    failure = Failure("lost", f"no {KEY}", head=Reply(200, {"x-request-id": KEY}))
-    assert BLOTTER.outcome(failure) == Failure(
-        "lost", f"no {MASK}", head=Reply(200, {"x-request-id": MASK})
+    failure = TransportFailure("lost", f"no {KEY}", head=Response(200, {"x-request-id": KEY}))
+    assert BLOTTER.outcome(failure) == TransportFailure(
+        "lost", f"no {MASK}", head=Response(200, {"x-request-id": MASK})
     )
 
 
@@ -56,11 +56,11 @@ def test_a_stream_is_blotted_in_any_split(cuts: list[int]) -> None:
     body = f"data: {KEY}\r\ndata: x\n\ndata: {KEY}".encode()
     edges = [0, *sorted(cuts), len(body)]
     pieces = (body[start:end] for start, end in pairwise(edges))
-    blotted = BLOTTER.outcome(Reply(200, {}, chunks=(piece for piece in pieces)))
-    assert blotted.chunks is not None
-    assert b"".join(blotted.chunks) == body.replace(KEY.encode(), MASK.encode()) + b"\n\n"  # type: ignore[arg-type]
+    redacted = BLOTTER.outcome(Response(200, {}, chunks=(piece for piece in pieces)))
+    assert redacted.chunks is not None
+    assert b"".join(redacted.chunks) == body.replace(KEY.encode(), MASK.encode()) + b"\n\n"  # type: ignore[arg-type]
 
 
 def test_models_with_one_key_share_the_search() -> None:
-    assert blotter_for(KEY) is (held := blotter_for(KEY))
-    assert held is not blotter_for("SG_other")
+    assert redactor_for(KEY) is (held := redactor_for(KEY))
+    assert held is not redactor_for("SG_other")

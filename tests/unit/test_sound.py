@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._sound import MAX_DEPTH, TooDeepError, sound, sound_json
+from langchain_segmind._protocol.bounded_json import (
+    MAX_DEPTH,
+    TooDeepError,
+    loads_bounded,
+    replace_surrogates,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=5)
 ANY_JSON = st.recursive(
@@ -18,17 +23,17 @@ ANY_JSON = st.recursive(
 
 @given(ANY_TEXT)
 def test_sound_text_can_be_encoded_and_is_kept(text: str) -> None:
-    spelled = sound(json.loads(json.dumps(text)))
+    spelled = replace_surrogates(json.loads(json.dumps(text)))
     spelled.encode()
-    assert sound(spelled) == spelled
+    assert replace_surrogates(spelled) == spelled
 
 
 @given(ANY_JSON, st.booleans(), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
 def test_whatever_is_decoded_can_be_encoded(value: Any, escaped: bool, encoding: str) -> None:  # noqa: FBT001
     text = json.dumps(value, ensure_ascii=escaped)
-    decoded = sound_json(text.encode(encoding, "surrogatepass"))
+    decoded = loads_bounded(text.encode(encoding, "surrogatepass"))
     again = json.dumps(decoded, ensure_ascii=False).encode().decode()
-    assert again == json.dumps(sound_json(again), ensure_ascii=False)
+    assert again == json.dumps(loads_bounded(again), ensure_ascii=False)
     if "\\u" not in json.dumps(value):
         assert decoded == value
 
@@ -40,12 +45,12 @@ def test_the_depth_has_a_bound_that_is_no_accident_of_the_stack(unit: str) -> No
     def nested(depth: int) -> str:
         return opening * depth + "0" + closing * depth
 
-    json.dumps(sound_json(nested(MAX_DEPTH)))
+    json.dumps(loads_bounded(nested(MAX_DEPTH)))
     for depth in (MAX_DEPTH + 1, 500, 100_000):
         with pytest.raises(TooDeepError):
-            sound_json(nested(depth))
+            loads_bounded(nested(depth))
 
 
 def test_what_needs_no_mending_is_not_touched() -> None:
     text = json.dumps({"a": ["\\u00e9", "é", 1.5, None]}, ensure_ascii=False)
-    assert sound_json(text) == json.loads(text)
+    assert loads_bounded(text) == json.loads(text)

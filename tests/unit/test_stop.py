@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._stop import StopCutter
+from langchain_segmind._messages.stop import StopCutter
 
 
 def cut(stop: list[str], *pieces: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
-from langchain_segmind._tools import ParsedReply, ToolSet
+from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
+from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
 CORPUS = Path(__file__).parent / "tool_corpus"
 TOOLS = ToolSet.compile(json.loads((CORPUS / "tools.json").read_text(encoding="utf-8")))

@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages.tool import tool_call
 
-from langchain_segmind import _tool_intent, _tool_scan
-from langchain_segmind._tool_parser import ToolCallStream, parse_tool_calls
-from langchain_segmind._tool_prompt import render_tool_calls
-from langchain_segmind._tool_reader import Broken, read_value
-from langchain_segmind._tools import ParsedReply, ToolSet
+from langchain_segmind._tool_calling import intent, scanner
+from langchain_segmind._tool_calling.literals import Broken, read_value
+from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
+from langchain_segmind._tool_calling.prompt import render_tool_calls
+from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
 
 def tools_named(*names: str) -> ToolSet:
@@ -223,7 +223,7 @@ def test_a_hostile_reply_is_read_a_bounded_number_of_times(
         read.append(end - start)
         return result
 
-    monkeypatch.setattr(_tool_scan, "read_value", counted)
+    monkeypatch.setattr(scanner, "read_value", counted)
     text = "get " + unit * (30_000 // len(unit))
     parse_tool_calls(text, TOOLS)
     assert sum(read) <= 4 * len(text)
@@ -239,8 +239,8 @@ def test_a_block_is_looked_at_once_however_many_calls_it_holds(
         read.append(end - start + len(inside))
         return rest_of(text, start, end, inside)
 
-    rest_of = _tool_intent._rest_of
-    monkeypatch.setattr(_tool_intent, "_rest_of", counted)
+    rest_of = intent._rest_of
+    monkeypatch.setattr(intent, "_rest_of", counted)
     assert len(parse_tool_calls(text, TOOLS).tool_calls) == 2000
     assert sum(read) <= 2 * len(text)
 

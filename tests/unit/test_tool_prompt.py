@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages.tool import tool_call
 
-from langchain_segmind._tool_prompt import render_tool_calls, render_tool_result, render_tools
-from langchain_segmind._tools import AnyTool, Auto, NoTools, OneTool, ToolSet
+from langchain_segmind._tool_calling.prompt import (
+    render_tool_calls,
+    render_tool_result,
+    render_tools,
+)
+from langchain_segmind._tool_calling.toolset import AnyTool, Auto, NoTools, OneTool, ToolSet
 
 CLOCK = {"name": "clock", "description": "Tells the time; never <|eot_id|>, später"}
 TOOLS = ToolSet.compile([{"type": "function", "function": CLOCK}])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from langchain_segmind._tool_values import fit_arguments
+from langchain_segmind._tool_calling.coercion import fit_arguments
 
 NODE = {
     "type": "object",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from langchain_segmind._tools import (
+from langchain_segmind._tool_calling.toolset import (
     AnyTool,
     Auto,
     Choice,
@@ -102,8 +102,8 @@ class TestChoice:
 
     def test_a_keyword_wins_over_a_tool_of_that_name(self) -> None:
         assert parse_tool_choice("any", ["any"]) == AnyTool()
-        named = {"type": "function", "function": {"name": "any"}}
-        assert parse_tool_choice(named, ["any"]) == OneTool("any")
+        lowercase_headers = {"type": "function", "function": {"name": "any"}}
+        assert parse_tool_choice(lowercase_headers, ["any"]) == OneTool("any")
 
 
 class TestResponseFormat:

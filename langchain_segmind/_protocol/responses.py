@@ -7,8 +7,8 @@ import re
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind._retry import is_unbilled_and_passing, retry_after
-from langchain_segmind._sound import TooDeepError, sound, sound_json
+from langchain_segmind._protocol.bounded_json import TooDeepError, loads_bounded, replace_surrogates
+from langchain_segmind._protocol.retry import is_unbilled_and_passing, retry_after
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
     SegmindConnectionError,
@@ -21,7 +21,7 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from langchain_segmind._exchange import Failure, Reply
+    from langchain_segmind._protocol.types import Response, TransportFailure
 
 EXCERPT = 400
 """Characters of the server's own words that an error repeats."""
@@ -44,7 +44,7 @@ def decode_json(body: bytes | str) -> Any:
     if not body.strip():
         raise UnusableAnswerError("its body is empty")
     try:
-        return sound_json(body)
+        return loads_bounded(body)
     except TooDeepError:
         raise UnusableAnswerError("its body is nested too deeply") from None
     except ValueError:
@@ -82,15 +82,15 @@ def completion_from(data: Any) -> dict[str, Any]:
 def text_of(content: str | list[Any] | None) -> str:
     """Give the text of a message's content: null, a string, or a list of parts."""
     if isinstance(content, str):
-        return sound(content)
+        return replace_surrogates(content)
     parts = (part.get("text") if isinstance(part, dict) else part for part in content or ())
-    return sound("".join(part for part in parts if isinstance(part, str)))
+    return replace_surrogates("".join(part for part in parts if isinstance(part, str)))
 
 
 # --- Errors ------------------------------------------------------------------------------------
 
 
-def error_from_reply(reply: Reply, now: float) -> SegmindError:
+def error_from_response(reply: Response, now: float) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do."""
     words = words_of(reply.body)
     kind = error_class(reply.status, words)
@@ -110,7 +110,7 @@ def error_from_reply(reply: Reply, now: float) -> SegmindError:
     )
 
 
-def error_from_failure(failure: Failure) -> SegmindError:
+def error_from_failure(failure: TransportFailure) -> SegmindError:
     """Turn a failed exchange into its error; what may have been billed says so."""
     head = failure.head
     facts: dict[str, Any] = {"outcome_unknown": failure.sent}
@@ -131,7 +131,7 @@ def error_from_failure(failure: Failure) -> SegmindError:
     return kind(text, **facts)
 
 
-def error_from_answer(reply: Reply, why: str) -> SegmindResponseError:
+def error_from_answer(reply: Response, why: str) -> SegmindResponseError:
     """Say why a 200 cannot be used."""
     return SegmindResponseError(
         f"Segmind answered {reply.status}, but {why}. {SegmindResponseError.advice}",
@@ -151,7 +151,7 @@ def words_of(body: bytes) -> str:
     """Give the server's own words from a JSON, HTML or plain body, without their full stop."""
     text = body[: 64 * 1024].decode("utf-8-sig", "replace").strip()
     try:
-        return shortened(_error_words(sound_json(text))).rstrip(".")
+        return shortened(_error_words(loads_bounded(text))).rstrip(".")
     except ValueError:
         pass
     if text[:1] == "<":
@@ -188,7 +188,7 @@ def _spelled(data: Any) -> str:
 
 def shortened(text: str) -> str:
     """Fit text from outside into one line of a message."""
-    line = " ".join(sound(text).split())
+    line = " ".join(replace_surrogates(text).split())
     line = line if len(line) <= EXCERPT else line[:EXCERPT] + " …"
     return "".join(character if character.isprintable() else "?" for character in line)
 

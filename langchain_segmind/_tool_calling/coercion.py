@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langchain_segmind._tools import JsonSchema
+from langchain_segmind._tool_calling.toolset import JsonSchema
 
 _DEPTH = 64
 """Deeper values are left as they are: schemas may be recursive, stacks may not."""

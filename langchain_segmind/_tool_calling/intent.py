@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from langchain_segmind._tool_scan import Found
+from langchain_segmind._tool_calling.scanner import Found
 
 _NEAR = 240
 """How many characters around a call are read for what it is meant to be."""

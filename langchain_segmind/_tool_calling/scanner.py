@@ -9,8 +9,8 @@ be read to its end loses only itself: the scanner goes on at the next place that
 import re
 from dataclasses import dataclass
 
-from langchain_segmind._tool_reader import Broken, Frame, Span, Value, Whole, read_value
-from langchain_segmind._tool_shapes import (
+from langchain_segmind._tool_calling.literals import Broken, Frame, Span, Value, Whole, read_value
+from langchain_segmind._tool_calling.shapes import (
     BrokenCall,
     Request,
     broken_call_in,
@@ -20,7 +20,7 @@ from langchain_segmind._tool_shapes import (
     requests_in,
     with_arguments,
 )
-from langchain_segmind._tools import ToolSet
+from langchain_segmind._tool_calling.toolset import ToolSet
 
 _PATIENCE = 5000
 """A text with more calls and broken values than this is no reply but an attack."""
@@ -168,7 +168,7 @@ class _Scanner:
     # A value whose reading stopped.
 
     def _take_broken(self, start: int, broken: Broken) -> int:
-        mended = None if self._truncated else self._mended(broken)
+        mended = None if self._truncated else self._replace_in_value(broken)
         if mended is not None and self._take_whole(mended):
             return mended.end
         self._mark_open(start, broken)
@@ -207,7 +207,7 @@ class _Scanner:
         ):
             self._open_at = min(self._open_at, start)
 
-    def _mended(self, broken: Broken) -> Whole | None:
+    def _replace_in_value(self, broken: Broken) -> Whole | None:
         """The value, if all that is wrong with it are the brackets at the very end of the reply."""
         rest = self._mendable(broken)
         if rest is None:
@@ -257,7 +257,7 @@ class _Scanner:
     def _read_tagged_object(self, start: int, name: str, position: int) -> int:
         read = self._value_at(position)
         if isinstance(read, Broken):
-            mended = None if self._truncated else self._mended(read)
+            mended = None if self._truncated else self._replace_in_value(read)
             if mended is None:
                 self._mark_open(start, read)
                 call = BrokenCall(name, position)
@@ -323,7 +323,7 @@ class _Scanner:
         gap = self._text[start + len(written) : position]
         read = self._value_at(position)
         if isinstance(read, Broken):
-            mended = None if self._truncated else self._mended(read)
+            mended = None if self._truncated else self._replace_in_value(read)
             if mended is None:
                 return self._take_broken_bare(start, read, BrokenCall(name, position), gap)
             read = mended
@@ -335,7 +335,7 @@ class _Scanner:
     def _take_broken_bare(self, start: int, broken: Broken, call: BrokenCall, gap: str) -> int:
         self._mark_open(start, broken)
         root = broken.frames[0]
-        keys = {*root.named, root.key}
+        keys = {*root.lowercase_headers, root.key}
         if ">" in gap or keys & self._tools.properties(call.name).keys():
             return self._take_broken_call(start, broken, call)
         return _resume_at(broken)
@@ -364,7 +364,7 @@ class _Scanner:
 
     def _take_broken_python(self, start: int, after: int, read: Broken) -> int:
         self._mark_open(start, read)
-        mended = None if self._truncated else self._mended(read)
+        mended = None if self._truncated else self._replace_in_value(read)
         if mended is not None and self._take_whole(mended):
             return mended.end
         call = broken_call_in(read, self._tools, cut=True)
@@ -402,7 +402,7 @@ def _folded(frames: list[Frame]) -> tuple[Value, list[Span]]:
             outer.items.append(value)
             outer.spans.append((inner.start, inner.start))
         else:
-            outer.named[outer.key] = value
+            outer.lowercase_headers[outer.key] = value
             outer.key = None
         value = outer.value()
     return value, frames[0].spans

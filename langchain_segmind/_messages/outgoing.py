@@ -18,7 +18,7 @@ from langchain_core.messages import (
 from langchain_core.messages.block_translators.openai import convert_to_openai_image_block
 from langchain_core.messages.tool import ToolCall, tool_call
 
-from langchain_segmind._tool_prompt import render_tool_calls, render_tool_result
+from langchain_segmind._tool_calling.prompt import render_tool_calls, render_tool_result
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 Role = Literal["user", "assistant", "system"]

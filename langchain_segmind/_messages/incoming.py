@@ -15,8 +15,8 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.json import parse_partial_json
 
-from langchain_segmind._events import EventDecoder
-from langchain_segmind._replies import (
+from langchain_segmind._messages.stop import StopCutter
+from langchain_segmind._protocol.responses import (
     MOST_CALLS,
     UnusableAnswerError,
     completion_from,
@@ -26,8 +26,8 @@ from langchain_segmind._replies import (
     text_of,
     words_of,
 )
-from langchain_segmind._stop import StopCutter
-from langchain_segmind._tools import ParsedReply
+from langchain_segmind._protocol.sse import EventDecoder
+from langchain_segmind._tool_calling.toolset import ParsedReply
 from langchain_segmind.credits import CACHED, PROVIDER, Credits, amount
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import InvalidToolCall, ToolCall
 
-    from langchain_segmind._events import Event
-    from langchain_segmind._exchange import Reply
-    from langchain_segmind._tool_parser import ToolCallStream
-    from langchain_segmind._tools import ToolSet
+    from langchain_segmind._protocol.sse import Event
+    from langchain_segmind._protocol.types import Response
+    from langchain_segmind._tool_calling.parser import ToolCallStream
+    from langchain_segmind._tool_calling.toolset import ToolSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Call:
     resumes: object = None
     """The request id of a job that has this call's answer; nothing is posted then."""
 
-    def result(self, reply: Reply | Finished) -> ChatResult:
+    def result(self, reply: Response | Finished) -> ChatResult:
         """Read a whole answer: of v1, JSON or a finished event stream, or of a queued job.
 
         Raises:
@@ -142,13 +142,13 @@ class Call:
 
     def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
         if isinstance(native, list) and native:
-            from langchain_segmind._native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+            from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
 
             calls, invalid = read_native_calls(native, self.tools, cut=cut)
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
-        from langchain_segmind._tool_parser import parse_tool_calls  # noqa: PLC0415 - only for tools.
+        from langchain_segmind._tool_calling.parser import parse_tool_calls  # noqa: PLC0415 - only for tools.
 
         return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 
@@ -185,7 +185,7 @@ class Call:
             generation_info=generation.generation_info,
         )
 
-    def reader(self, reply: Reply) -> StreamReader:
+    def reader(self, reply: Response) -> StreamReader:
         """Start to read an event stream."""
         return StreamReader(self, reply)
 
@@ -193,7 +193,7 @@ class Call:
 class StreamReader:
     """Reads a stream of OpenAI-shaped chunks; holds back what may become a call or a stop."""
 
-    def __init__(self, call: Call, reply: Reply) -> None:
+    def __init__(self, call: Call, reply: Response) -> None:
         """Start before the first event."""
         self._call = call
         self._reply = reply
@@ -202,7 +202,7 @@ class StreamReader:
         self._cutter = StopCutter(call.stop)
         self._calls: ToolCallStream | None = None
         if call.tools is not None:
-            from langchain_segmind._tool_parser import ToolCallStream  # noqa: PLC0415 - only for tools.
+            from langchain_segmind._tool_calling.parser import ToolCallStream  # noqa: PLC0415 - only for tools.
 
             self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
 
@@ -272,7 +272,7 @@ class StreamReader:
             parsed = replace(parsed, content=said + parsed.content)
         if not (native := self._seen.tool_calls):
             return parsed
-        from langchain_segmind._native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+        from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
 
         calls, invalid = read_native_calls(native, self._call.tools, cut=cut)
         return replace(

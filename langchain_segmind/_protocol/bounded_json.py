@@ -13,7 +13,7 @@ class TooDeepError(ValueError):
     """A value has more than `MAX_DEPTH` levels."""
 
 
-def sound_json(text: str | bytes) -> Any:
+def loads_bounded(text: str | bytes) -> Any:
     r"""Decode JSON.
 
     Raises:
@@ -24,10 +24,10 @@ def sound_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise TooDeepError from None
-    return sound_value(value) if _may_be_unsound(text) else value
+    return check_depth(value) if _needs_second_look(text) else value
 
 
-def _may_be_unsound(text: str | bytes) -> bool:
+def _needs_second_look(text: str | bytes) -> bool:
     """Tell, from a glance that costs next to nothing, the few texts that need a second one."""
     if isinstance(text, str):
         return text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text
@@ -36,16 +36,16 @@ def _may_be_unsound(text: str | bytes) -> bool:
     return brackets > MAX_DEPTH or b"\\u" in text or b"\xed" in text or b"\0" in text
 
 
-def sound_value(value: Any) -> Any:
+def check_depth(value: Any) -> Any:
     """Give a decoded value whose strings can all be encoded.
 
     Raises:
         TooDeepError: It is nested too deeply.
     """
-    level, is_sound = [value], True
+    level, is_clean = [value], True
     for _ in range(MAX_DEPTH + 1):
         if not level:
-            return value if is_sound else _mended(value)
+            return value if is_clean else _replace_in_value(value)
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -53,21 +53,21 @@ def sound_value(value: Any) -> Any:
                 inner += item.values()
             elif isinstance(item, list):
                 inner += item
-            elif isinstance(item, str) and is_sound:
-                is_sound = sound(item) is item
+            elif isinstance(item, str) and is_clean:
+                is_clean = replace_surrogates(item) is item
         level = inner
     raise TooDeepError
 
 
-def _mended(value: Any) -> Any:
+def _replace_in_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {sound(key): _mended(item) for key, item in value.items()}
+        return {replace_surrogates(key): _replace_in_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_mended(item) for item in value]
-    return sound(value) if isinstance(value, str) else value
+        return [_replace_in_value(item) for item in value]
+    return replace_surrogates(value) if isinstance(value, str) else value
 
 
-def sound(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     r"""Replace lone surrogates, which JSON can spell (`\ud800`) but UTF-8, and so nobody, can."""
     try:
         text.encode()

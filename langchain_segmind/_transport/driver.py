@@ -17,12 +17,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from langchain_segmind._account import account_of
-from langchain_segmind._body import BodyDecoder
-from langchain_segmind._doors import SOCKETS, Settings, left
-from langchain_segmind._exchange import Failure, Outcome, Permit, Reply, Request, T, Wait
-from langchain_segmind._failures import failure_from
-from langchain_segmind._secrets import Outcomes, blotter_for
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Outcome,
+    Request,
+    Response,
+    Sleep,
+    T,
+    TransportFailure,
+)
+from langchain_segmind._transport.base import SOCKETS, Settings, left
+from langchain_segmind._transport.content_encoding import BodyDecoder
+from langchain_segmind._transport.failures import failure_from
+from langchain_segmind._transport.redaction import Outcomes, redactor_for
 from langchain_segmind.exceptions import SegmindConnectionError
 
 if TYPE_CHECKING:
@@ -35,9 +43,14 @@ if TYPE_CHECKING:
 
     from langchain_core.rate_limiters import BaseRateLimiter
 
-    from langchain_segmind._door_aiohttp import AiohttpDoor
-    from langchain_segmind._doors import AsyncDoor, AsyncOpened, Door, Opened
-    from langchain_segmind._exchange import Flow
+    from langchain_segmind._protocol.types import Flow
+    from langchain_segmind._transport.aiohttp import AiohttpTransport
+    from langchain_segmind._transport.base import (
+        AsyncStreamedResponse,
+        AsyncTransport,
+        StreamedResponse,
+        Transport,
+    )
 
 _OK = 200
 
@@ -52,13 +65,13 @@ def run(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None)
         while True:
             match flow.send(outcome):
                 case Request() as request:
-                    outcome = clients.redacted(exchange(clients.sync_door(), request))
-                case Wait(seconds):
+                    outcome = clients.redacted(exchange(clients.sync_transport(), request))
+                case Sleep(seconds):
                     outcome = None
                     time.sleep(seconds)
-                case Permit() as permit:
+                case AcquireSlot() as slot:
                     outcome = None
-                    if limiter is not None and _counts(limiter, permit):
+                    if limiter is not None and _counts(limiter, slot):
                         limiter.acquire(blocking=True)
     except StopIteration as stop:
         result: T = stop.value
@@ -74,14 +87,14 @@ async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None 
         while True:
             match flow.send(outcome):
                 case Request() as request:
-                    door = await clients.async_door()
-                    outcome = clients.redacted(await aexchange(door, request))
-                case Wait(seconds):
+                    transport = await clients.async_transport()
+                    outcome = clients.redacted(await aexchange(transport, request))
+                case Sleep(seconds):
                     outcome = None
                     await asyncio.sleep(seconds)
-                case Permit() as permit:
+                case AcquireSlot() as slot:
                     outcome = None
-                    if limiter is not None and _counts(limiter, permit):
+                    if limiter is not None and _counts(limiter, slot):
                         await limiter.aacquire(blocking=True)
     except StopIteration as stop:
         result: T = stop.value
@@ -90,25 +103,25 @@ async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None 
         flow.close()  # At once: a flow that is cut short has something to leave behind.
 
 
-def _counts(limiter: BaseRateLimiter, permit: Permit) -> bool:
-    return not permit.poll or getattr(limiter, "count_polls", False)
+def _counts(limiter: BaseRateLimiter, slot: AcquireSlot) -> bool:
+    return not slot.poll or getattr(limiter, "count_polls", False)
 
 
-def exchange(door: Door, request: Request) -> Reply | Failure:
+def exchange(transport: Transport, request: Request) -> Response | TransportFailure:
     """Perform one request; what the network did becomes a value, never an exception."""
-    head: Reply | None = None
+    head: Response | None = None
     handed_over = False
-    answer: Opened | None = None
+    answer: StreamedResponse | None = None
     try:
-        answer = door.open(request)
+        answer = transport.open(request)
         head = answer.head
         decoder = BodyDecoder(head.headers.get("content-encoding", ""))
         if request.accept_stream and _is_event_stream(head):
             handed_over = True
             chunks = _stream(answer, decoder, request.deadline)
-            return Reply(head.status, head.headers, chunks=chunks)
+            return Response(head.status, head.headers, chunks=chunks)
         body = b"".join(_decoded(answer, decoder, request.deadline))
-        return Reply(head.status, head.headers, body)
+        return Response(head.status, head.headers, body)
     except Exception as error:
         if (failure := failure_from(error, head)) is None:
             raise
@@ -118,23 +131,23 @@ def exchange(door: Door, request: Request) -> Reply | Failure:
             answer.close()
 
 
-async def aexchange(door: AsyncDoor, request: Request) -> Reply | Failure:
+async def aexchange(transport: AsyncTransport, request: Request) -> Response | TransportFailure:
     """Perform one request; what the network did becomes a value, never an exception."""
-    head: Reply | None = None
+    head: Response | None = None
     handed_over = False
-    answer: AsyncOpened | None = None
+    answer: AsyncStreamedResponse | None = None
     try:
         async with asyncio.timeout(left(request.deadline)):
-            answer = await door.open(request)
+            answer = await transport.open(request)
             head = answer.head
             decoder = BodyDecoder(head.headers.get("content-encoding", ""))
             if request.accept_stream and _is_event_stream(head):
                 handed_over = True
                 chunks = _astream(answer, decoder, request.deadline)
-                return Reply(head.status, head.headers, chunks=chunks)
+                return Response(head.status, head.headers, chunks=chunks)
             parts = [decoder.feed(chunk) async for chunk in answer.chunks]
             decoder.finish()
-            return Reply(head.status, head.headers, b"".join(parts))
+            return Response(head.status, head.headers, b"".join(parts))
     except asyncio.CancelledError as cancelled:
         raise cancelled.with_traceback(None)  # noqa: B904 - aiohttp's frames have the key among their locals.
     except Exception as error:
@@ -149,13 +162,15 @@ async def aexchange(door: AsyncDoor, request: Request) -> Reply | Failure:
 class StreamBrokenError(Exception):
     """An event stream that had begun did not come to its end."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: TransportFailure) -> None:
         """Keep what happened."""
         super().__init__(failure.detail)
         self.failure = failure
 
 
-def _stream(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Generator[bytes]:
+def _stream(
+    answer: StreamedResponse, decoder: BodyDecoder, deadline: float | None
+) -> Generator[bytes]:
     failure = None
     try:
         yield from _decoded(answer, decoder, deadline)
@@ -169,7 +184,7 @@ def _stream(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Gen
 
 
 async def _astream(
-    answer: AsyncOpened, decoder: BodyDecoder, deadline: float | None
+    answer: AsyncStreamedResponse, decoder: BodyDecoder, deadline: float | None
 ) -> AsyncGenerator[bytes]:
     failure = None
     try:
@@ -189,7 +204,9 @@ async def _astream(
         raise StreamBrokenError(failure)
 
 
-def _decoded(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> Iterator[bytes]:
+def _decoded(
+    answer: StreamedResponse, decoder: BodyDecoder, deadline: float | None
+) -> Iterator[bytes]:
     while True:
         SOCKETS.deadline = deadline  # Before each read: a generator may change threads.
         chunk = next(answer.chunks, None)
@@ -200,7 +217,7 @@ def _decoded(answer: Opened, decoder: BodyDecoder, deadline: float | None) -> It
             raise TimeoutError
 
 
-def _is_event_stream(head: Reply) -> bool:
+def _is_event_stream(head: Response) -> bool:
     content_type = head.headers.get("content-type", "")
     return head.status == _OK and content_type.lower().startswith("text/event-stream")
 
@@ -230,10 +247,10 @@ def _ssl_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
 
 def _aiohttp_and_certificates(
     settings: Settings,
-) -> tuple[type[AiohttpDoor], ssl.SSLContext | None]:
-    from langchain_segmind._door_aiohttp import AiohttpDoor  # noqa: PLC0415 - not for blocking calls.
+) -> tuple[type[AiohttpTransport], ssl.SSLContext | None]:
+    from langchain_segmind._transport.aiohttp import AiohttpTransport  # noqa: PLC0415 - not for blocking calls.
 
-    return AiohttpDoor, ssl_context() if settings.is_https else None
+    return AiohttpTransport, ssl_context() if settings.is_https else None
 
 
 def proxy_for(base_url: str) -> str | None:
@@ -281,12 +298,12 @@ class Clients:
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
         self._way = settings.base_url
-        self._blotter = blotter_for(settings.api_key.get_secret_value())
+        self._redactor = redactor_for(settings.api_key.get_secret_value())
         self._at_the_end = weakref.finalize(self, _nothing)
         self._lock: threading.Lock
-        self._door: Door | None
-        self._async_doors: dict[
-            asyncio.AbstractEventLoop, tuple[AsyncDoor, AsyncGenerator[None, None]]
+        self._transport: Transport | None
+        self._async_transports: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncTransport, AsyncGenerator[None, None]]
         ]
         self._forget()
         _ALL.add(self)
@@ -295,74 +312,74 @@ class Clients:
         """Start a copy with clients of its own: connections belong to one owner."""
         return Clients(self.settings)
 
-    def sync_door(self) -> Door:
+    def sync_transport(self) -> Transport:
         """Give the client for blocking calls, building it at the first one."""
-        if (door := self._door) is not None:
-            return door
+        if (transport := self._transport) is not None:
+            return transport
         with self._lock:
-            if self._door is None:
-                self._door = self._build()
-            return self._door
+            if self._transport is None:
+                self._transport = self._build()
+            return self._transport
 
-    async def async_door(self) -> AsyncDoor:
+    async def async_transport(self) -> AsyncTransport:
         """Give the running loop's client, building it at the first call."""
         loop = asyncio.get_running_loop()
-        if (held := self._async_doors.get(loop)) is not None:
+        if (held := self._async_transports.get(loop)) is not None:
             return held[0]
-        door = await self._build_async()
-        if (held := self._async_doors.get(loop)) is not None:
-            await door.close()  # Another task of this loop was quicker.
+        transport = await self._build_async()
+        if (held := self._async_transports.get(loop)) is not None:
+            await transport.close()  # Another task of this loop was quicker.
             return held[0]
-        lifetime = _until_the_loop_ends(door, weakref.ref(self))
+        lifetime = _until_the_loop_ends(transport, weakref.ref(self))
         await anext(lifetime)
         self._drop_closed_loops()
-        self._async_doors[loop] = (door, lifetime)
-        return door
+        self._async_transports[loop] = (transport, lifetime)
+        return transport
 
     def redacted(self, outcome: Outcomes) -> Outcomes:
         """Blot out the key wherever a server echoes it, and say what could not be reached."""
-        if isinstance(outcome, Failure) and not outcome.sent:
+        if isinstance(outcome, TransportFailure) and not outcome.sent:
             outcome = replace(outcome, detail=f"{outcome.detail} (at {self._way})")
-        return self._blotter.outcome(outcome)
+        return self._redactor.outcome(outcome)
 
     def close(self) -> None:
         """Close the blocking client; a later call opens a new one."""
         with self._lock:
-            door, self._door = self._door, None
-        if door is not None:
-            door.close()
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
     async def aclose(self) -> None:
         """Close the running loop's client, and the blocking one."""
-        held = self._async_doors.pop(asyncio.get_running_loop(), None)
+        held = self._async_transports.pop(asyncio.get_running_loop(), None)
         if held is not None:
             await held[1].aclose()
         self.close()
 
     # Each door is imported with its library, which the other kind of call does without.
 
-    def _build(self) -> Door:
+    def _build(self) -> Transport:
         if self.settings.http_client is not None:
-            from langchain_segmind._door_httpx import ClientDoor  # noqa: PLC0415
+            from langchain_segmind._transport.injected import InjectedTransport  # noqa: PLC0415
 
-            return ClientDoor(self.settings.http_client, self.settings)
-        from langchain_segmind._door_httpcore import PoolDoor  # noqa: PLC0415
+            return InjectedTransport(self.settings.http_client, self.settings)
+        from langchain_segmind._transport.httpcore import HttpcoreTransport  # noqa: PLC0415
 
         proxy = self._proxy()
         tls = ssl_context() if self.settings.is_https or proxy else None
-        door = PoolDoor(self.settings, proxy, tls)
+        transport = HttpcoreTransport(self.settings, proxy, tls)
         self._at_the_end.detach()
-        self._at_the_end = weakref.finalize(self, door.close)
-        return door
+        self._at_the_end = weakref.finalize(self, transport.close)
+        return transport
 
-    async def _build_async(self) -> AsyncDoor:
+    async def _build_async(self) -> AsyncTransport:
         if self.settings.http_async_client is not None:
-            from langchain_segmind._door_httpx import AsyncClientDoor  # noqa: PLC0415
+            from langchain_segmind._transport.injected import AsyncInjectedTransport  # noqa: PLC0415
 
-            return AsyncClientDoor(self.settings.http_async_client, self.settings)
+            return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
         # Both take milliseconds that the event loop does not have.
-        door, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
-        return door(self.settings, self._proxy(), tls)
+        transport, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
+        return transport(self.settings, self._proxy(), tls)
 
     def _proxy(self) -> str | None:
         proxy = proxy_for(self.settings.base_url)
@@ -371,26 +388,28 @@ class Clients:
         return proxy
 
     def _drop_closed_loops(self) -> None:
-        for loop in list(self._async_doors):  # A copy: other threads add their loops meanwhile.
+        for loop in list(
+            self._async_transports
+        ):  # A copy: other threads add their loops meanwhile.
             if loop.is_closed():
-                self._async_doors.pop(loop, None)
+                self._async_transports.pop(loop, None)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._door = None
-        self._async_doors = {}
+        self._transport = None
+        self._async_transports = {}
 
 
 async def _until_the_loop_ends(
-    door: AsyncDoor, owner: weakref.ref[Clients]
+    transport: AsyncTransport, owner: weakref.ref[Clients]
 ) -> AsyncGenerator[None, None]:
     """Close the door when the event loop shuts its generators down, or its owner is collected."""
     try:
         yield
     finally:
         if (clients := owner()) is not None:
-            clients._async_doors.pop(asyncio.get_running_loop(), None)  # noqa: SLF001 - its own.
-        await door.close()
+            clients._async_transports.pop(asyncio.get_running_loop(), None)  # noqa: SLF001 - its own.
+        await transport.close()
 
 
 def _nothing() -> None:
@@ -405,7 +424,7 @@ def _abandon_inherited_clients() -> None:
     """Leave the parent's connections to the parent: a child would read the parent's answers."""
     for clients in list(_ALL):
         # Kept alive, so that collecting them does not close what is not ours.
-        _ABANDONED.append((clients._door, clients._async_doors))  # noqa: SLF001 - its own module.
+        _ABANDONED.append((clients._transport, clients._async_transports))  # noqa: SLF001 - its own module.
         clients._at_the_end.detach()  # noqa: SLF001 - as above.
         clients._forget()  # noqa: SLF001 - as above.
 

@@ -11,17 +11,23 @@ from urllib.parse import unquote, urlsplit
 
 import httpcore
 
-from langchain_segmind._doors import KEEPALIVE_SECONDS, SOCKETS, Opened, left, named
-from langchain_segmind._exchange import Reply, Request
+from langchain_segmind._protocol.types import Request, Response
+from langchain_segmind._transport.base import (
+    KEEPALIVE_SECONDS,
+    SOCKETS,
+    StreamedResponse,
+    left,
+    lowercase_headers,
+)
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
 
-    from langchain_segmind._doors import Settings
+    from langchain_segmind._transport.base import Settings
 
 
-class PoolDoor:
+class HttpcoreTransport:
     """Our own blocking client: httpcore's connections, the idle ones on a stack.
 
     httpcore's pool polls every connection for every request; this one only the last used.
@@ -49,7 +55,7 @@ class PoolDoor:
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def open(self, request: Request) -> Opened:
+    def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         built = self._built(request)
         connection = self._idle_connection() or self._factory.create_connection(built.url.origin)
@@ -64,8 +70,8 @@ class PoolDoor:
             response.close()
             self._put_back(connection)
 
-        head = Reply(response.status, named(response.headers))
-        return Opened(head, iter(response.iter_stream()), close)
+        head = Response(response.status, lowercase_headers(response.headers))
+        return StreamedResponse(head, iter(response.iter_stream()), close)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answers are."""

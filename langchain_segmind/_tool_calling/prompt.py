@@ -9,7 +9,15 @@ from typing import assert_never
 
 from langchain_core.messages.tool import ToolCall
 
-from langchain_segmind._tools import AnyTool, Auto, Choice, NoTools, OneTool, ToolSet, defused
+from langchain_segmind._tool_calling.toolset import (
+    AnyTool,
+    Auto,
+    Choice,
+    NoTools,
+    OneTool,
+    ToolSet,
+    defused,
+)
 
 _FORMAT = (
     'A function call is a JSON object of the form {"name": function name, '

@@ -26,14 +26,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Sleep:
     """Let this many seconds pass."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class AcquireSlot:
     """Ask the rate limiter for one more request."""
 
     poll: bool = False
@@ -41,7 +41,7 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """An HTTP answer, decompressed and read to its end, unless `chunks` is there to read."""
 
     status: int
@@ -53,7 +53,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class TransportFailure:
     """No usable answer: what happened, and how far it had got."""
 
     kind: Literal["unsent", "timeout", "lost", "unreadable"]
@@ -61,11 +61,11 @@ class Failure:
     detail: str
     sent: bool = True
     """Whether the request may have reached the server."""
-    head: Reply | None = None
+    head: Response | None = None
     """Status and headers, where the answer had begun."""
 
 
-Command = Request | Wait | Permit
-Outcome = Reply | Failure | None
+Command = Request | Sleep | AcquireSlot
+Outcome = Response | TransportFailure | None
 T = TypeVar("T")
 Flow = Generator[Command, Outcome, T]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
-from langchain_segmind._sound import sound, sound_json
+from langchain_segmind._protocol.bounded_json import loads_bounded, replace_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from langchain_core.messages import InvalidToolCall, ToolCall
 
-    from langchain_segmind._tools import ToolSet
+    from langchain_segmind._tool_calling.toolset import ToolSet
 
 
 def read_native_calls(
@@ -43,7 +43,9 @@ def read_native_calls(
         if args is None:
             spelled = written if isinstance(written, str) else json.dumps(written)
             invalid.append(
-                invalid_tool_call(name=name, args=sound(spelled), id=identifier, error=error)
+                invalid_tool_call(
+                    name=name, args=replace_surrogates(spelled), id=identifier, error=error
+                )
             )
         else:
             calls.append(tool_call(name=name, args=args, id=identifier))
@@ -51,13 +53,13 @@ def read_native_calls(
 
 
 def _text(value: object) -> str:
-    return sound(value) if isinstance(value, str) else ""
+    return replace_surrogates(value) if isinstance(value, str) else ""
 
 
 def _arguments(written: object) -> tuple[dict[str, Any] | None, str]:
     """Give the arguments, or None and why there are none; null and nothing are no arguments."""
     try:
-        args = sound_json(written) if isinstance(written, str) and written else written or {}
+        args = loads_bounded(written) if isinstance(written, str) and written else written or {}
     except ValueError as error:
         return None, f"The arguments are no JSON: {error}"
     if not isinstance(args, dict):

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from langchain_segmind._doors import AsyncOpened, Opened, step
-from langchain_segmind._exchange import Reply, Request
+from langchain_segmind._protocol.types import Request, Response
+from langchain_segmind._transport.base import (
+    AsyncStreamedResponse,
+    StreamedResponse,
+    bounded_timeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from langchain_segmind._doors import Settings
-    from langchain_segmind._parameters import Timeout
+    from langchain_segmind._messages.parameters import Timeout
+    from langchain_segmind._transport.base import Settings
 
 
-class ClientDoor:
+class InjectedTransport:
     """An `httpx.Client` of the user's: its proxies, TLS settings, hooks and limits apply."""
 
     def __init__(self, client: httpx.Client, settings: Settings) -> None:
@@ -26,7 +30,7 @@ class ClientDoor:
         self._headers = settings.headers()
         self._timeout = settings.timeout
 
-    def open(self, request: Request) -> Opened:
+    def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         built = self._client.build_request(
             request.method,
@@ -37,15 +41,17 @@ class ClientDoor:
         )
         response = self._client.send(built, stream=True, follow_redirects=False)
         if response.is_stream_consumed:
-            return Opened(_decoded_head(response), iter([response.content]), response.close)
-        head = Reply(response.status_code, dict(response.headers))
-        return Opened(head, response.iter_raw(), response.close)
+            return StreamedResponse(
+                _decoded_head(response), iter([response.content]), response.close
+            )
+        head = Response(response.status_code, dict(response.headers))
+        return StreamedResponse(head, response.iter_raw(), response.close)
 
     def close(self) -> None:
         """Leave the user's client open."""
 
 
-class AsyncClientDoor:
+class AsyncInjectedTransport:
     """An `httpx.AsyncClient` of the user's."""
 
     def __init__(self, client: httpx.AsyncClient, settings: Settings) -> None:
@@ -55,7 +61,7 @@ class AsyncClientDoor:
         self._headers = settings.headers()
         self._timeout = settings.timeout
 
-    async def open(self, request: Request) -> AsyncOpened:
+    async def open(self, request: Request) -> AsyncStreamedResponse:
         """Send the request and wait for the head of the answer."""
         built = self._client.build_request(
             request.method,
@@ -66,9 +72,11 @@ class AsyncClientDoor:
         )
         response = await self._client.send(built, stream=True, follow_redirects=False)
         if response.is_stream_consumed:
-            return AsyncOpened(_decoded_head(response), _once(response.content), response.aclose)
-        head = Reply(response.status_code, dict(response.headers))
-        return AsyncOpened(head, response.aiter_raw(), response.aclose)
+            return AsyncStreamedResponse(
+                _decoded_head(response), _once(response.content), response.aclose
+            )
+        head = Response(response.status_code, dict(response.headers))
+        return AsyncStreamedResponse(head, response.aiter_raw(), response.aclose)
 
     async def close(self) -> None:
         """Leave the user's client open."""
@@ -76,15 +84,15 @@ class AsyncClientDoor:
 
 def _steps(timeout: Timeout, deadline: float | None) -> httpx.Timeout:
     return httpx.Timeout(
-        **{name: step(seconds, deadline) for name, seconds in timeout._asdict().items()}
+        **{name: bounded_timeout(seconds, deadline) for name, seconds in timeout._asdict().items()}
     )
 
 
-def _decoded_head(response: httpx.Response) -> Reply:
+def _decoded_head(response: httpx.Response) -> Response:
     # httpx.MockTransport, and hooks that read, give a body that has been decoded already.
     headers = dict(response.headers)
     headers.pop("content-encoding", None)
-    return Reply(response.status_code, headers)
+    return Response(response.status_code, headers)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -229,7 +229,10 @@ def total_seconds(timeout: float | Sequence[float | None] | None) -> float | Non
     """Give the deadline of a whole call: the longest that any of its steps may take."""
     if not isinstance(timeout, list | tuple):
         return timeout  # type: ignore[return-value]
-    return max((step for step in timeout if step is not None), default=None)
+    return max(
+        (bounded_timeout for bounded_timeout in timeout if bounded_timeout is not None),
+        default=None,
+    )
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -12,20 +12,26 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind._call import Accounting, Finished
-from langchain_segmind._exchange import Failure, Permit, Reply, Request, Wait
-from langchain_segmind._flows import NOT_FOUND, OK, TOO_MANY_REQUESTS, post
-from langchain_segmind._replies import (
+from langchain_segmind._messages.incoming import Accounting, Finished
+from langchain_segmind._protocol.bounded_json import loads_bounded
+from langchain_segmind._protocol.calls import NOT_FOUND, OK, TOO_MANY_REQUESTS, post
+from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     completion_from,
     decode_json,
     error_from_answer,
-    error_from_reply,
+    error_from_response,
     shortened,
     words_of,
 )
-from langchain_segmind._retry import backoff, retry_after
-from langchain_segmind._sound import sound_json
+from langchain_segmind._protocol.retry import backoff, retry_after
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+)
 from langchain_segmind.credits import Credits, amount
 from langchain_segmind.exceptions import (
     SegmindError,
@@ -39,10 +45,10 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langchain_segmind._account import Account
-    from langchain_segmind._exchange import Flow
-    from langchain_segmind._flows import Surroundings
-    from langchain_segmind._retry import RetryPolicy
+    from langchain_segmind._protocol.account import Account
+    from langchain_segmind._protocol.calls import Clock
+    from langchain_segmind._protocol.retry import RetryPolicy
+    from langchain_segmind._protocol.types import Flow
 
 logger = logging.getLogger("langchain_segmind")
 
@@ -57,7 +63,7 @@ INFERENCE_FAILED = 422
 """The HTTP status of a job that ran and failed."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-_POLL = Permit(poll=True)
+_POLL = AcquireSlot(poll=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Queue:
     timeout: float
     """Seconds from the submit, or from `resume`, to the answer."""
     account: Account
-    world: Surroundings
+    clock: Clock
 
 
 # --- Flows -------------------------------------------------------------------------------------
@@ -88,17 +94,17 @@ def queued(
     Raises:
         SegmindError: What it came to; it has the job's `request_id` once it was submitted.
     """
-    monotonic = queue.world.monotonic
+    monotonic = queue.clock.monotonic
     deadline = monotonic() + queue.timeout
     limit = queue.timeout if timeout is None else min(timeout, queue.timeout)
     request_id = None
     try:
         asked_at = monotonic()
         reply = yield from post(
-            f"/v2/{model}", body, policy=policy, timeout=limit, world=queue.world
+            f"/v2/{model}", body, policy=policy, timeout=limit, clock=queue.clock
         )
         request_id = _submitted_id(reply)
-        _tell(on_submit, request_id)
+        _notify(on_submit, request_id)
         job = _Job(request_id, queue, deadline, settled_at=monotonic() + SETTLING_SECONDS)
         finished = yield from job.wait()
     except GeneratorExit:
@@ -121,7 +127,7 @@ def resumed(request_id: object, *, queue: Queue) -> Flow[Finished]:
             f"{str(request_id)[:80]!r} is no request id: letters, digits, '.', '_' and '-' only. "
             "Nothing was sent."
         )
-    job = _Job(str(request_id), queue, queue.world.monotonic() + queue.timeout, settled_at=None)
+    job = _Job(str(request_id), queue, queue.clock.monotonic() + queue.timeout, settled_at=None)
     return (yield from job.wait())
 
 
@@ -133,7 +139,7 @@ class _Job:
     ) -> None:
         self._id = request_id
         self._queue = queue
-        self._world = queue.world
+        self._clock = queue.clock
         self._polls = queue.account.polls
         self._deadline = deadline
         self._settled_at = settled_at
@@ -151,14 +157,14 @@ class _Job:
                 yield from self._pause(self._delay())
             while True:
                 held = self._polls.held_back(
-                    now=self._world.monotonic(), jitter=self._world.jitter()
+                    now=self._clock.monotonic(), jitter=self._clock.jitter()
                 )
                 if held:
                     yield from self._pause(held)
                     continue
                 yield _POLL
                 outcome = yield self._request()
-                assert isinstance(outcome, Reply | Failure)  # noqa: S101 - drivers answer requests.
+                assert isinstance(outcome, Response | TransportFailure)  # noqa: S101 - drivers answer requests.
                 self._asked += 1
                 if (finished := self._judged(outcome)) is not None:
                     return finished
@@ -167,32 +173,32 @@ class _Job:
 
     def _request(self) -> Request:
         seconds = RESULT_SECONDS if self._wants_result else STATUS_SECONDS
-        deadline = min(self._deadline, self._world.monotonic() + seconds)
+        deadline = min(self._deadline, self._clock.monotonic() + seconds)
         path = self._result if self._wants_result else f"{self._result}/status"
         return Request("GET", path, deadline=deadline)
 
     def _delay(self) -> float:
         if self._wants_result and not self._troubles:
             return 0.0
-        now, jitter = self._world.monotonic(), self._world.jitter()
+        now, jitter = self._clock.monotonic(), self._clock.jitter()
         pace = self._polls.delay(self._asked, self._queue.poll_interval, now=now, jitter=jitter)
         return max(pace, backoff(self._troubles - 1, jitter)) if self._troubles else pace
 
     def _pause(self, seconds: float) -> Flow[None]:
-        if self._world.monotonic() + seconds >= self._deadline:
+        if self._clock.monotonic() + seconds >= self._deadline:
             raise SegmindTimeoutError(
                 f"The job {self._id} was not finished within queue_timeout "
                 f"({self._queue.timeout:g} s): {self._last}. {_how_to_resume(self._id)}",
                 request_id=self._id,
                 outcome_unknown=True,
             )
-        yield Wait(seconds)
+        yield Sleep(seconds)
 
     # --- Judging what came back ---
 
-    def _judged(self, outcome: Reply | Failure) -> Finished | None:
+    def _judged(self, outcome: Response | TransportFailure) -> Finished | None:
         """Take the answer, remember what to ask next, or raise what will not pass."""
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, TransportFailure):
             self._note_trouble(shortened(outcome.detail))
             return None
         if _may_pass(outcome.status):
@@ -231,21 +237,21 @@ class _Job:
         self._troubles += 1
         self._last = f"the last poll failed ({what})"
 
-    def _slow_everyone_down(self, reply: Reply) -> None:
-        reset = retry_after(reply.headers, self._world.unix_time())
-        now = self._world.monotonic()
+    def _slow_everyone_down(self, reply: Response) -> None:
+        reset = retry_after(reply.headers, self._clock.unix_time())
+        now = self._clock.monotonic()
         self._polls.refused(reset, self._queue.poll_interval, now=now)
 
-    def _check_refusal(self, reply: Reply, record: object) -> None:
+    def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""
         if self._settled_at is not None:
-            is_early = reply.status == NOT_FOUND and self._world.monotonic() < self._settled_at
+            is_early = reply.status == NOT_FOUND and self._clock.monotonic() < self._settled_at
             if is_early or record is None:
                 self._note_trouble(_said(reply))
                 return
         if reply.status == NOT_FOUND:
             raise self._unknown(reply)
-        error = error_from_reply(reply, self._world.unix_time())
+        error = error_from_response(reply, self._clock.unix_time())
         raise type(error)(
             f"{error.message} The job is {self._id}. {_how_to_resume(self._id)}",
             status_code=reply.status,
@@ -253,7 +259,7 @@ class _Job:
             outcome_unknown=True,
         )
 
-    def _unknown(self, reply: Reply) -> SegmindJobNotFoundError:
+    def _unknown(self, reply: Response) -> SegmindJobNotFoundError:
         return SegmindJobNotFoundError(
             f"Segmind does not know the job {self._id}, or no longer: {words_of(reply.body)}. "
             f"{SegmindJobNotFoundError.advice}",
@@ -315,7 +321,7 @@ def _decoded(output: object) -> object:
         if not isinstance(output, str):
             break
         try:
-            output = sound_json(output)
+            output = loads_bounded(output)
         except ValueError:
             break
     return output
@@ -335,7 +341,7 @@ def _times(metrics: object) -> dict[str, float]:
     return {name: seconds for name in names if (seconds := amount(found.get(name))) is not None}
 
 
-def _said(reply: Reply) -> str:
+def _said(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
 
 
@@ -343,7 +349,7 @@ def _may_pass(status: int) -> bool:
     return status in (408, 425, 429) or status >= 500  # noqa: PLR2004 - HTTP's class.
 
 
-def _submitted_id(reply: Reply) -> str:
+def _submitted_id(reply: Response) -> str:
     """Read the id of a job that was accepted; what is no id is not asked for.
 
     Raises:
@@ -373,7 +379,7 @@ def _how_to_resume(request_id: str) -> str:
     )
 
 
-def _tell(on_submit: Callable[[str], object] | None, request_id: str) -> None:
+def _notify(on_submit: Callable[[str], object] | None, request_id: str) -> None:
     logger.debug("Submitted the job %s.", request_id)
     if on_submit is None:
         return

@@ -17,16 +17,22 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from aiohttp.payload import TOO_LARGE_BYTES_BODY
 
-from langchain_segmind._doors import KEEPALIVE_SECONDS, AsyncOpened, left, named, step
-from langchain_segmind._exchange import Reply, Request
+from langchain_segmind._protocol.types import Request, Response
+from langchain_segmind._transport.base import (
+    KEEPALIVE_SECONDS,
+    AsyncStreamedResponse,
+    bounded_timeout,
+    left,
+    lowercase_headers,
+)
 
 if TYPE_CHECKING:
     import ssl
 
-    from langchain_segmind._doors import Settings
+    from langchain_segmind._transport.base import Settings
 
 
-class AiohttpDoor:
+class AiohttpTransport:
     """Our own async client: an aiohttp session, bound to the event loop it was built on."""
 
     def __init__(self, settings: Settings, proxy: str | None, tls: ssl.SSLContext | None) -> None:
@@ -48,7 +54,7 @@ class AiohttpDoor:
         # finalize the session first, and aiohttp would complain that nobody closed it.
         weakref.finalize(self, _close_late, self._session, *home).atexit = False
 
-    async def open(self, request: Request) -> AsyncOpened:
+    async def open(self, request: Request) -> AsyncStreamedResponse:
         """Send the request and wait for the head of the answer."""
         self._under_way += 1
         try:
@@ -62,8 +68,8 @@ class AiohttpDoor:
             response.release()
             await self._ended()
 
-        head = Reply(response.status, named(response.raw_headers))
-        return AsyncOpened(head, response.content.iter_any().__aiter__(), close)
+        head = Response(response.status, lowercase_headers(response.raw_headers))
+        return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
         url = yarl.URL(self._base_url + request.path, encoded=True)
@@ -74,7 +80,7 @@ class AiohttpDoor:
             data=_payload(request.body),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
-                connect=step(self._timeout.connect, request.deadline),
+                connect=bounded_timeout(self._timeout.connect, request.deadline),
                 sock_read=self._read_timeout(request.deadline),
             ),
         )

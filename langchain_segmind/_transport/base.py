@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from langchain_segmind._body import ACCEPT_ENCODING
+from langchain_segmind._transport.content_encoding import ACCEPT_ENCODING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-    from langchain_segmind._exchange import Reply, Request
-    from langchain_segmind._parameters import Timeout
+    from langchain_segmind._messages.parameters import Timeout
+    from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
 """How long an idle connection is kept: less than uvicorn's and most proxies' 5 s, because a request
@@ -29,34 +29,34 @@ sent into a connection that is just being closed has an unknown outcome."""
 
 
 @dataclass(slots=True)
-class Opened:
+class StreamedResponse:
     """An answer whose head has come; its chunks are still compressed."""
 
-    head: Reply
+    head: Response
     chunks: Iterator[bytes]
     close: Callable[[], object]
 
 
 @dataclass(slots=True)
-class AsyncOpened:
+class AsyncStreamedResponse:
     """As `Opened`, on an event loop."""
 
-    head: Reply
+    head: Response
     chunks: AsyncIterator[bytes]
     close: Callable[[], Awaitable[object]]
 
 
-class Door(Protocol):
+class Transport(Protocol):
     """Opens blocking exchanges."""
 
-    def open(self, request: Request) -> Opened: ...
+    def open(self, request: Request) -> StreamedResponse: ...
     def close(self) -> None: ...
 
 
-class AsyncDoor(Protocol):
+class AsyncTransport(Protocol):
     """Opens exchanges on the event loop it was built on."""
 
-    async def open(self, request: Request) -> AsyncOpened: ...
+    async def open(self, request: Request) -> AsyncStreamedResponse: ...
     async def close(self) -> None: ...
 
 
@@ -104,7 +104,7 @@ def left(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - time.monotonic()
 
 
-def step(timeout: float | None, deadline: float | None) -> float | None:
+def bounded_timeout(timeout: float | None, deadline: float | None) -> float | None:
     """Let a step end just before the deadline, so that what was never sent is told as that."""
     if deadline is None:
         return timeout
@@ -112,6 +112,6 @@ def step(timeout: float | None, deadline: float | None) -> float | None:
     return left if timeout is None else min(timeout, left)
 
 
-def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def lowercase_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Give headers by their name in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}

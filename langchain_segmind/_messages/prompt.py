@@ -10,9 +10,9 @@ from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_segmind._messages import TextPart, WireMessage
-from langchain_segmind._tool_prompt import render_tools
-from langchain_segmind._tools import (
+from langchain_segmind._messages.outgoing import TextPart, WireMessage
+from langchain_segmind._tool_calling.prompt import render_tools
+from langchain_segmind._tool_calling.toolset import (
     Auto,
     Choice,
     NoTools,
@@ -43,7 +43,7 @@ class Prompt:
     """Whether decoding was constrained to a call or an answer, so that answers come as JSON."""
 
 
-def prompted(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
+def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
     """Write tools or an answer schema into the messages, and take them out of the fields.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from langchain_segmind._body import UnreadableBodyError
-from langchain_segmind._exchange import Failure, Reply
+from langchain_segmind._protocol.types import Response, TransportFailure
+from langchain_segmind._transport.content_encoding import UnreadableBodyError
 
 Kind = Literal["unsent", "unsent timeout", "timeout", "lost", "unreadable", "refused"]
 
@@ -41,24 +41,24 @@ _KINDS: dict[str, Kind] = {
 """By name, since none of the libraries is imported before it is used; the nearest base counts."""
 
 
-def failure_from(error: Exception, head: Reply | None) -> Failure | None:
+def failure_from(error: Exception, head: Response | None) -> TransportFailure | None:
     """Tell what an exception means for the request; None for one that is no network's."""
     detail = str(error).rstrip(".") or type(error).__name__
     if isinstance(error, UnreadableBodyError):
-        return Failure("unreadable", detail, head=head)
+        return TransportFailure("unreadable", detail, head=head)
     match _kind(error):
         case "unsent":
-            return Failure("unsent", detail, sent=False)
+            return TransportFailure("unsent", detail, sent=False)
         case "unsent timeout":
-            return Failure("timeout", "no connection in time", sent=False)
+            return TransportFailure("timeout", "no connection in time", sent=False)
         case "timeout":
-            return Failure("timeout", "no answer in time", head=head)
+            return TransportFailure("timeout", "no answer in time", head=head)
         case "unreadable":  # What came is no HTTP.
-            return Failure("unreadable", _message(error), head=head)
+            return TransportFailure("unreadable", _message(error), head=head)
         case "refused":  # A hook of the user's called raise_for_status.
-            return Failure("lost", detail, head=_head(error))
+            return TransportFailure("lost", detail, head=_head(error))
         case "lost":
-            return Failure("lost", detail, head=head)
+            return TransportFailure("lost", detail, head=head)
         case None:
             return None
 
@@ -72,7 +72,7 @@ def _message(error: Any) -> str:
     return str(error.message)
 
 
-def _head(error: Any) -> Reply:
+def _head(error: Any) -> Response:
     headers = dict(error.response.headers)
     headers.pop("content-encoding", None)  # The hook has read it, and so decoded it.
-    return Reply(error.response.status_code, headers)
+    return Response(error.response.status_code, headers)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from langchain_core.messages import InvalidToolCall  # noqa: TC002 - as in its neighbours, types are imported.
 from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
-from langchain_segmind._tool_intent import meant_calls
-from langchain_segmind._tool_reader import Whole, read_value
-from langchain_segmind._tool_scan import Found, scan, scan_ahead
-from langchain_segmind._tools import ANSWER_KEY, ParsedReply, ToolSet
+from langchain_segmind._tool_calling.intent import meant_calls
+from langchain_segmind._tool_calling.literals import Whole, read_value
+from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead
+from langchain_segmind._tool_calling.toolset import ANSWER_KEY, ParsedReply, ToolSet
 
 
 def new_call_id() -> str:

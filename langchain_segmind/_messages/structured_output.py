@@ -16,7 +16,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
-from langchain_segmind._tool_values import fit_arguments
+from langchain_segmind._tool_calling.coercion import fit_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

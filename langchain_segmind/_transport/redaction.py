@@ -12,17 +12,17 @@ from html.entities import html5
 from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from langchain_segmind._exchange import Failure, Reply
+from langchain_segmind._protocol.types import Response, TransportFailure
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 MASK = "**********"
 
-Outcomes = TypeVar("Outcomes", bound=Reply | Failure)
+Outcomes = TypeVar("Outcomes", bound=Response | TransportFailure)
 
 
-class Blotter:
+class KeyRedactor:
     """Finds one key in what came: plain, or escaped for JSON, HTML, a URL or UTF-16."""
 
     def __init__(self, key: str) -> None:
@@ -65,14 +65,14 @@ class Blotter:
 
     def outcome(self, outcome: Outcomes) -> Outcomes:
         """Blot an answer, or what is known of one that did not come."""
-        blotted = self._reply(outcome) if isinstance(outcome, Reply) else self._failure(outcome)
-        return cast("Outcomes", blotted)
+        redacted = self._reply(outcome) if isinstance(outcome, Response) else self._failure(outcome)
+        return cast("Outcomes", redacted)
 
-    def _failure(self, failure: Failure) -> Failure:
+    def _failure(self, failure: TransportFailure) -> TransportFailure:
         head = None if failure.head is None else self._reply(failure.head)
         return replace(failure, detail=self.text(failure.detail), head=head)
 
-    def _reply(self, reply: Reply) -> Reply:
+    def _reply(self, reply: Response) -> Response:
         headers, chunks = reply.headers, reply.chunks
         if self._may_be_in("\n".join(headers.values())):
             headers = {name: self.text(value) for name, value in headers.items()}
@@ -130,8 +130,8 @@ def _pattern(key: str) -> str:
 def _spellings(character: str) -> str:
     # Each begins with a literal, which lets `re` skip from candidate to candidate.
     code = ord(character)
-    named = [re.escape(name) for name, means in html5.items() if means == character]
-    entity = "|".join([f"#0{{0,6}}{code};?", f"#[xX]0{{0,6}}{_hex(code)};?", *named])
+    lowercase_headers = [re.escape(name) for name, means in html5.items() if means == character]
+    entity = "|".join([f"#0{{0,6}}{code};?", f"#[xX]0{{0,6}}{_hex(code)};?", *lowercase_headers])
     return rf"(?:{re.escape(character)}|\\\\{{0,7}}u00{_hex(code)}|%{_hex(code)}|&(?:{entity}))"
 
 
@@ -139,22 +139,22 @@ def _hex(code: int) -> str:
     return "".join(f"[{digit}{digit.upper()}]" for digit in f"{code:02x}")
 
 
-_BLOTTERS: WeakValueDictionary[str, Blotter] = WeakValueDictionary()
+_REDACTORS: WeakValueDictionary[str, KeyRedactor] = WeakValueDictionary()
 
 
-def blotter_for(key: str) -> Blotter:
+def redactor_for(key: str) -> KeyRedactor:
     """Give the blotter of a key: models with the same one share it."""
-    blotter = _BLOTTERS.get(key)
-    if blotter is None:
-        blotter = _BLOTTERS[key] = Blotter(key)
-    return blotter
+    redactor = _REDACTORS.get(key)
+    if redactor is None:
+        redactor = _REDACTORS[key] = KeyRedactor(key)
+    return redactor
 
 
-def _blot_record(record: logging.LogRecord) -> bool:
+def _redact_record(record: logging.LogRecord) -> bool:
     text = record.getMessage()
-    for reference in _BLOTTERS.valuerefs():
-        if (blotter := reference()) is not None and blotter.text(text) != text:
-            text = blotter.text(text)
+    for reference in _REDACTORS.valuerefs():
+        if (redactor := reference()) is not None and redactor.text(text) != text:
+            text = redactor.text(text)
             record.msg, record.args = text, ()
     return True
 
@@ -162,4 +162,4 @@ def _blot_record(record: logging.LogRecord) -> bool:
 # At DEBUG, the HTTP libraries log an answer's status line and headers as they came, and hpack, for
 # HTTP/2 clients of the user's, a request's headers too.
 for _name in ("httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpx", "hpack.hpack"):
-    logging.getLogger(_name).addFilter(_blot_record)
+    logging.getLogger(_name).addFilter(_redact_record)

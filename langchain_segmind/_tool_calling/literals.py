@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
-from langchain_segmind._sound import sound
+from langchain_segmind._protocol.bounded_json import replace_surrogates
 
 MAX_DEPTH = 100
 """No call of a real tool is nested deeper; brackets beyond it are somebody's attack."""
@@ -73,7 +73,7 @@ class Frame:
     start: int
     expects: "Expectation"
     items: list[Value] = field(default_factory=list)
-    named: dict[str, Value] = field(default_factory=dict)
+    lowercase_headers: dict[str, Value] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     key: str | None = None
     value_start: int = 0
@@ -82,11 +82,11 @@ class Frame:
         """What the container holds."""
         match self.opener:
             case "{":
-                return self.named
+                return self.lowercase_headers
             case "[" | "(":
                 return self.items
             case name:
-                return PythonCall(name, self.items, self.named)
+                return PythonCall(name, self.items, self.lowercase_headers)
 
 
 Expectation: TypeAlias = Literal["key", "colon", "value", "separator"]
@@ -243,7 +243,7 @@ class _Reader:
             frame.items.append(value)
             frame.spans.append((start, end))
         else:
-            frame.named[frame.key] = value
+            frame.lowercase_headers[frame.key] = value
             frame.key = None
         frame.expects = "separator"
 
@@ -283,10 +283,10 @@ def _text_of(quoted: str) -> str:
         return inner
     if quoted[0] == '"' and quote == 1:
         try:
-            return sound(str(json.loads(quoted, strict=False)))
+            return replace_surrogates(str(json.loads(quoted, strict=False)))
         except ValueError:
             pass
-    return sound(_ESCAPE.sub(_unescaped, inner))
+    return replace_surrogates(_ESCAPE.sub(_unescaped, inner))
 
 
 _ESCAPE = re.compile(

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from langchain_segmind._retry import JOBS_IN_STEP, LONGEST_RESET, on_the_beat, poll_delay, slowed
+from langchain_segmind._protocol.retry import (
+    JOBS_IN_STEP,
+    LONGEST_RESET,
+    on_the_beat,
+    poll_delay,
+    slowed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

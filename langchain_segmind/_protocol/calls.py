@@ -10,21 +10,29 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_segmind._exchange import Failure, Flow, Permit, Reply, Request, T, Wait
-from langchain_segmind._replies import (
+from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     decode_json,
     error_from_failure,
-    error_from_reply,
+    error_from_response,
     shortened,
     words_of,
 )
-from langchain_segmind._retry import (
+from langchain_segmind._protocol.retry import (
     LONGEST_RESET,
     RetryPolicy,
     backoff,
     is_unbilled_and_passing,
     retry_after,
+)
+from langchain_segmind._protocol.types import (
+    AcquireSlot,
+    Flow,
+    Request,
+    Response,
+    Sleep,
+    T,
+    TransportFailure,
 )
 from langchain_segmind.credits import CreditBalance, Credits, remaining_credits
 from langchain_segmind.exceptions import (
@@ -39,7 +47,7 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_segmind._account import Account
+    from langchain_segmind._protocol.account import Account
 
 logger = logging.getLogger("langchain_segmind")
 
@@ -49,7 +57,7 @@ NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Clock:
     """What a flow needs of the world, as arguments."""
 
     monotonic: Callable[[], float]
@@ -66,9 +74,9 @@ def post(
     *,
     policy: RetryPolicy,
     timeout: float | None,
-    world: Surroundings,
+    clock: Clock,
     accept_stream: bool = False,
-) -> Flow[Reply]:
+) -> Flow[Response]:
     """POST a billable request until it is answered with 200.
 
     An answered 429 or 5xx cost nothing and is sent again, as is what was never sent. What was sent
@@ -78,56 +86,56 @@ def post(
     Raises:
         SegmindError: What the last attempt came to.
     """
-    deadline = None if timeout is None else world.monotonic() + timeout
+    deadline = None if timeout is None else clock.monotonic() + timeout
     request = Request("POST", path, body, accept_stream=accept_stream, deadline=deadline)
     attempt = 0
     while True:
         outcome = yield request
-        if isinstance(outcome, Reply) and outcome.status == OK:
+        if isinstance(outcome, Response) and outcome.status == OK:
             return outcome
-        assert isinstance(outcome, Reply | Failure)  # noqa: S101 - drivers answer requests.
-        delay = _delay(outcome, attempt, policy, world)
-        if delay is None or not _fits(delay, deadline, world):
-            raise _error(outcome, world)
-        yield Wait(delay)
-        yield Permit()
-        if not _fits(0.0, deadline, world):
+        assert isinstance(outcome, Response | TransportFailure)  # noqa: S101 - drivers answer requests.
+        delay = _delay(outcome, attempt, policy, clock)
+        if delay is None or not _fits(delay, deadline, clock):
+            raise _error(outcome, clock)
+        yield Sleep(delay)
+        yield AcquireSlot()
+        if not _fits(0.0, deadline, clock):
             # The permit came too late: what is sent now could be billed and not be waited for.
-            raise _error(outcome, world)
+            raise _error(outcome, clock)
         attempt += 1
 
 
 def fetch_balance(
-    *, policy: RetryPolicy, timeout: float | None, account: Account, world: Surroundings
+    *, policy: RetryPolicy, timeout: float | None, account: Account, clock: Clock
 ) -> Flow[CreditBalance]:
     """Ask what the account holds: a GET, which costs nothing and is safe to repeat.
 
     Raises:
         SegmindError: What the last attempt came to.
     """
-    deadline = None if timeout is None else world.monotonic() + timeout
+    deadline = None if timeout is None else clock.monotonic() + timeout
     repeatable = RetryPolicy(policy.max_retries, retry_unknown_outcome=True)
     request = Request("GET", "/v1/get-user-credits", deadline=deadline)
     attempt = 0
     while True:
         outcome = yield request
-        if isinstance(outcome, Reply) and outcome.status == OK:
+        if isinstance(outcome, Response) and outcome.status == OK:
             balance = _balance_from(outcome)
-            account.ledger.state(balance.total, now=world.monotonic())
+            account.ledger.state(balance.total, now=clock.monotonic())
             return balance
-        assert isinstance(outcome, Reply | Failure)  # noqa: S101 - drivers answer requests.
-        delay = _delay(outcome, attempt, repeatable, world)
-        if delay is None or not _fits(delay, deadline, world):
-            raise _balance_error(outcome, world)
-        yield Wait(delay)
+        assert isinstance(outcome, Response | TransportFailure)  # noqa: S101 - drivers answer requests.
+        delay = _delay(outcome, attempt, repeatable, clock)
+        if delay is None or not _fits(delay, deadline, clock):
+            raise _balance_error(outcome, clock)
+        yield Sleep(delay)
         attempt += 1
 
 
-def watched(
+def track_account(
     flow: Flow[T],
     account: Account,
     *,
-    world: Surroundings,
+    clock: Clock,
     min_credits: float | None = None,
     low_credits: float | None = None,
     pause: Callable[[float], object] | None = None,
@@ -145,11 +153,11 @@ def watched(
         outcome = None
         while True:
             command = flow.send(outcome)
-            asked_at = world.monotonic()
+            asked_at = clock.monotonic()
             outcome = yield command
-            reply = outcome.head if isinstance(outcome, Failure) else outcome
+            reply = outcome.head if isinstance(outcome, TransportFailure) else outcome
             if reply is not None:
-                _observe(reply, account, asked_at, world, pause)
+                _observe(reply, account, asked_at, clock, pause)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -171,17 +179,17 @@ def _require(min_credits: float | None, account: Account) -> None:
 
 
 def _observe(
-    reply: Reply,
+    reply: Response,
     account: Account,
     asked_at: float,
-    world: Surroundings,
+    clock: Clock,
     pause: Callable[[float], object] | None,
 ) -> None:
-    now = world.monotonic()
+    now = clock.monotonic()
     remaining = remaining_credits(reply.headers)
     account.ledger.note(remaining, asked_at=asked_at, now=now)
     if reply.status == TOO_MANY_REQUESTS:
-        reset = retry_after(reply.headers, world.unix_time())
+        reset = retry_after(reply.headers, clock.unix_time())
         if reset is not None:
             seconds = min(reset, LONGEST_RESET)
             account.requests.pause(now + seconds)
@@ -213,7 +221,7 @@ def _warn_if_low(low_credits: float | None, account: Account) -> None:
         logger.warning("%s", told)
 
 
-def _balance_from(reply: Reply) -> CreditBalance:
+def _balance_from(reply: Response) -> CreditBalance:
     try:
         balance = CreditBalance.from_answer(decode_json(reply.body))
     except UnusableAnswerError:
@@ -227,8 +235,8 @@ def _balance_from(reply: Reply) -> CreditBalance:
     return balance
 
 
-def _balance_error(outcome: Reply | Failure, world: Surroundings) -> Exception:
-    if isinstance(outcome, Failure):
+def _balance_error(outcome: Response | TransportFailure, clock: Clock) -> Exception:
+    if isinstance(outcome, TransportFailure):
         error = error_from_failure(outcome)
         return type(error)(
             f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed. "
@@ -249,40 +257,40 @@ def _balance_error(outcome: Reply | Failure, world: Surroundings) -> Exception:
             f"{SegmindMethodNotAllowedError.advice}",
             status_code=outcome.status,
         )
-    return error_from_reply(outcome, world.unix_time())
+    return error_from_response(outcome, clock.unix_time())
 
 
 def _delay(
-    outcome: Reply | Failure, attempt: int, policy: RetryPolicy, world: Surroundings
+    outcome: Response | TransportFailure, attempt: int, policy: RetryPolicy, clock: Clock
 ) -> float | None:
     """Give the seconds to wait before the request is sent again, or None where it is not."""
     if attempt >= policy.max_retries:
         return None
-    head = outcome.head if isinstance(outcome, Failure) else outcome
-    if head is None or (isinstance(outcome, Failure) and head.status == OK):
-        is_unknown = isinstance(outcome, Failure) and outcome.sent
+    head = outcome.head if isinstance(outcome, TransportFailure) else outcome
+    if head is None or (isinstance(outcome, TransportFailure) and head.status == OK):
+        is_unknown = isinstance(outcome, TransportFailure) and outcome.sent
         if is_unknown and not policy.retry_unknown_outcome:
             return None
-        return backoff(attempt, world.jitter())
+        return backoff(attempt, clock.jitter())
     if not is_unbilled_and_passing(head.status):
         return None
-    asked = retry_after(head.headers, world.unix_time())
+    asked = retry_after(head.headers, clock.unix_time())
     if asked is None:
-        return backoff(attempt, world.jitter())
+        return backoff(attempt, clock.jitter())
     if asked > LONGEST_RESET:
         return None
     # Everyone is told the same second; jitter keeps them from coming back in one burst.
-    return asked + backoff(0, world.jitter()) / 2
+    return asked + backoff(0, clock.jitter()) / 2
 
 
-def _fits(delay: float, deadline: float | None, world: Surroundings) -> bool:
-    return deadline is None or world.monotonic() + delay < deadline
+def _fits(delay: float, deadline: float | None, clock: Clock) -> bool:
+    return deadline is None or clock.monotonic() + delay < deadline
 
 
-def _error(outcome: Reply | Failure, world: Surroundings) -> Exception:
-    if isinstance(outcome, Failure):
+def _error(outcome: Response | TransportFailure, clock: Clock) -> Exception:
+    if isinstance(outcome, TransportFailure):
         head = outcome.head
         if head is None or head.status == OK:
             return error_from_failure(outcome)
         outcome = head  # The status was answered; only its words were lost.
-    return error_from_reply(outcome, world.unix_time())
+    return error_from_response(outcome, clock.unix_time())

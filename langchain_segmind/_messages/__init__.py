@@ -1,0 +1,1 @@
+"""LangChain's messages to the wire and back."""

@@ -1,0 +1,1 @@
+"""Each exchange with Segmind, described; nothing here does I/O."""

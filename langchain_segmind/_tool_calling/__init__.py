@@ -1,0 +1,1 @@
+"""Tools become words in the prompt, and words of a reply become calls."""

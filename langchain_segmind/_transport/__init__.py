@@ -1,0 +1,1 @@
+"""The only I/O: what a flow describes is performed here."""

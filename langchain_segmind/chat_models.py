@@ -1,7 +1,7 @@
 """`ChatSegmindLlama`: Segmind's Llama models as a LangChain chat model.
 
-A call is built, run and read: `_prepare` makes the body, a flow of `_flows` describes the
-exchange, `_http` performs it, and `_call` reads the answer.
+A call is built, run and read: `_prepare` writes the body, a flow of `_protocol` describes
+the exchange, a driver of `_transport` performs it, and `_messages` reads the answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
 from langchain_core.utils import from_env, secret_from_env
@@ -42,11 +42,10 @@ from langchain_segmind._messages.parameters import (
 )
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
+from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._messages.traces import traced
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
-from langchain_segmind._protocol.responses import error_from_failure
 from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
@@ -57,9 +56,7 @@ from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncGenerator,
         AsyncIterator,
-        Generator,
         Iterator,
         Mapping,
         Sequence,
@@ -273,9 +270,9 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = driver.run(self._flow(call, clients), clients, self.rate_limiter)
-        return traced(call.result(reply), run_manager)
+        call, clients = self._prepare(messages, stop, kwargs)
+        flow = call.read(self._flow(call, clients))
+        return driver.run(flow, clients, self.rate_limiter)
 
     @_inspected
     async def _agenerate(
@@ -285,9 +282,9 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = await driver.arun(self._flow(call, clients), clients, self.rate_limiter)
-        return traced(call.result(reply), run_manager)
+        call, clients = self._prepare(messages, stop, kwargs)
+        flow = call.read(self._flow(call, clients))
+        return await driver.arun(flow, clients, self.rate_limiter)
 
     def _stream(
         self,
@@ -296,23 +293,10 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        reply = driver.run(self._flow(call, clients, stream=True), clients, self.rate_limiter)
-        if reply.chunks is None:
-            yield traced(call.emulated_stream(call.result(reply)), run_manager)
-            return
-        reader, broken = call.reader(reply), None
-        try:
-            with closing(cast("Generator[bytes]", reply.chunks)) as chunks:
-                for chunk in chunks:
-                    yield from reader.feed(chunk)
-                    if reader.is_done:
-                        break
-        except driver.StreamBrokenError as error:
-            broken = clients.redacted(error.failure)
-        if broken is not None and not reader.is_complete:
-            raise error_from_failure(broken)
-        yield traced(reader.finish(), run_manager)
+        call, clients = self._prepare(messages, stop, kwargs)
+        flow = stream_generations(call, self._flow(call, clients, stream=True))
+        with closing(driver.stream(flow, clients, self.rate_limiter)) as chunks:
+            yield from chunks
 
     async def _astream(
         self,
@@ -321,29 +305,15 @@ class ChatSegmindLlama(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs), self._connected()
-        flow = self._flow(call, clients, stream=True)
-        reply = await driver.arun(flow, clients, self.rate_limiter)
-        if reply.chunks is None:
-            yield traced(call.emulated_stream(call.result(reply)), run_manager)
-            return
-        reader, broken = call.reader(reply), None
-        try:
-            async with aclosing(cast("AsyncGenerator[bytes]", reply.chunks)) as chunks:
-                async for chunk in chunks:
-                    for generation in reader.feed(chunk):
-                        yield generation
-                    if reader.is_done:
-                        break
-        except driver.StreamBrokenError as error:
-            broken = clients.redacted(error.failure)
-        if broken is not None and not reader.is_complete:
-            raise error_from_failure(broken)
-        yield traced(reader.finish(), run_manager)
+        call, clients = self._prepare(messages, stop, kwargs)
+        flow = stream_generations(call, self._flow(call, clients, stream=True))
+        async with aclosing(driver.astream(flow, clients, self.rate_limiter)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
-    ) -> Call:
+    ) -> tuple[Call, driver.Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
         given = {name: getattr(self, name) for name in (*_SENT, "stop")}
         if options or stop is not None:
@@ -359,14 +329,17 @@ class ChatSegmindLlama(BaseChatModel):
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
         if self.streaming and not self.queue:
             body["stream"] = True
-        return Call(
+        clients = self._connected()
+        call = Call(
             model=model,
             body=encoded({name: value for name, value in body.items() if value is not None}),
             tools=prompt.tools,
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
             resumes=resumes,
+            redact=clients.redactor.text,
         )
+        return call, clients
 
     def _flow(
         self, call: Call, clients: driver.Clients, *, stream: bool = False

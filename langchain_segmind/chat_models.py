@@ -28,17 +28,11 @@ from langchain_segmind._messages.parameters import (
     Seconds,
     Stop,
     Temperature,
-    as_timeout,
     check_overrides,
     check_passed_on,
-    checked_headers,
-    checked_timeout,
     encoded,
     is_slug,
     known_or_passed_on,
-    normalized_base_url,
-    total_seconds,
-    warn_of_plain_http,
 )
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
@@ -49,7 +43,16 @@ from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_
 from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
-from langchain_segmind._transport.base import Settings
+from langchain_segmind._transport.clients import Clients
+from langchain_segmind._transport.settings import (
+    Settings,
+    as_timeout,
+    checked_headers,
+    checked_timeout,
+    normalized_base_url,
+    total_seconds,
+    warn_of_plain_http,
+)
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
@@ -199,7 +202,7 @@ class ChatSegmindLlama(BaseChatModel):
     # Inputs may be keys, or headers that hold one: an error names the field, not the value.
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
 
-    _clients: driver.Clients | None = PrivateAttr(default=None)
+    _clients: Clients | None = PrivateAttr(default=None)
     _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     # --- Construction ---
@@ -313,7 +316,7 @@ class ChatSegmindLlama(BaseChatModel):
 
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
-    ) -> tuple[Call, driver.Clients]:
+    ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
         given = {name: getattr(self, name) for name in (*_SENT, "stop")}
         if options or stop is not None:
@@ -342,7 +345,7 @@ class ChatSegmindLlama(BaseChatModel):
         return call, clients
 
     def _flow(
-        self, call: Call, clients: driver.Clients, *, stream: bool = False
+        self, call: Call, clients: Clients, *, stream: bool = False
     ) -> Flow[Response | Finished]:
         """Describe the exchange that answers a call, and watch what it does to the account."""
         account = clients.account
@@ -465,7 +468,7 @@ class ChatSegmindLlama(BaseChatModel):
         clients = self._connected()
         return await driver.arun(self._balance_flow(clients), clients)
 
-    def _balance_flow(self, clients: driver.Clients) -> Flow[CreditBalance]:
+    def _balance_flow(self, clients: Clients) -> Flow[CreditBalance]:
         asking = fetch_balance(
             policy=RetryPolicy(self.max_retries),
             timeout=total_seconds(self.timeout),
@@ -647,7 +650,7 @@ class ChatSegmindLlama(BaseChatModel):
     ) -> None:
         await self.aclose()
 
-    def _connected(self) -> driver.Clients:
+    def _connected(self) -> Clients:
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
         own = (self.http_client, self.http_async_client)
         given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
@@ -662,7 +665,7 @@ class ChatSegmindLlama(BaseChatModel):
                 *own,
             )
             if clients is None or clients.settings != settings:
-                clients = self._clients = driver.Clients(settings)
+                clients = self._clients = Clients(settings)
             self._clients_given = (*given[:2], settings.default_headers, *given[3:])
         self._join_limiter(clients.account)
         return clients

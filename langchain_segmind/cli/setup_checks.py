@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from langchain_segmind._messages.parameters import check_overrides, normalized_base_url
+from langchain_segmind._messages.parameters import check_overrides
 from langchain_segmind._messages.profiles import PROFILES
-from langchain_segmind._transport.driver import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.settings import normalized_base_url
 from langchain_segmind._version import __version__
 from langchain_segmind.chat_models import DEFAULT_BASE_URL
 from langchain_segmind.cli.findings import Finding

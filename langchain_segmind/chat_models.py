@@ -33,7 +33,6 @@ from langchain_segmind._messages.parameters import (
     is_slug,
     known_or_passed_on,
     rename_aliases,
-    total_seconds,
 )
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
@@ -44,6 +43,7 @@ from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
+from langchain_segmind._transport.settings import total_seconds
 from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from langchain_segmind._messages.structured_output import Method
     from langchain_segmind._protocol.account import Account
     from langchain_segmind._protocol.types import Flow, Response
+    from langchain_segmind._transport.clients import Clients
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
@@ -225,7 +226,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
-    ) -> tuple[Call, driver.Clients]:
+    ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
         given = {name: getattr(self, name) for name in PER_CALL}
         if options or stop is not None:
@@ -252,7 +253,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         return call, clients
 
     def _flow(
-        self, call: Call, clients: driver.Clients, *, stream: bool = False
+        self, call: Call, clients: Clients, *, stream: bool = False
     ) -> Flow[Response | Finished]:
         """Describe the exchange that answers a call, and watch what it does to the account."""
         account = clients.account
@@ -375,7 +376,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         clients = self._connected()
         return await driver.arun(self._balance_flow(clients), clients)
 
-    def _balance_flow(self, clients: driver.Clients) -> Flow[CreditBalance]:
+    def _balance_flow(self, clients: Clients) -> Flow[CreditBalance]:
         asking = fetch_balance(
             policy=RetryPolicy(self.max_retries),
             timeout=total_seconds(self.timeout),

@@ -29,7 +29,7 @@ from langchain_segmind._transport.base import (
 if TYPE_CHECKING:
     import ssl
 
-    from langchain_segmind._transport.base import Settings
+    from langchain_segmind._transport.settings import Settings
 
 
 class AiohttpTransport:

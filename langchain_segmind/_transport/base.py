@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from langchain_segmind._transport.content_encoding import ACCEPT_ENCODING
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    import httpx
-    from pydantic import SecretStr
-
-    from langchain_segmind._messages.parameters import Timeout
     from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
@@ -58,36 +52,6 @@ class AsyncTransport(Protocol):
 
     async def open(self, request: Request) -> AsyncStreamedResponse: ...
     async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where requests go, and how; equal settings may share what is costly to build."""
-
-    base_url: str
-    api_key: SecretStr
-    default_headers: Mapping[str, str] = field(repr=False)
-    timeout: Timeout
-    http_client: httpx.Client | None = None
-    http_async_client: httpx.AsyncClient | None = None
-
-    def headers(self) -> dict[str, str]:
-        """Give the headers of every request: the only place where the key is spelled out."""
-        headers = {
-            "User-Agent": "langchain-segmind",
-            "Accept": "application/json, text/event-stream",
-            **self.default_headers,
-            "Accept-Encoding": ACCEPT_ENCODING,
-            "Content-Type": "application/json",
-            "x-api-key": self.api_key.get_secret_value(),
-        }
-        # The last of a name counts, however it is spelled: no header is sent twice.
-        return dict({name.lower(): (name, value) for name, value in headers.items()}.values())
-
-    @property
-    def is_https(self) -> bool:
-        """Whether TLS is needed to get there."""
-        return self.base_url.startswith("https:")
 
 
 class _Sockets(threading.local):

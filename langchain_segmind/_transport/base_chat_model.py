@@ -8,16 +8,16 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from langchain_segmind._messages.parameters import (
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._transport.clients import Clients
+from langchain_segmind._transport.settings import (
+    Settings,
     as_timeout,
     checked_headers,
     checked_timeout,
     normalized_base_url,
     warn_of_plain_http,
 )
-from langchain_segmind._protocol.account import account_of
-from langchain_segmind._transport.base import Settings
-from langchain_segmind._transport.driver import Clients
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.rate_limiters import SegmindRateLimiter

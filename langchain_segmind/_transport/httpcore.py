@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
 
-    from langchain_segmind._transport.base import Settings
+    from langchain_segmind._transport.settings import Settings
 
 
 class HttpcoreTransport:

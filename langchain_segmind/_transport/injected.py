@@ -16,8 +16,7 @@ from langchain_segmind._transport.base import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from langchain_segmind._messages.parameters import Timeout
-    from langchain_segmind._transport.base import Settings
+    from langchain_segmind._transport.settings import Settings, Timeout
 
 
 class InjectedTransport:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from langchain_segmind._protocol.responses import shortened
-from langchain_segmind._transport.driver import ssl_context
+from langchain_segmind._transport.environment import ssl_context
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.cli.setup_checks import GATEWAY, LOCAL
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from langchain_segmind._messages.parameters import check_slug, normalized_base_url
+from langchain_segmind._messages.parameters import check_slug
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
-from langchain_segmind._transport.driver import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.settings import normalized_base_url
 from langchain_segmind._version import __version__
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.exceptions import SegmindError

@@ -29,7 +29,7 @@ from langchain_segmind import (
     SegmindAuthenticationError,
     SegmindConnectionError,
 )
-from langchain_segmind._transport import driver
+from langchain_segmind._transport import environment
 from tests.servers import (
     COLOURS,
     KEY,
@@ -450,7 +450,7 @@ def test_certificates_are_loaded_once_and_not_on_the_event_loop(
         return create()
 
     monkeypatch.setattr(httpx, "create_ssl_context", counted)
-    driver._ssl_context.cache_clear()
+    environment._ssl_context.cache_clear()
 
     def fresh() -> ChatSegmindLlama:
         url = refused_url().replace("http:", "https:")

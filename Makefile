@@ -23,10 +23,11 @@ test: $(VENV)/.dev ## Run all tests, with branch coverage
 test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
 	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest
 
-lint: $(VENV)/.dev ## Check style and types
+lint: $(VENV)/.dev ## Check style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(if $(wildcard .github),$(BIN)/zizmor --offline --quiet .github)
 
 format: $(VENV)/.dev ## Put the code into its form
 	$(BIN)/ruff check --fix

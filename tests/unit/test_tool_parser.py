@@ -63,7 +63,6 @@ FRAGMENTS = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=4))
 def test_what_is_rendered_is_read_back(calls: list[tuple[str, dict[str, Any]]]) -> None:
     """A history's calls, parsed as a reply, are the same calls: no name, value or text is lost."""
@@ -85,7 +84,7 @@ def is_within(part: str, whole: str) -> bool:
     return all(letter in rest for letter in part)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(FRAGMENTS, st.booleans())
 @example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
 def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
@@ -99,7 +98,6 @@ def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> 
         assert reply.content == text
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet="abc xyz.,!?\n", max_size=40), st.text(alphabet="abc xyz.,!?\n", max_size=40)
 )
@@ -108,7 +106,7 @@ def test_the_words_around_a_call_remain(before: str, after: str) -> None:
     assert letters(reply.content) == letters(before + after)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(FRAGMENTS, st.lists(st.integers(1, 20), max_size=30), st.booleans())
 def test_a_stream_is_the_whole_however_it_is_cut(
     text: str,

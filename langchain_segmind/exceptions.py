@@ -15,7 +15,7 @@ SegmindError                          ModelError
 ├── SegmindModelNotFoundError         404, 410: ModelNotFoundError
 │   └── SegmindJobNotFoundError       a job is unknown, or has expired
 ├── SegmindRateLimitError             429: ModelRateLimitError
-├── SegmindAPIError                   5xx: ModelAPIError
+├── SegmindAPIError                   5xx, Segmind's or a proxy's: ModelAPIError
 │   └── SegmindResponseError          an answer that cannot be used
 ├── SegmindConnectionError            no connection: ModelConnectionError
 └── SegmindTimeoutError               too slow: ModelTimeoutError
@@ -26,6 +26,7 @@ Each one is also langchain-core's error behind the colon, or its parent's.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.exceptions import (
@@ -175,7 +176,11 @@ class SegmindRateLimitError(SegmindError, ModelRateLimitError):
 
 
 class SegmindAPIError(SegmindError, ModelAPIError):
-    """Segmind had a problem of its own (5xx); the request was not billed."""
+    """Segmind, or a proxy before it, had a problem of its own (5xx).
+
+    Segmind's own are not billed. Where a proxy gave up waiting (504, 520, 522, 524, a 502 that is
+    a page), a model may have run: `outcome_unknown` is True then.
+    """
 
     advice = (
         "The call was not billed and may be sent again; on a request just changed, suspect a "
@@ -249,9 +254,9 @@ def error_class(status_code: int, server_message: str) -> type[SegmindError]:
             return SegmindContextOverflowError
         case _ if status_code in _BY_STATUS:
             return _BY_STATUS[status_code]
-        case _ if 400 <= status_code < 500:  # noqa: PLR2004 - HTTP's classes of status.
-            return SegmindInvalidRequestError
-        case _ if status_code >= 500:  # noqa: PLR2004 - as above.
+        case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return SegmindAPIError
+        case _ if status_code >= HTTPStatus.BAD_REQUEST:
+            return SegmindInvalidRequestError
         case _:
             return SegmindResponseError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from langchain_segmind._protocol.responses import (
@@ -22,7 +23,8 @@ from langchain_segmind._protocol.retry import (
     LONGEST_RESET,
     RetryPolicy,
     backoff,
-    is_unbilled_and_passing,
+    is_outcome_unknown,
+    may_pass,
     retry_after,
 )
 from langchain_segmind._protocol.types import (
@@ -51,10 +53,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("langchain_segmind")
 
-OK = 200
-TOO_MANY_REQUESTS = 429
-NOT_FOUND = 404
-
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -79,9 +77,10 @@ def post(
 ) -> Flow[Response]:
     """POST a billable request until it is answered with 200.
 
-    An answered 429 or 5xx cost nothing and is sent again, as is what was never sent. What was sent
-    and whose answer was lost may be billed already: it is not, unless the policy says so. The
-    timeout, in seconds, spans all attempts and the waits between them.
+    Segmind's own 429 and 5xx cost nothing and are sent again, as is what was never sent. What was
+    sent and whose answer was lost, or given by a proxy in Segmind's place, may be billed already:
+    it is not, unless the policy says so. The timeout, in seconds, spans all attempts and the waits
+    between them.
 
     Raises:
         SegmindError: What the last attempt came to.
@@ -91,17 +90,17 @@ def post(
     attempt = 0
     while True:
         outcome = yield request
-        if isinstance(outcome, Response) and outcome.status == OK:
+        if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
             return outcome
         assert isinstance(outcome, Response | TransportFailure)  # noqa: S101 - drivers answer requests.
         delay = _delay(outcome, attempt, policy, clock)
         if delay is None or not _fits(delay, deadline, clock):
-            raise _error(outcome, clock)
+            raise _error(outcome, path, clock)
         yield Sleep(delay)
         yield AcquireSlot()
         if not _fits(0.0, deadline, clock):
             # The permit came too late: what is sent now could be billed and not be waited for.
-            raise _error(outcome, clock)
+            raise _error(outcome, path, clock)
         attempt += 1
 
 
@@ -119,7 +118,7 @@ def fetch_balance(
     attempt = 0
     while True:
         outcome = yield request
-        if isinstance(outcome, Response) and outcome.status == OK:
+        if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
             balance = _balance_from(outcome)
             account.ledger.state(balance.total, now=clock.monotonic())
             return balance
@@ -188,7 +187,7 @@ def _observe(
     now = clock.monotonic()
     remaining = remaining_credits(reply.headers)
     account.ledger.note(remaining, asked_at=asked_at, now=now)
-    if reply.status == TOO_MANY_REQUESTS:
+    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         reset = retry_after(reply.headers, clock.unix_time())
         if reset is not None:
             seconds = min(reset, LONGEST_RESET)
@@ -245,19 +244,19 @@ def _balance_error(outcome: Response | TransportFailure, clock: Clock) -> Except
             request_id=error.request_id,
         )
     words = words_of(outcome.body)
-    if outcome.status == NOT_FOUND and "credit" in words.lower():
+    if outcome.status == HTTPStatus.NOT_FOUND and "credit" in words.lower():
         return SegmindInsufficientCreditsError(
             f"Segmind has no credits on record for this key ({words}). "
             f"{SegmindInsufficientCreditsError.advice}",
             status_code=outcome.status,
         )
-    if outcome.status == NOT_FOUND:
+    if outcome.status == HTTPStatus.NOT_FOUND:
         return SegmindModelNotFoundError(
             f"There is no account to ask for credits at base_url ({words}). "
             f"{SegmindMethodNotAllowedError.advice}",
             status_code=outcome.status,
         )
-    return error_from_response(outcome, clock.unix_time())
+    return error_from_response(outcome, clock.unix_time(), billable=False)
 
 
 def _delay(
@@ -266,15 +265,12 @@ def _delay(
     """Give the seconds to wait before the request is sent again, or None where it is not."""
     if attempt >= policy.max_retries:
         return None
-    head = outcome.head if isinstance(outcome, TransportFailure) else outcome
-    if head is None or (isinstance(outcome, TransportFailure) and head.status == OK):
-        is_unknown = isinstance(outcome, TransportFailure) and outcome.sent
-        if is_unknown and not policy.retry_unknown_outcome:
-            return None
-        return backoff(attempt, clock.jitter())
-    if not is_unbilled_and_passing(head.status):
+    answer = _answer_of(outcome)
+    if answer is not None and not may_pass(answer.status):
         return None
-    asked = retry_after(head.headers, clock.unix_time())
+    if not policy.retry_unknown_outcome and _may_be_billed(outcome, answer):
+        return None
+    asked = None if answer is None else retry_after(answer.headers, clock.unix_time())
     if asked is None:
         return backoff(attempt, clock.jitter())
     if asked > LONGEST_RESET:
@@ -283,14 +279,27 @@ def _delay(
     return asked + backoff(0, clock.jitter()) / 2
 
 
+def _answer_of(outcome: Response | TransportFailure) -> Response | None:
+    """Give what was answered, also where its words were lost: only a 200 is nothing without."""
+    head = outcome.head if isinstance(outcome, TransportFailure) else outcome
+    return None if head is None or head.status == HTTPStatus.OK else head
+
+
+def _may_be_billed(outcome: Response | TransportFailure, answer: Response | None) -> bool:
+    if answer is not None:
+        return is_outcome_unknown(answer)
+    return isinstance(outcome, TransportFailure) and outcome.sent
+
+
 def _fits(delay: float, deadline: float | None, clock: Clock) -> bool:
     return deadline is None or clock.monotonic() + delay < deadline
 
 
-def _error(outcome: Response | TransportFailure, clock: Clock) -> Exception:
+def _error(outcome: Response | TransportFailure, path: str, clock: Clock) -> Exception:
+    to_queue = path.startswith("/v2/")
+    answer = _answer_of(outcome)
     if isinstance(outcome, TransportFailure):
-        head = outcome.head
-        if head is None or head.status == OK:
-            return error_from_failure(outcome)
-        outcome = head  # The status was answered; only its words were lost.
-    return error_from_response(outcome, clock.unix_time())
+        if answer is None:
+            return error_from_failure(outcome, to_queue=to_queue)
+        outcome = answer
+    return error_from_response(outcome, clock.unix_time(), to_queue=to_queue)

@@ -10,11 +10,12 @@ import json
 import logging
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._messages.incoming import Accounting, Finished
 from langchain_segmind._protocol.bounded_json import loads_bounded
-from langchain_segmind._protocol.calls import NOT_FOUND, OK, TOO_MANY_REQUESTS, post
+from langchain_segmind._protocol.calls import post
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     completion_from,
@@ -24,7 +25,7 @@ from langchain_segmind._protocol.responses import (
     shortened,
     words_of,
 )
-from langchain_segmind._protocol.retry import backoff, retry_after
+from langchain_segmind._protocol.retry import backoff, may_pass, retry_after
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -59,11 +60,12 @@ RESULT_SECONDS = 120.0
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
-INFERENCE_FAILED = 422
+INFERENCE_FAILED = HTTPStatus.UNPROCESSABLE_ENTITY
 """The HTTP status of a job that ran and failed."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _POLL = AcquireSlot(poll=True)
+_PASSING_FOR_A_GET = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +203,20 @@ class _Job:
         if isinstance(outcome, TransportFailure):
             self._note_trouble(shortened(outcome.detail))
             return None
-        if _may_pass(outcome.status):
-            if outcome.status == TOO_MANY_REQUESTS:
+        if may_pass(outcome.status) or outcome.status in _PASSING_FOR_A_GET:
+            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._slow_everyone_down(outcome)
             self._note_trouble(_said(outcome))
             return None
         self._polls.accepted()
         record = _record_of(outcome.body)
         status = (record or {}).get("status")
-        if record is not None and outcome.status in (OK, INFERENCE_FAILED):
+        if record is not None and outcome.status in (HTTPStatus.OK, INFERENCE_FAILED):
             if isinstance(status, str):
                 return self._stands(status.upper(), record)
-            if "error" in record and outcome.status != OK:
+            if "error" in record and outcome.status != HTTPStatus.OK:
                 raise self._failed(record)
-        if outcome.status == OK:
+        if outcome.status == HTTPStatus.OK:
             self._note_trouble(_said(outcome))
         else:
             self._check_refusal(outcome, record)
@@ -245,11 +247,13 @@ class _Job:
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""
         if self._settled_at is not None:
-            is_early = reply.status == NOT_FOUND and self._clock.monotonic() < self._settled_at
+            is_early = (
+                reply.status == HTTPStatus.NOT_FOUND and self._clock.monotonic() < self._settled_at
+            )
             if is_early or record is None:
                 self._note_trouble(_said(reply))
                 return
-        if reply.status == NOT_FOUND:
+        if reply.status == HTTPStatus.NOT_FOUND:
             raise self._unknown(reply)
         error = error_from_response(reply, self._clock.unix_time())
         raise type(error)(
@@ -343,10 +347,6 @@ def _times(metrics: object) -> dict[str, float]:
 
 def _said(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
-
-
-def _may_pass(status: int) -> bool:
-    return status in (408, 425, 429) or status >= 500  # noqa: PLR2004 - HTTP's class.
 
 
 def _submitted_id(reply: Response) -> str:

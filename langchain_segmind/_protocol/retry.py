@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from langchain_segmind._protocol.types import Response
 
 BASE_DELAY = 0.5
 """Seconds before the first retry, at most."""
@@ -40,9 +43,32 @@ class RetryPolicy:
     retry_unknown_outcome: bool = False
 
 
-def is_unbilled_and_passing(status: int) -> bool:
-    """Tell the answers that cost nothing and may differ next time: 429 and 5xx."""
-    return status == 429 or status >= 500  # noqa: PLR2004 - HTTP statuses are their own names.
+PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])
+"""What a proxy answers that gave up waiting; those from 520 on are Cloudflare's."""
+
+
+def may_pass(status: int) -> bool:
+    """Tell the statuses that may be another one next time: 429 and 5xx."""
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def is_outcome_unknown(reply: Response) -> bool:
+    """Tell the failures of a proxy, behind which a model may go on and be billed.
+
+    Only Segmind's own answers are promised to cost nothing, and Segmind's 5xx are JSON: a page, or
+    a 502 of any other kind, was written by something in between, which may have passed the request
+    on.
+    """
+    if reply.status in PROXY_TIMEOUTS:
+        return True
+    if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return False
+    body = reply.body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if body:
+        return not body.startswith(b"{")
+    # Empty, or lost on the way.
+    is_page = reply.headers.get("content-type", "").lower().startswith("text/")
+    return is_page or reply.status == HTTPStatus.BAD_GATEWAY
 
 
 def backoff(attempt: int, jitter: float) -> float:

@@ -82,6 +82,7 @@ class TestBalanceFlow:
         [
             reply({}, 500),
             reply({}, 429),
+            reply(b"<h1>Gateway Time-out</h1>", 504),
             TransportFailure("lost", "reset"),
             TransportFailure("timeout", "no answer in time"),
             TransportFailure("unsent", "refused", sent=False),
@@ -98,6 +99,12 @@ class TestBalanceFlow:
             driver.run(self._flow(driver, Account()))
         assert not caught.value.outcome_unknown
         assert len(driver.requests) == 3
+
+    def test_a_proxy_that_gives_up_costs_nothing_here(self) -> None:
+        driver = Driver(scripted(reply(b"<h1>Gateway Time-out</h1>", 504)))
+        with pytest.raises(SegmindAPIError) as caught:
+            driver.run(self._flow(driver, Account()))
+        assert not caught.value.outcome_unknown
 
     def test_no_record_says_so(self) -> None:
         driver = Driver(scripted(reply({"error": "No credits found for the user"}, 404)))

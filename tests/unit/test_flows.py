@@ -29,6 +29,10 @@ UNSENT = TransportFailure("unsent", "refused", sent=False)
 LOST = TransportFailure("lost", "reset")
 SLOW = TransportFailure("timeout", "no answer in time")
 CUT = TransportFailure("unreadable", "cut short", head=Response(200, {}))
+GAVE_UP = reply({"error": "upstream timed out"}, 504)
+PAGE = reply(b"<html><h1>502 Bad Gateway</h1></html>", 502)
+BROKEN_PAGE = TransportFailure("lost", "reset", head=Response(503, {"content-type": "text/html"}))
+UNKNOWN = [LOST, SLOW, CUT, GAVE_UP, PAGE, BROKEN_PAGE]
 
 
 def driven(
@@ -73,17 +77,20 @@ def test_a_repetition_is_the_same_request() -> None:
     assert driver.requests[0] == driver.requests[1] == driver.requests[2]
 
 
-@pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_once(failure: TransportFailure) -> None:
+@pytest.mark.parametrize("failure", UNKNOWN)
+def test_what_may_be_billed_is_sent_once(failure: Response | TransportFailure) -> None:
     driver, outcome = driven(scripted(failure, GOOD), max_retries=9)
     assert isinstance(outcome, SegmindError)
     assert outcome.outcome_unknown
     assert not outcome.is_retryable
+    assert "not billed" not in str(outcome)
     assert driver.posts == 1
 
 
-@pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_again_where_the_user_says_so(failure: TransportFailure) -> None:
+@pytest.mark.parametrize("failure", UNKNOWN)
+def test_what_may_be_billed_is_sent_again_where_the_user_says_so(
+    failure: Response | TransportFailure,
+) -> None:
     driver, outcome = driven(scripted(failure, GOOD), unknown=True)
     assert outcome is GOOD
     assert driver.posts == 2
@@ -209,5 +216,8 @@ def test_whatever_happens_money_is_spent_once(
     assert driver.posts <= max_retries + 1
     assert driver.now < 100
     for outcome in seen[:-1]:
-        billed = outcome.sent if isinstance(outcome, TransportFailure) else outcome.status < 429
+        if isinstance(outcome, TransportFailure):
+            billed = outcome.sent
+        else:
+            billed = outcome.status < 429 or outcome.status in (504, 520, 522, 524)
         assert not billed

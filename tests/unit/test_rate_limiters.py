@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_segmind import ChatSegmindLlama, SegmindAPIError, SegmindRateLimiter
-from langchain_segmind._protocol.account import Account, RequestWindow
+from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.calls import post, track_account
+from langchain_segmind._protocol.pacing import RequestWindow
 from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._protocol.types import AcquireSlot, Sleep
 from langchain_segmind.rate_limiters import WINDOW

@@ -109,8 +109,8 @@ def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
 
 
 _FENCE = re.compile(r"```[\w+\-]{0,20}")
-# Possessive: a run of backticks can be divided in more ways than there is time to try.
-_OPENING = re.compile(r"(?:\s|`{1,3}+\w{0,16}+|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,20}+\Z")
+# Each backtick for itself: a run of them can be divided in more ways than there is time to try.
+_OPENING = re.compile(r"(?:\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z")
 _SEPARATORS = re.compile(r"(?:[\s;,\[\]`]|<\|\w{1,32}\|>|json){0,80}")
 _WORD = re.compile(r"^[\s,]*[A-Za-z]{2}")
 _PROGRAM_LINE = re.compile(

@@ -244,13 +244,13 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 _MOST_MARKS = 16
 _MARK = (
-    r"<\|start_header_id\|>\w{0,16}<\|end_header_id\|>|<\|\w{1,32}\|>"
+    r"<\|start_header_id\|>\w{1,16}<\|end_header_id\|>|<\|\w{1,32}\|>"
     r"|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
 )
 _SPACE = re.compile(r"\s*+")
 # Two backticks are one mark, as they are when the third has come: else a stream lets out too much.
 _WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`{{1,2}}|{_MARK}|[;\[])\Z")
-_BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_MARK}|</?function>)*+")
-_AFTER = re.compile(rf"(?:[\s;,]|{_MARK}|</function>|`(?!``))*+(?:```\s*+\Z)?")
+_BETWEEN = re.compile(rf"(?:[\s;,\[\]]++|```\w{{0,16}}|{_MARK}|</?function>)*")
+_AFTER = re.compile(rf"(?:[\s;,]++|{_MARK}|</function>|`(?!``))*(?:```\s*+\Z)?")
 _STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
-_CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_MARK})*+(?:```(?:[\s;,]|{_MARK})*+|\Z)")
+_CLOSING_FENCE = re.compile(rf"(?:[\s;,]++|{_MARK})*(?:```(?:[\s;,]++|{_MARK})*|\Z)")

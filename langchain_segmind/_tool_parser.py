@@ -46,7 +46,7 @@ def parse_tool_calls(
     if len(text) > _LONGEST or not tools.mentioned_in(text):
         return ParsedReply(text)
     found = scan(text, tools, truncated=truncated).found
-    return _taken_apart(text, meant_calls(text, found), new_id)
+    return _taken_apart(text, meant_calls(text, found, tools), new_id)
 
 
 class ToolCallStream:

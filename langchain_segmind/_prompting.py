@@ -18,6 +18,7 @@ from langchain_segmind._tools import (
     Conversation,
     NoTools,
     ToolSet,
+    allowed_names,
     defused,
     parse_tool_choice,
     response_format,
@@ -74,7 +75,8 @@ def prompted(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
     text = render_tools(tools, choice, parallel=parallel)
     wrapped = constraint is not None and isinstance(choice, Auto)
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
-    tools = replace(tools, conversation=Conversation(turns))
+    forced = () if isinstance(choice, Auto) else allowed_names(tools, choice)
+    tools = replace(tools, conversation=Conversation(turns), forced=forced)
     return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
 
 

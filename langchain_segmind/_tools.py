@@ -87,6 +87,8 @@ class ToolSet:
     _schemas: Mapping[str, JsonSchema] = field(repr=False)
     _mention: re.Pattern[str] = field(repr=False)
     conversation: Conversation = field(default_factory=Conversation, repr=False)
+    forced: tuple[str, ...] = ()
+    """The tools of which one has to be called, whatever the model thinks of it."""
 
     @classmethod
     def compile(cls, tools: Sequence[Mapping[str, Any]]) -> "ToolSet":
@@ -185,7 +187,7 @@ def response_format(
     call can follow in the next turn. `parallel` therefore changes nothing here.
     """
     del parallel
-    allowed = _allowed_names(tools, choice)
+    allowed = allowed_names(tools, choice)
     match choice:
         case NoTools():
             return None
@@ -266,7 +268,8 @@ def _exact_object(properties: JsonSchema) -> JsonSchema:
     }
 
 
-def _allowed_names(tools: ToolSet, choice: Choice) -> Sequence[str]:
+def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
+    """Give the tools that a choice leaves to be called."""
     return (choice.name,) if isinstance(choice, OneTool) else tools.names
 
 

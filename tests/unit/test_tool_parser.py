@@ -1,6 +1,7 @@
 """Properties that hold for every reply, and for the hostile ones above all."""
 
 import re
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -198,6 +199,66 @@ class TestStrict:
 
     def test_a_call_is_still_a_call(self) -> None:
         assert len(parse_tool_calls(CALL, TOOLS, strict=True).tool_calls) == 1
+
+
+def tool_of(name: str, *required: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {key: {} for key in required}
+    return {"name": name, "parameters": {"properties": properties, "required": list(required)}}
+
+
+def forced(*tools: dict[str, Any]) -> ToolSet:
+    compiled = ToolSet.compile(tools)
+    return replace(compiled, forced=compiled.names)
+
+
+class TestForced:
+    """Under a forced choice the model need not say which tool it calls, where just one fits."""
+
+    TOOLS = forced(
+        tool_of("W", "city", "degrees"), tool_of("find", "query"), tool_of("get", "query")
+    )
+
+    @pytest.mark.parametrize(
+        ("reply", "content"),
+        [
+            ('{"city": "Paris", "degrees": 21}', ""),
+            (
+                'Here it is:\n```json\n{"city": "Paris", "degrees": 21}\n```\nBye.',
+                "Here it is:\nBye.",
+            ),
+            ('{"note": 1}\n\n{"city": "Paris", "degrees": 21}', '{"note": 1}'),
+        ],
+    )
+    @pytest.mark.parametrize("size", [3, 1000])
+    def test_bare_arguments_are_the_call_they_fit(
+        self, reply: str, content: str, size: int
+    ) -> None:
+        stream = ToolCallStream(self.TOOLS)
+        shown = [stream.feed(reply[at : at + size]) for at in range(0, len(reply), size)]
+        rest = stream.finish(truncated=False)
+        assert [(c["name"], c["args"]) for c in rest.tool_calls] == [
+            ("W", {"city": "Paris", "degrees": 21})
+        ]
+        assert "".join(shown) + rest.content == content
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            '{"query": "tides"}',  # Two tools take that.
+            '{"city": "Paris"}',
+            '{"city": "Paris", "degrees": 21, "wind": 3}',
+            '{"city": "Paris", "degrees": 21',
+            '[{"query": 1}, {}]',
+            "I cannot.",
+        ],
+    )
+    def test_what_fits_no_tool_or_several_stays_text(self, reply: str) -> None:
+        assert parse_tool_calls(reply, self.TOOLS, truncated=True) == ParsedReply(reply)
+
+    def test_a_free_choice_takes_no_bare_arguments(self) -> None:
+        reply = '{"city": "Paris", "degrees": 21}'
+        tools = replace(self.TOOLS, forced=())
+        assert parse_tool_calls(reply, tools) == ParsedReply(reply)
 
 
 HOSTILE = [

@@ -20,7 +20,7 @@ from langchain_segmind.exceptions import SegmindJournalError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_segmind._journals.steps import Operation
+    from langchain_segmind._journals.steps import Operation, Task
 
 T = TypeVar("T")
 
@@ -83,9 +83,9 @@ class Desk:
         self._starting = threading.Lock()
         self._writer: threading.Thread | None = None
 
-    def run(self, operation: Operation[T], *, durable: bool) -> T:
+    def run(self, task: Task[T]) -> T:
         """Write this, and what others have handed in, unless they have written it already."""
-        order = _Order(operation, durable=durable)
+        order = _Order(task.operation, durable=task.durable)
         self.orders.append(order)
         with self.lock:
             if not order.is_done:
@@ -96,21 +96,20 @@ class Desk:
             raise _interruption(self.path)
         return order.result  # type: ignore[no-any-return]
 
-    async def arun(self, operation: Operation[T], *, durable: bool) -> T:
+    async def arun(self, task: Task[T]) -> T:
         """Hand this in, and wait on the loop for what comes of it."""
         future = asyncio.get_running_loop().create_future()
-        self.submit(operation, durable=durable, future=future)
-        return await future  # type: ignore[no-any-return]
+        self._submit(_Order(task.operation, durable=task.durable, future=future))
+        try:
+            return await future  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            if task.undo is not None:  # Orders are written in the order in which they came.
+                self._submit(_Order(task.undo, durable=False))
+            raise
 
-    def submit(
-        self,
-        operation: Operation[Any],
-        *,
-        durable: bool = False,
-        future: asyncio.Future[Any] | None = None,
-    ) -> None:
-        """Hand this in for the writer's thread."""
-        self.orders.append(_Order(operation, durable=durable, future=future))
+    def _submit(self, order: _Order) -> None:
+        """Hand this in for the thread that writes."""
+        self.orders.append(order)
         with self._starting:
             if self._writer is None:
                 self._writer = threading.Thread(
@@ -202,8 +201,8 @@ def _run_together(orders: Sequence[_Order], database: Database) -> bool:
     except Exception:  # noqa: BLE001 - Each is run alone, and has an error of its own.
         return False
     else:
-        for order, order.result in zip(orders, results, strict=True):
-            order.is_done = True
+        for order, result in zip(orders, results, strict=True):
+            order.result, order.is_done = result, True
         return True
     finally:
         if connection.in_transaction:

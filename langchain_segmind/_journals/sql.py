@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
@@ -14,10 +13,13 @@ from uuid import uuid4
 from langchain_segmind._journals import steps
 from langchain_segmind._journals.entries import Claim, Journal, JournalEntry, State
 from langchain_segmind._journals.holders import this_process
+from langchain_segmind._journals.steps import Row, Task
 from langchain_segmind.exceptions import SegmindJournalError
 
 T = TypeVar("T")
 Cipher: TypeAlias = Callable[[bytes], bytes]
+Kept: TypeAlias = tuple[str | None, bytes | None, str | None, bytes | None]
+"""What an update may add: request id, answer, accounting, error."""
 
 
 class SqlJournal(Journal):
@@ -31,37 +33,25 @@ class SqlJournal(Journal):
         self.decrypt = decrypt
 
     @abstractmethod
-    def _run(self, operation: steps.Operation[T], *, durable: bool = False) -> T:
-        """Run the steps; what is durable outlives the machine once this returns."""
+    def _run(self, task: Task[T]) -> T:
+        """Run the task's steps."""
 
     @abstractmethod
-    async def _arun(self, operation: steps.Operation[T], *, durable: bool = False) -> T:
-        """Run the steps without blocking the loop, and to their end if the caller is cancelled."""
-
-    @abstractmethod
-    def _undo(self, operation: steps.Operation[Any]) -> None:
-        """Run the steps some time after those that were begun before."""
+    async def _arun(self, task: Task[T]) -> T:
+        """Run them without blocking the loop, and to their end if the caller is cancelled."""
 
     def claim(
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Take a key that nobody has taken, or give its entry as it stands."""
-        operation = _claim_of(key, fingerprint, uuid4().hex, lease_seconds, replace_unknown)
-        row, is_new = self._run(operation, durable=True)
+        row, is_new = self._run(_claim(key, fingerprint, lease_seconds, replace_unknown))
         return Claim(self._entry(row), is_new)
 
     async def aclaim(
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Do as `claim`; a caller who is cancelled meanwhile leaves no claim behind."""
-        claim_id = uuid4().hex
-        operation = _claim_of(key, fingerprint, claim_id, lease_seconds, replace_unknown)
-        try:
-            row, is_new = await self._arun(operation, durable=True)
-        except asyncio.CancelledError:
-            # Nobody is there to send it, and until its lease has passed nobody else could.
-            self._undo(partial(steps.release, key, claim_id, "sending"))
-            raise
+        row, is_new = await self._arun(_claim(key, fingerprint, lease_seconds, replace_unknown))
         return Claim(self._entry(row), is_new)
 
     def update(
@@ -75,9 +65,8 @@ class SqlJournal(Journal):
         error: str | None = None,
     ) -> JournalEntry | None:
         """Move an entry on, if it still has the claim and the state it was read with."""
-        operation = self._update_of(entry, state, request_id, answer, accounting, error)
-        row = self._run(operation, durable=_is_durable(entry, state))
-        return None if row is None else self._entry(row)
+        kept = self._kept(request_id, answer, accounting, error)
+        return self._found(self._run(_update(entry, state, kept)))
 
     async def aupdate(
         self,
@@ -90,38 +79,35 @@ class SqlJournal(Journal):
         error: str | None = None,
     ) -> JournalEntry | None:
         """Do as `update`; it is written even if the caller is cancelled meanwhile."""
-        operation = self._update_of(entry, state, request_id, answer, accounting, error)
-        row = await self._arun(operation, durable=_is_durable(entry, state))
-        return None if row is None else self._entry(row)
+        kept = self._kept(request_id, answer, accounting, error)
+        return self._found(await self._arun(_update(entry, state, kept)))
 
     def release(self, entry: JournalEntry) -> bool:
         """Delete an entry that came to nothing, if it is as it was read."""
-        return self._run(partial(steps.release, entry.key, entry.claim_id, entry.state))
+        return self._run(_release(entry))
 
     async def arelease(self, entry: JournalEntry) -> bool:
         """Do as `release`."""
-        return await self._arun(partial(steps.release, entry.key, entry.claim_id, entry.state))
+        return await self._arun(_release(entry))
 
     def get(self, key: str) -> JournalEntry | None:
         """Give the entry of a key."""
-        row = self._run(partial(steps.read, key))
-        return None if row is None else self._entry(row)
+        return self._found(self._run(Task(partial(steps.read, key))))
 
     async def aget(self, key: str) -> JournalEntry | None:
         """Do as `get`."""
-        row = await self._arun(partial(steps.read, key))
-        return None if row is None else self._entry(row)
+        return self._found(await self._arun(Task(partial(steps.read, key))))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, JournalEntry]:
         """Give the entries of those keys that have one."""
-        pages = (self._run(partial(steps.read_many, page)) for page in _pages(keys))
+        pages = (self._run(Task(partial(steps.read_many, page))) for page in _pages(keys))
         return {row.key: self._entry(row) for page in pages for row in page}
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, JournalEntry]:
         """Do as `get_many`."""
         found: dict[str, JournalEntry] = {}
         for page in _pages(keys):
-            rows = await self._arun(partial(steps.read_many, page))
+            rows = await self._arun(Task(partial(steps.read_many, page)))
             found.update((row.key, self._entry(row)) for row in rows)
         return found
 
@@ -130,7 +116,7 @@ class SqlJournal(Journal):
     ) -> Iterator[JournalEntry]:
         """Give every entry, or those of one state, in the order in which they were made."""
         last = 0
-        while page := self._run(partial(steps.read_page, last, answers=answers)):
+        while page := self._run(Task(partial(steps.read_page, last, answers=answers))):
             last = page[-1].id
             yield from (self._entry(row) for row in page if state in {None, row.state})
 
@@ -139,7 +125,7 @@ class SqlJournal(Journal):
     ) -> AsyncIterator[JournalEntry]:
         """Do as `entries`."""
         last = 0
-        while page := await self._arun(partial(steps.read_page, last, answers=answers)):
+        while page := await self._arun(Task(partial(steps.read_page, last, answers=answers))):
             last = page[-1].id
             for row in page:
                 if state in {None, row.state}:
@@ -147,43 +133,40 @@ class SqlJournal(Journal):
 
     def forget(self, key: str) -> bool:
         """Delete the entry of a key, whatever its state."""
-        return self._run(partial(steps.forget, key))
+        return self._run(Task(partial(steps.forget, key)))
 
     async def aforget(self, key: str) -> bool:
         """Do as `forget`."""
-        return await self._arun(partial(steps.forget, key))
+        return await self._arun(Task(partial(steps.forget, key)))
 
     def purge(self, *, older_than: timedelta | float) -> int:
         """Delete what has not changed for so long."""
         # Page by page, so that those who have to write in between need not wait for all of it.
-        pages = [self._run(partial(steps.purge_page, _seconds(older_than)))]
+        pages = [self._run(Task(partial(steps.purge_page, _seconds(older_than))))]
         while pages[-1] == steps.PAGE:
-            pages.append(self._run(partial(steps.purge_page, _seconds(older_than))))
+            pages.append(self._run(Task(partial(steps.purge_page, _seconds(older_than)))))
         return sum(pages)
 
     async def apurge(self, *, older_than: timedelta | float) -> int:
         """Do as `purge`."""
-        pages = [await self._arun(partial(steps.purge_page, _seconds(older_than)))]
+        pages = [await self._arun(Task(partial(steps.purge_page, _seconds(older_than))))]
         while pages[-1] == steps.PAGE:
-            pages.append(await self._arun(partial(steps.purge_page, _seconds(older_than))))
+            pages.append(await self._arun(Task(partial(steps.purge_page, _seconds(older_than)))))
         return sum(pages)
 
-    def _update_of(
+    def _kept(
         self,
-        entry: JournalEntry,
-        state: State,
         request_id: str | None,
         answer: bytes | None,
         accounting: Mapping[str, Any] | None,
         error: str | None,
-    ) -> steps.Operation[steps.Row | None]:
-        kept = (
+    ) -> Kept:
+        return (
             request_id,
             self._seal(answer),
             None if accounting is None else json.dumps(dict(accounting)),
             self._seal(None if error is None else error.encode("utf-8", "backslashreplace")),
         )
-        return partial(steps.update, entry, state, kept)
 
     def _seal(self, content: bytes | None) -> bytes | None:
         return content if content is None or self.encrypt is None else self.encrypt(content)
@@ -199,7 +182,10 @@ class SqlJournal(Journal):
                 "encrypt and decrypt that it was written with."
             ) from error
 
-    def _entry(self, row: steps.Row) -> JournalEntry:
+    def _found(self, row: Row | None) -> JournalEntry | None:
+        return None if row is None else self._entry(row)
+
+    def _entry(self, row: Row) -> JournalEntry:
         error = self._unseal(row.error)
         return JournalEntry(
             key=row.key,
@@ -217,30 +203,33 @@ class SqlJournal(Journal):
         )
 
 
-def _claim_of(
+def _claim(
     key: str,
     fingerprint: str,
-    claim_id: str,
     lease_seconds: float,
     replace_unknown: bool,  # noqa: FBT001 - The caller's keyword.
-) -> steps.Operation[tuple[steps.Row, bool]]:
-    return partial(
-        steps.claim,
-        key,
-        fingerprint,
-        claim_id,
-        this_process(),
-        float(lease_seconds),
-        replace_unknown=replace_unknown,
+) -> Task[tuple[Row, bool]]:
+    claim_id = uuid4().hex
+    who = key, fingerprint, claim_id, this_process(), float(lease_seconds)
+    return Task(
+        partial(steps.claim, *who, replace_unknown=replace_unknown),
+        durable=True,
+        # Nobody is left to send it, and until its lease has passed nobody else could.
+        undo=partial(steps.release, key, claim_id, "sending"),
     )
 
 
-def _is_durable(entry: JournalEntry, state: State) -> bool:
-    """Tell whether losing this write in a power cut would lose what was paid for.
+def _update(entry: JournalEntry, state: State, kept: Kept) -> Task[Row | None]:
+    # Losing these in a power cut would lose what was paid for; an answer with a request id would
+    # only be fetched again.
+    durable = state == "submitted" or (state == "answered" and entry.state == "sending")
+    first = partial(steps.update, entry, state, kept)
+    return Task(first, durable, partial(first, is_second=True))
 
-    An answer with a request id would only be fetched again.
-    """
-    return state == "submitted" or (state == "answered" and entry.state == "sending")
+
+def _release(entry: JournalEntry) -> Task[bool]:
+    first = partial(steps.release, entry.key, entry.claim_id, entry.state)
+    return Task(first, second=partial(first, is_second=True))
 
 
 def _pages(keys: Iterable[str]) -> Generator[list[str], None, None]:

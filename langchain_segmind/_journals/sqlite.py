@@ -12,7 +12,7 @@ from langchain_segmind._journals.desk import Desk
 from langchain_segmind._journals.sql import Cipher, SqlJournal
 
 if TYPE_CHECKING:
-    from langchain_segmind._journals import steps
+    from langchain_segmind._journals.steps import Task
 
 T = TypeVar("T")
 
@@ -71,11 +71,8 @@ class SqliteJournal(SqlJournal):
         """Do as `close`."""
         await asyncio.to_thread(self._desk.close)
 
-    def _run(self, operation: steps.Operation[T], *, durable: bool = False) -> T:
-        return self._desk.run(operation, durable=durable)
+    def _run(self, task: Task[T]) -> T:
+        return self._desk.run(task)
 
-    async def _arun(self, operation: steps.Operation[T], *, durable: bool = False) -> T:
-        return await self._desk.arun(operation, durable=durable)
-
-    def _undo(self, operation: steps.Operation[Any]) -> None:
-        self._desk.submit(operation)
+    async def _arun(self, task: Task[T]) -> T:
+        return await self._desk.arun(task)

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - Statements are put together of constants; what callers give are parameters.
 """What a journal does, as steps of SQL: each is sent rows, whichever store and colour runs it.
 
 Each statement is atomic and expects what the one before saw, so that the steps are right without a
@@ -8,7 +9,8 @@ transaction around them, and within one that several share. `?` stands for a par
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from langchain_segmind._journals.entries import LEASE_MARGIN, JournalEntry, State
 from langchain_segmind._journals.holders import is_dead
@@ -17,7 +19,21 @@ T = TypeVar("T")
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Steps: TypeAlias = Generator[Statement, Sequence[tuple[Any, ...]], T]
 Operation: TypeAlias = Callable[[], Steps[T]]
-"""Steps that can be begun anew, where a first attempt was undone or not heard of."""
+"""Steps that can be begun anew, where a first attempt was undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[T]):
+    """An operation, and what a store should know of it."""
+
+    operation: Operation[T]
+    durable: bool = False
+    """It outlives the machine once it is done, and not the process alone."""
+    second: Operation[T] | None = None
+    """Takes its place where a first attempt may have been done unheard."""
+    undo: Operation[Any] | None = None
+    """Follows it where the one who awaited it was cancelled."""
+
 
 PAGE = 500
 _HOUR = 3600.0  # Segmind forgets a job an hour after its submission.
@@ -77,11 +93,14 @@ RELEASE = f"DELETE FROM segmind_journal {_OF_ENTRY} RETURNING key"
 SELECT = f"SELECT {_ROW} FROM segmind_journal WHERE key = ?"
 SELECT_MANY = f"SELECT {_ROW} FROM segmind_journal WHERE key IN"
 FORGET = "DELETE FROM segmind_journal WHERE key = ? RETURNING key"
-PURGE = (
-    "DELETE FROM segmind_journal WHERE id IN (SELECT id FROM segmind_journal"
-    " WHERE updated_at < {now} - ? AND (state IN ('answered', 'unknown')"
-    f" OR updated_at < {{now}} - {_HOUR} AND lease_until < {{now}})"
-    f" ORDER BY id LIMIT {PAGE}) RETURNING key"
+_IS_OLD = (
+    "updated_at < {now} - ? AND (state IN ('answered', 'unknown')"
+    f" OR (updated_at < {{now}} - {_HOUR} AND lease_until < {{now}}))"
+)
+PURGE = (  # Whether it is old is asked again of what somebody changes meanwhile.
+    "DELETE FROM segmind_journal WHERE id IN"
+    f" (SELECT id FROM segmind_journal WHERE {_IS_OLD} ORDER BY id LIMIT {PAGE})"
+    f" AND {_IS_OLD} RETURNING key"
 )
 _PAGE = f"FROM segmind_journal WHERE id > ? ORDER BY id LIMIT {PAGE}"
 PAGE_WITH_ANSWERS = f"SELECT {_ROW} {_PAGE}"
@@ -143,15 +162,25 @@ def _settle(row: Row) -> Steps[Row | None]:
     return Row._make(rows[0]) if rows else (yield from read(row.key))
 
 
-def update(entry: JournalEntry, state: State, kept: Sequence[Any]) -> Steps[Row | None]:
-    """Move an entry on, where it is still as it was read."""
+def update(
+    entry: JournalEntry, state: State, kept: Sequence[Any], *, is_second: bool = False
+) -> Steps[Row | None]:
+    """Move an entry on, where it is still as it was read.
+
+    A second attempt, after a connection that broke, also finds what the first one did unheard.
+    """
     rows = yield UPDATE, (state, *kept, entry.key, entry.claim_id, entry.state)
-    return Row._make(rows[0]) if rows else None
+    if rows:
+        return Row._make(rows[0])
+    row = (yield from read(entry.key)) if is_second else None
+    is_ours = row is not None and (row.claim_id, row.state) == (entry.claim_id, state)
+    return row if is_ours else None
 
 
-def release(key: str, claim_id: str, state: State) -> Steps[bool]:
+def release(key: str, claim_id: str, state: State, *, is_second: bool = False) -> Steps[bool]:
     """Delete an entry, where it is still as it was read."""
-    return bool((yield RELEASE, (key, claim_id, state)))
+    rows = yield RELEASE, (key, claim_id, state)
+    return bool(rows) or (is_second and (yield from read(key)) is None)
 
 
 def forget(key: str) -> Steps[bool]:
@@ -161,4 +190,4 @@ def forget(key: str) -> Steps[bool]:
 
 def purge_page(seconds: float) -> Steps[int]:
     """Delete some of what is old; fewer than a page are the last ones."""
-    return len((yield PURGE, (seconds,)))
+    return len((yield PURGE, (seconds, seconds)))

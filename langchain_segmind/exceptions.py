@@ -4,6 +4,7 @@
 SegmindError                          ModelError
 ├── SegmindInvalidRequestError        4xx: ModelInvalidRequestError
 │   ├── SegmindInvalidInputError      refused here, unsent: also ValueError
+│   │   └── SegmindIdempotencyError   its key was first used for another call
 │   ├── SegmindContextOverflowError   too long: ContextOverflowError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
@@ -17,6 +18,7 @@ SegmindError                          ModelError
 ├── SegmindRateLimitError             429: ModelRateLimitError
 ├── SegmindAPIError                   5xx, Segmind's or a proxy's: ModelAPIError
 │   └── SegmindResponseError          an answer that cannot be used
+├── SegmindJournalError               a journal that cannot be read or written
 ├── SegmindConnectionError            no connection: ModelConnectionError
 └── SegmindTimeoutError               too slow: ModelTimeoutError
 ```
@@ -96,6 +98,15 @@ class SegmindInvalidRequestError(SegmindError, ModelInvalidRequestError):
 
 class SegmindInvalidInputError(SegmindInvalidRequestError, ValueError):
     """The input was refused here, before anything was sent or billed."""
+
+
+class SegmindIdempotencyError(SegmindInvalidInputError):
+    """The idempotency key was first used for another call; nothing was sent."""
+
+    advice = (
+        "Give each call a key of its own; a key stands for one prompt, model, host, account and "
+        "set of parameters until the journal forgets it: journal.forget(key)."
+    )
 
 
 class SegmindContextOverflowError(SegmindInvalidRequestError, ContextOverflowError):
@@ -195,6 +206,12 @@ class SegmindResponseError(SegmindAPIError):
     advice = (
         "It may have been billed; check base_url and any proxy in between before you call again."
     )
+
+
+class SegmindJournalError(SegmindError):
+    """The journal cannot be read or written."""
+
+    advice = "Nothing is sent that cannot be written down: mend the journal's store, then go on."
 
 
 class SegmindConnectionError(SegmindError, ModelConnectionError):

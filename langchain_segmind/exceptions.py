@@ -20,6 +20,7 @@ SegmindError                          ModelError
 │   └── SegmindResponseError          an answer that cannot be used
 ├── SegmindJournalError               a journal that cannot be read or written
 ├── SegmindConnectionError            no connection: ModelConnectionError
+├── SegmindOutcomeUnknownError        a journal's call of which nothing more was heard
 └── SegmindTimeoutError               too slow: ModelTimeoutError
 ```
 
@@ -212,6 +213,15 @@ class SegmindJournalError(SegmindError):
     """The journal cannot be read or written."""
 
     advice = "Nothing is sent that cannot be written down: mend the journal's store, then go on."
+
+
+class SegmindOutcomeUnknownError(SegmindError):
+    """A call of this identity was sent before, and what came of it cannot be found out."""
+
+    advice = (
+        "With retry_unknown_outcome=True it is sent again, and may be paid for twice; "
+        "journal.forget(key) does so for one call."
+    )
 
 
 class SegmindConnectionError(SegmindError, ModelConnectionError):

@@ -20,11 +20,13 @@ from langchain_segmind._transport.settings import (
 )
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
-from langchain_segmind.rate_limiters import SegmindRateLimiter
+from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+    from langchain_core.rate_limiters import BaseRateLimiter
 
     from langchain_segmind._protocol.account import Account
 
@@ -163,8 +165,20 @@ class BaseSegmindChatModel(BaseChatModel):
 
     def _join_limiter(self, account: Account) -> None:
         """Let the limiter count with all models that use this key at this host."""
-        if isinstance(self.rate_limiter, SegmindRateLimiter):
-            self.rate_limiter = self.rate_limiter.joined_to(account)
+        limiter = self.rate_limiter
+        if limiter is None:
+            return
+        if isinstance(limiter, DeferredRateLimiter):
+            limiter = limiter.limiter
+        if isinstance(limiter, SegmindRateLimiter):
+            limiter = limiter.joined_to(account)
+        if limiter is not getattr(self.rate_limiter, "limiter", None):
+            self.rate_limiter = DeferredRateLimiter(limiter)
+
+    def _limiter(self) -> BaseRateLimiter | None:
+        """Give the limiter that exchanges ask."""
+        limiter = self.rate_limiter
+        return limiter.limiter if isinstance(limiter, DeferredRateLimiter) else limiter
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep an assigned key as secret as one given at construction."""

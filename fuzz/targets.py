@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import pickle
-import traceback
 from contextlib import suppress
+from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ from langchain_segmind import SegmindError
 from langchain_segmind._messages.incoming import Accounting, Call
 from langchain_segmind._messages.outgoing import to_wire
 from langchain_segmind._messages.parameters import encoded
+from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
 from langchain_segmind._protocol.queue import Queue, queued
 from langchain_segmind._protocol.responses import error_from_response
 from langchain_segmind._protocol.retry import RetryPolicy, retry_after
-from langchain_segmind._protocol.types import AcquireSlot, Request, Response, Sleep
+from langchain_segmind._protocol.types import AcquireSlot, Emit, ReadChunk, Request, Response, Sleep
 from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_calling.toolset import ToolSet
 from langchain_segmind._transport.content_encoding import BodyDecoder, UnreadableBodyError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 NOW = 1_700_000_000.0
-_BLOTTER = KeyRedactor(KEY)
+_REDACTOR = KeyRedactor(KEY)
 _TOOLS = ToolSet.compile(
     [
         {"type": "function", "function": {"name": "get"}},
@@ -73,15 +74,11 @@ _LONGEST_MESSAGE = 2000
 
 def _check_error(error: SegmindError) -> None:
     """Check that an error is short, crosses processes, and does not tell the key."""
+    error = _REDACTOR.error(error)  # As the drivers do.
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - just pickled.
     assert str(again) == str(error)
     assert len(str(error)) < _LONGEST_MESSAGE
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    parts = [str(error), repr(error), repr(vars(error))]
-    # The locals of this file hold the input; those of the package are what a report would show.
-    frames = [frame for frame in told.stack if frame.filename != __file__]
-    parts += [text for frame in frames for text in (frame.locals or {}).values()]
-    assert not any(KEY in part for part in parts)
+    assert KEY not in str(error) + repr(error) + repr(vars(error))
     assert error.__context__ is None or isinstance(error.__context__, SegmindError)
 
 
@@ -138,7 +135,7 @@ def _pieces(data: bytes) -> tuple[list[bytes], bytes]:
 
 def headers(data: bytes) -> None:
     """Any head of an answer gives amounts, a wait and an error."""
-    reply = _BLOTTER.outcome(_reply(data))
+    reply = _reply(data)
     accounting = Accounting.from_headers(reply.headers)
     _check_amounts(accounting)
     wait = retry_after(reply.headers, NOW)
@@ -167,14 +164,13 @@ def body(data: bytes) -> None:
 
 def answers(data: bytes) -> None:
     """An answer of v1, of any status and body, is a message or an error."""
-    reply = _BLOTTER.outcome(_reply(data))
-    call = Call("llama", b"{}", tools=_tools_for(data), stop=("STOP",))
+    reply = _reply(data)
+    call = Call("llama", b"{}", tools=_tools_for(data), stop=("STOP",), redact=_REDACTOR.text)
 
     def read() -> None:
         result = call.result(reply)
         _check_result(result)
         _check_result_is_bound(result, call.tools)
-        call.emulated_stream(result)
 
     if reply.status == 200:  # noqa: PLR2004 - OK.
         _attempt(read)
@@ -191,39 +187,44 @@ def _check_result_is_bound(result: ChatResult, tools: ToolSet | None) -> None:
 def events(data: bytes) -> None:
     """A stream of events, cut anywhere, gives the same text and calls, or an error."""
     pieces, whole = _pieces(data)
-    call = Call("llama", b"{}", tools=_tools_for(whole), stop=("STOP",))
+    call = Call("llama", b"{}", tools=_tools_for(whole), stop=("STOP",), redact=_REDACTOR.text)
     seen = [_streamed(call, parts) for parts in (pieces, [whole])]
     assert seen[0] == seen[1]
-    _attempt(lambda: _check_result(call.result(_sse(_BLOTTER.body(whole)))))
+    _attempt(lambda: _check_result(call.result(replace(_STREAM, is_stream=False, body=whole))))
 
 
-def _sse(text: bytes = b"") -> Response:
-    return Response(200, {"content-type": "text/event-stream"}, text)
+_STREAM = Response(200, {"content-type": "text/event-stream"}, is_stream=True)
+
+
+def _exchange(response: Response) -> Flow[Response]:
+    return response
+    yield
 
 
 def _streamed(call: Call, parts: list[bytes]) -> tuple[object, ...]:
-    lines = _BLOTTER.outcome(Response(200, {}, chunks=(part for part in parts)))
-    reader = call.reader(_sse())
-    text = ""
+    flow = stream_generations(call, _exchange(_STREAM))
+    outcome: Outcome = None
+    text, left = "", iter(parts)
     try:
-        for part in lines.chunks or ():  # type: ignore[union-attr]
-            for chunk in reader.feed(part):
-                text += chunk.text
-            if reader.is_done:
-                break
-        last = reader.finish()
+        with suppress(StopIteration):
+            while True:
+                command = flow.send(outcome)
+                outcome = next(left, None) if isinstance(command, ReadChunk) else None
+                if isinstance(command, Emit):
+                    last = command.value
+                    text += last.text
     except SegmindError as error:
         _check_error(error)
         return ("error",)
     shown = last.message.model_copy(update={"id": None})
     assert KEY not in repr(shown)
-    calls = [(piece["name"], piece["args"]) for piece in shown.tool_call_chunks]  # type: ignore[attr-defined]
-    return text + last.text, calls
+    calls = [(piece["name"], piece["args"]) for piece in shown.tool_call_chunks]
+    return text, calls
 
 
 def queue(data: bytes) -> None:
     """A server that answers polls as it likes keeps us neither busy nor for ever."""
-    replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
+    replies = [_reply(part) for part in data.split(b"\n---\n")]
     clock = _Clock()
     waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), clock=clock.clock)
     flow = queued(
@@ -247,7 +248,7 @@ def _is_ours(path: str) -> bool:
 
 def exchanges(data: bytes) -> None:
     """A call of v1 and a question after the balance end, whatever is answered each time."""
-    replies = [_BLOTTER.outcome(_reply(part)) for part in data.split(b"\n---\n")]
+    replies = [_reply(part) for part in data.split(b"\n---\n")]
     clock, account, policy = _Clock(), Account(), RetryPolicy(3)
     asked = fetch_balance(policy=policy, timeout=120.0, account=account, clock=clock.clock)
     posted = post("/v1/llama", b"{}", policy=policy, timeout=120.0, clock=clock.clock)

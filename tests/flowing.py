@@ -17,7 +17,7 @@ from langchain_segmind._protocol.types import (
 )
 
 if TYPE_CHECKING:
-    from langchain_segmind._protocol.types import Outcome
+    from langchain_segmind._protocol.types import Command, Outcome
 
 T = TypeVar("T")
 Script = Callable[[Request], "Response | TransportFailure"]
@@ -60,7 +60,7 @@ class Driver:
         finally:
             flow.close()
 
-    def _perform(self, command: Request | Sleep | AcquireSlot) -> Outcome:
+    def _perform(self, command: Command) -> Outcome:
         match command:
             case Request():
                 self.requests.append(command)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 COLOURS = ("sync", "async")
-DOORS = ("sync", "async", "httpx", "async httpx")
+TRANSPORTS = ("sync", "async", "httpx", "async httpx")
 """Our own two transports, and a client of the user's of either kind."""
 
 
@@ -37,7 +37,7 @@ def model(server: FaultServer, **settings: Any) -> ChatSegmindLlama:
 
 
 def ask(llm: ChatSegmindLlama, transport: str, prompt: str = "hi", **options: Any) -> AIMessage:
-    """Call the model through one of the `DOORS`, and close what was opened."""
+    """Call the model through one of the `TRANSPORTS`, and close what was opened."""
     match transport:
         case "sync":
             with llm:

@@ -155,7 +155,7 @@ def track_account(
             asked_at = clock.monotonic()
             outcome = yield command
             reply = outcome.head if isinstance(outcome, TransportFailure) else outcome
-            if reply is not None:
+            if isinstance(reply, Response):
                 _observe(reply, account, asked_at, clock, pause)
     except StopIteration as stop:
         result: T = stop.value

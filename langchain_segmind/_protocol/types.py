@@ -1,14 +1,14 @@
 """The vocabulary of a flow: what it asks its driver to do, and what it is told in return.
 
 A flow is a generator that yields commands and is sent their outcome. It does no I/O and never
-sees the API key; `_http.run` and `_http.arun` perform what it describes.
+sees the API key; the drivers in `_transport.driver` perform what it describes.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Request:
     """Below `base_url`, percent-encoded: `/v1/llama-v3p1-70b-instruct`."""
     body: bytes | None = field(default=None, repr=False)
     accept_stream: bool = False
-    """Hand over a `text/event-stream` body as it comes instead of reading it to its end."""
+    """Leave a `text/event-stream` body to be read by `ReadChunk`, as it comes."""
     deadline: float | None = None
     """The monotonic time by which the whole exchange has to be over."""
 
@@ -41,15 +41,30 @@ class AcquireSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadChunk:
+    """Give what came next of the event stream that the last request was answered with.
+
+    The outcome is bytes, None at the end of the stream, or a `TransportFailure`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand this to the caller, who waits for the pieces of a stream."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, decompressed and read to its end, unless `chunks` is there to read."""
+    """An HTTP answer, decompressed and read to its end, unless it is a stream."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
     body: bytes = field(default=b"", repr=False)
-    chunks: Generator[bytes] | AsyncGenerator[bytes] | None = field(default=None, repr=False)
-    """The body still to come, where an event stream was accepted and came: close it after use."""
+    is_stream: bool = False
+    """Whether the body is an event stream, still to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ class TransportFailure:
     """Status and headers, where the answer had begun."""
 
 
-Command = Request | Sleep | AcquireSlot
-Outcome = Response | TransportFailure | None
+Command = Request | Sleep | AcquireSlot | ReadChunk | Emit
+Outcome = Response | TransportFailure | bytes | None
 T = TypeVar("T")
 Flow = Generator[Command, Outcome, T]

@@ -73,7 +73,7 @@ class Frame:
     start: int
     expects: "Expectation"
     items: list[Value] = field(default_factory=list)
-    lowercase_headers: dict[str, Value] = field(default_factory=dict)
+    named: dict[str, Value] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     key: str | None = None
     value_start: int = 0
@@ -82,11 +82,11 @@ class Frame:
         """What the container holds."""
         match self.opener:
             case "{":
-                return self.lowercase_headers
+                return self.named
             case "[" | "(":
                 return self.items
             case name:
-                return PythonCall(name, self.items, self.lowercase_headers)
+                return PythonCall(name, self.items, self.named)
 
 
 Expectation: TypeAlias = Literal["key", "colon", "value", "separator"]
@@ -243,7 +243,7 @@ class _Reader:
             frame.items.append(value)
             frame.spans.append((start, end))
         else:
-            frame.lowercase_headers[frame.key] = value
+            frame.named[frame.key] = value
             frame.key = None
         frame.expects = "separator"
 

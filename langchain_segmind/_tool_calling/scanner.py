@@ -335,7 +335,7 @@ class _Scanner:
     def _take_broken_bare(self, start: int, broken: Broken, call: BrokenCall, gap: str) -> int:
         self._mark_open(start, broken)
         root = broken.frames[0]
-        keys = {*root.lowercase_headers, root.key}
+        keys = {*root.named, root.key}
         if ">" in gap or keys & self._tools.properties(call.name).keys():
             return self._take_broken_call(start, broken, call)
         return _resume_at(broken)
@@ -402,7 +402,7 @@ def _folded(frames: list[Frame]) -> tuple[Value, list[Span]]:
             outer.items.append(value)
             outer.spans.append((inner.start, inner.start))
         else:
-            outer.lowercase_headers[outer.key] = value
+            outer.named[outer.key] = value
             outer.key = None
         value = outer.value()
     return value, frames[0].spans

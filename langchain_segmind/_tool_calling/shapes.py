@@ -324,8 +324,8 @@ def list_of_calls(broken: Broken) -> Frame | None:
 
 def lacks_arguments(frame: Frame) -> bool:
     """Whether an open object has named a function but not come to its arguments."""
-    lowercase_headers = frame.opener == "{" and _name(frame.lowercase_headers) is not None
-    return lowercase_headers and not any(key in frame.lowercase_headers for key in ARGUMENT_KEYS)
+    named = frame.opener == "{" and _name(frame.named) is not None
+    return named and not any(key in frame.named for key in ARGUMENT_KEYS)
 
 
 def _holds_calls(frame: Frame) -> bool:
@@ -333,11 +333,11 @@ def _holds_calls(frame: Frame) -> bool:
 
 
 def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> BrokenCall | None:
-    known = dict(frames[0].lowercase_headers)
+    known = dict(frames[0].named)
     inner = frames[0]
     if inner.key == "function" and len(frames) > 1 and frames[1].opener == "{":
         inner = frames[1]
-        known |= inner.lowercase_headers
+        known |= inner.named
     name = _name(known)
     if name is None or name not in tools:
         return None

@@ -214,12 +214,8 @@ def _rebased(node: Any, index: str) -> Any:
     copy = {key: _rebased(value, index) for key, value in node.items()}
     reference = copy.get("$ref")
     if isinstance(reference, str) and reference.startswith("#"):
-        lowercase_headers = _DEFINITION.sub(f"#/$defs/{index}-", reference)
-        copy["$ref"] = (
-            lowercase_headers
-            if lowercase_headers != reference
-            else f"#/$defs/{index}{reference[1:]}"
-        )
+        named = _DEFINITION.sub(f"#/$defs/{index}-", reference)
+        copy["$ref"] = named if named != reference else f"#/$defs/{index}{reference[1:]}"
     return copy
 
 

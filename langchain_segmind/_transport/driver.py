@@ -1,7 +1,7 @@
 """The only I/O: driving flows over HTTP, and building, sharing and closing clients.
 
-Sync calls go over httpcore, async ones over aiohttp; a client the user brought is used as it is.
-What they have in common is a `Door` (`_doors`).
+Blocking calls go over httpcore, awaited ones over aiohttp; a client the user brought is used as it
+is. What they have in common is a `Transport` (`base`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import os
 import threading
 import time
 import weakref
+from contextlib import aclosing, closing
 from dataclasses import replace
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -20,7 +22,8 @@ from urllib.request import getproxies, proxy_bypass
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._protocol.types import (
     AcquireSlot,
-    Outcome,
+    Emit,
+    ReadChunk,
     Request,
     Response,
     Sleep,
@@ -30,20 +33,16 @@ from langchain_segmind._protocol.types import (
 from langchain_segmind._transport.base import SOCKETS, Settings, left
 from langchain_segmind._transport.content_encoding import BodyDecoder
 from langchain_segmind._transport.failures import failure_from
-from langchain_segmind._transport.redaction import Outcomes, redactor_for
-from langchain_segmind.exceptions import SegmindConnectionError
+from langchain_segmind._transport.redaction import KeyRedactor
+from langchain_segmind.exceptions import SegmindConnectionError, SegmindError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import (
-        AsyncGenerator,
-        Generator,
-        Iterator,
-    )
+    from collections.abc import AsyncGenerator, Generator
 
     from langchain_core.rate_limiters import BaseRateLimiter
 
-    from langchain_segmind._protocol.types import Flow
+    from langchain_segmind._protocol.types import Command, Flow, Outcome
     from langchain_segmind._transport.aiohttp import AiohttpTransport
     from langchain_segmind._transport.base import (
         AsyncStreamedResponse,
@@ -52,174 +51,245 @@ if TYPE_CHECKING:
         Transport,
     )
 
-_OK = 200
-
-
 # --- Driving ---------------------------------------------------------------------------------
 
 
 def run(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None) -> T:
     """Drive a flow to its result, blocking."""
-    outcome: Outcome = None
-    try:
-        while True:
-            match flow.send(outcome):
-                case Request() as request:
-                    outcome = clients.redacted(exchange(clients.sync_transport(), request))
-                case Sleep(seconds):
-                    outcome = None
-                    time.sleep(seconds)
-                case AcquireSlot() as slot:
-                    outcome = None
-                    if limiter is not None and _counts(limiter, slot):
-                        limiter.acquire(blocking=True)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    finally:
-        flow.close()  # At once: a flow that is cut short has something to leave behind.
+    with closing(flow), closing(Driver(clients, limiter)) as driver:
+        outcome: Outcome = None
+        try:
+            while True:
+                outcome = driver.perform(flow.send(outcome))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        except SegmindError as error:
+            outcome = None
+            raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
 
 
 async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None) -> T:
     """Drive a flow to its result on the running event loop."""
-    outcome: Outcome = None
-    try:
-        while True:
-            match flow.send(outcome):
-                case Request() as request:
-                    transport = await clients.async_transport()
-                    outcome = clients.redacted(await aexchange(transport, request))
-                case Sleep(seconds):
-                    outcome = None
-                    await asyncio.sleep(seconds)
-                case AcquireSlot() as slot:
-                    outcome = None
-                    if limiter is not None and _counts(limiter, slot):
-                        await limiter.aacquire(blocking=True)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    finally:
-        flow.close()  # At once: a flow that is cut short has something to leave behind.
+    with closing(flow):
+        async with aclosing(AsyncDriver(clients, limiter)) as driver:
+            outcome: Outcome = None
+            try:
+                while True:
+                    outcome = await driver.perform(flow.send(outcome))
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            except SegmindError as error:
+                outcome = None
+                raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+
+
+def stream(
+    flow: Flow[None], clients: Clients, limiter: BaseRateLimiter | None = None
+) -> Generator[Any]:
+    """Drive a flow, blocking, and give what it emits."""
+    with closing(flow), closing(Driver(clients, limiter)) as driver:
+        outcome: Outcome = None
+        try:
+            while True:
+                command = flow.send(outcome)
+                if isinstance(command, Emit):
+                    outcome = yield command.value
+                else:
+                    outcome = driver.perform(command)
+        except StopIteration:
+            return
+        except SegmindError as error:
+            outcome = None
+            raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+
+
+async def astream(
+    flow: Flow[None], clients: Clients, limiter: BaseRateLimiter | None = None
+) -> AsyncGenerator[Any]:
+    """Drive a flow on the running event loop, and give what it emits."""
+    with closing(flow):
+        async with aclosing(AsyncDriver(clients, limiter)) as driver:
+            outcome: Outcome = None
+            try:
+                while True:
+                    command = flow.send(outcome)
+                    if isinstance(command, Emit):
+                        outcome = yield command.value
+                    else:
+                        outcome = await driver.perform(command)
+            except StopIteration:
+                return
+            except SegmindError as error:
+                outcome = None
+                raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+
+
+class Driver:
+    """Performs the commands of one flow, blocking."""
+
+    def __init__(self, clients: Clients, limiter: BaseRateLimiter | None) -> None:
+        """Open nothing yet."""
+        self._clients = clients
+        self._limiter = limiter
+        self._stream: _Body | None = None
+
+    def perform(self, command: Command) -> Outcome:
+        """Perform one command; what the network did becomes a value, never an exception."""
+        match command:
+            case Request():
+                return self._exchange(command)
+            case ReadChunk():
+                return self._read()
+            case Sleep(seconds):
+                time.sleep(seconds)
+            case AcquireSlot():
+                if self._limiter is not None and _counts(self._limiter, command):
+                    self._limiter.acquire(blocking=True)
+        return None
+
+    def close(self) -> None:
+        """Close the stream that was not read to its end."""
+        if self._stream is not None:
+            self._stream.answer.close()
+            self._stream = None
+
+    def _exchange(self, request: Request) -> Response | TransportFailure:
+        head, answer = None, None
+        try:
+            answer = self._clients.sync_transport().open(request)
+            head = answer.head
+            body = _Body(answer, head, request.deadline)
+            if request.accept_stream and _is_event_stream(head):
+                self._stream, answer = body, None
+                return replace(head, is_stream=True)
+            return replace(head, body=b"".join(iter(body.read, None)))
+        except Exception as error:
+            if (failure := failure_from(error, head)) is None:
+                raise
+            return self._clients.located(failure)
+        finally:
+            if answer is not None:
+                answer.close()
+
+    def _read(self) -> bytes | TransportFailure | None:
+        assert self._stream is not None  # noqa: S101 - flows read what was said to be a stream.
+        try:
+            return self._stream.read()
+        except Exception as error:
+            if (failure := failure_from(error, self._stream.head)) is None:
+                raise
+            return failure
+
+
+class AsyncDriver:
+    """Performs the commands of one flow on the running event loop."""
+
+    def __init__(self, clients: Clients, limiter: BaseRateLimiter | None) -> None:
+        """Open nothing yet."""
+        self._clients = clients
+        self._limiter = limiter
+        self._stream: _AsyncBody | None = None
+
+    async def perform(self, command: Command) -> Outcome:
+        """Perform one command; what the network did becomes a value, never an exception."""
+        match command:
+            case Request():
+                return await self._exchange(command)
+            case ReadChunk():
+                return await self._read()
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case AcquireSlot():
+                if self._limiter is not None and _counts(self._limiter, command):
+                    await self._limiter.aacquire(blocking=True)
+        return None
+
+    async def aclose(self) -> None:
+        """Close the stream that was not read to its end."""
+        if self._stream is not None:
+            await self._stream.answer.close()
+            self._stream = None
+
+    async def _exchange(self, request: Request) -> Response | TransportFailure:
+        head, answer = None, None
+        try:
+            transport = await self._clients.async_transport()
+            async with asyncio.timeout(left(request.deadline)):
+                answer = await transport.open(request)
+                head = answer.head
+                body = _AsyncBody(answer, head, request.deadline)
+                if request.accept_stream and _is_event_stream(head):
+                    self._stream, answer = body, None
+                    return replace(head, is_stream=True)
+                return replace(head, body=await body.read_whole())
+        except asyncio.CancelledError as cancelled:
+            raise cancelled.with_traceback(None)  # noqa: B904 - aiohttp's frames have the key among their locals.
+        except Exception as error:
+            if (failure := failure_from(error, head)) is None:
+                raise
+            return self._clients.located(failure)
+        finally:
+            if answer is not None:
+                await answer.close()
+
+    async def _read(self) -> bytes | TransportFailure | None:
+        assert self._stream is not None  # noqa: S101 - flows read what was said to be a stream.
+        try:
+            async with asyncio.timeout(left(self._stream.deadline)):
+                return await self._stream.read()
+        except Exception as error:
+            if (failure := failure_from(error, self._stream.head)) is None:
+                raise
+            return failure
+
+
+class _Body:
+    """The body of an answer, decompressed as it comes, until the deadline."""
+
+    def __init__(self, answer: StreamedResponse, head: Response, deadline: float | None) -> None:
+        self.answer, self.head, self.deadline = answer, head, deadline
+        self._decoder = BodyDecoder(head.headers.get("content-encoding", ""))
+
+    def read(self) -> bytes | None:
+        SOCKETS.deadline = self.deadline  # Before each read: a generator may change threads.
+        if (chunk := next(self.answer.chunks, None)) is None:
+            self._decoder.finish()
+            return None
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeoutError
+        return self._decoder.feed(chunk)
+
+
+class _AsyncBody:
+    """As `_Body`, on an event loop; who reads it bounds the time."""
+
+    def __init__(
+        self, answer: AsyncStreamedResponse, head: Response, deadline: float | None
+    ) -> None:
+        self.answer, self.head, self.deadline = answer, head, deadline
+        self._decoder = BodyDecoder(head.headers.get("content-encoding", ""))
+
+    async def read(self) -> bytes | None:
+        if (chunk := await anext(self.answer.chunks, None)) is None:
+            self._decoder.finish()
+            return None
+        return self._decoder.feed(chunk)
+
+    async def read_whole(self) -> bytes:
+        parts = [self._decoder.feed(chunk) async for chunk in self.answer.chunks]
+        self._decoder.finish()
+        return b"".join(parts)
 
 
 def _counts(limiter: BaseRateLimiter, slot: AcquireSlot) -> bool:
     return not slot.poll or getattr(limiter, "count_polls", False)
 
 
-def exchange(transport: Transport, request: Request) -> Response | TransportFailure:
-    """Perform one request; what the network did becomes a value, never an exception."""
-    head: Response | None = None
-    handed_over = False
-    answer: StreamedResponse | None = None
-    try:
-        answer = transport.open(request)
-        head = answer.head
-        decoder = BodyDecoder(head.headers.get("content-encoding", ""))
-        if request.accept_stream and _is_event_stream(head):
-            handed_over = True
-            chunks = _stream(answer, decoder, request.deadline)
-            return Response(head.status, head.headers, chunks=chunks)
-        body = b"".join(_decoded(answer, decoder, request.deadline))
-        return Response(head.status, head.headers, body)
-    except Exception as error:
-        if (failure := failure_from(error, head)) is None:
-            raise
-        return failure
-    finally:
-        if answer is not None and not handed_over:
-            answer.close()
-
-
-async def aexchange(transport: AsyncTransport, request: Request) -> Response | TransportFailure:
-    """Perform one request; what the network did becomes a value, never an exception."""
-    head: Response | None = None
-    handed_over = False
-    answer: AsyncStreamedResponse | None = None
-    try:
-        async with asyncio.timeout(left(request.deadline)):
-            answer = await transport.open(request)
-            head = answer.head
-            decoder = BodyDecoder(head.headers.get("content-encoding", ""))
-            if request.accept_stream and _is_event_stream(head):
-                handed_over = True
-                chunks = _astream(answer, decoder, request.deadline)
-                return Response(head.status, head.headers, chunks=chunks)
-            parts = [decoder.feed(chunk) async for chunk in answer.chunks]
-            decoder.finish()
-            return Response(head.status, head.headers, b"".join(parts))
-    except asyncio.CancelledError as cancelled:
-        raise cancelled.with_traceback(None)  # noqa: B904 - aiohttp's frames have the key among their locals.
-    except Exception as error:
-        if (failure := failure_from(error, head)) is None:
-            raise
-        return failure
-    finally:
-        if answer is not None and not handed_over:
-            await answer.close()
-
-
-class StreamBrokenError(Exception):
-    """An event stream that had begun did not come to its end."""
-
-    def __init__(self, failure: TransportFailure) -> None:
-        """Keep what happened."""
-        super().__init__(failure.detail)
-        self.failure = failure
-
-
-def _stream(
-    answer: StreamedResponse, decoder: BodyDecoder, deadline: float | None
-) -> Generator[bytes]:
-    failure = None
-    try:
-        yield from _decoded(answer, decoder, deadline)
-    except Exception as error:
-        if (failure := failure_from(error, answer.head)) is None:
-            raise
-    finally:
-        answer.close()
-    if failure is not None:
-        raise StreamBrokenError(failure)
-
-
-async def _astream(
-    answer: AsyncStreamedResponse, decoder: BodyDecoder, deadline: float | None
-) -> AsyncGenerator[bytes]:
-    failure = None
-    try:
-        while True:
-            async with asyncio.timeout(left(deadline)):
-                chunk = await anext(answer.chunks, None)
-            if chunk is None:
-                decoder.finish()
-                break
-            yield decoder.feed(chunk)
-    except Exception as error:
-        if (failure := failure_from(error, answer.head)) is None:
-            raise
-    finally:
-        await answer.close()
-    if failure is not None:
-        raise StreamBrokenError(failure)
-
-
-def _decoded(
-    answer: StreamedResponse, decoder: BodyDecoder, deadline: float | None
-) -> Iterator[bytes]:
-    while True:
-        SOCKETS.deadline = deadline  # Before each read: a generator may change threads.
-        chunk = next(answer.chunks, None)
-        if chunk is None:
-            return decoder.finish()
-        yield decoder.feed(chunk)
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError
-
-
 def _is_event_stream(head: Response) -> bool:
     content_type = head.headers.get("content-type", "")
-    return head.status == _OK and content_type.lower().startswith("text/event-stream")
+    return head.status == HTTPStatus.OK and content_type.lower().startswith("text/event-stream")
 
 
 # --- Building, sharing and closing -------------------------------------------------------------
@@ -298,7 +368,7 @@ class Clients:
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
         self._way = settings.base_url
-        self._redactor = redactor_for(settings.api_key.get_secret_value())
+        self.redactor = KeyRedactor(settings.api_key.get_secret_value())
         self._at_the_end = weakref.finalize(self, _nothing)
         self._lock: threading.Lock
         self._transport: Transport | None
@@ -336,11 +406,15 @@ class Clients:
         self._async_transports[loop] = (transport, lifetime)
         return transport
 
-    def redacted(self, outcome: Outcomes) -> Outcomes:
-        """Blot out the key wherever a server echoes it, and say what could not be reached."""
-        if isinstance(outcome, TransportFailure) and not outcome.sent:
-            outcome = replace(outcome, detail=f"{outcome.detail} (at {self._way})")
-        return self._redactor.outcome(outcome)
+    def located(self, failure: TransportFailure) -> TransportFailure:
+        """Say what could not be reached."""
+        if failure.sent:
+            return failure
+        return replace(failure, detail=f"{failure.detail} (at {self._way})")
+
+    def redacted_error(self, error: SegmindError) -> SegmindError:
+        """Mask the key in an error, and leave the frames behind that hold what a server echoed."""
+        return self.redactor.error(error).with_traceback(None)
 
     def close(self) -> None:
         """Close the blocking client; a later call opens a new one."""

@@ -148,11 +148,9 @@ def test_a_forced_choice_constrains_decoding(
     form = scripted.bodies[0]["response_format"]
     schema = form["json_schema"]["schema"]
     calls = schema.get("anyOf", [schema])
-    lowercase_headers = [allowed["properties"]["name"]["const"] for allowed in calls]
+    named = [allowed["properties"]["name"]["const"] for allowed in calls]
     assert form["type"] == "json_schema"
-    assert lowercase_headers == (
-        ["add", "shout"] if choice in ("any", "required", True) else ["add"]
-    )
+    assert named == (["add", "shout"] if choice in ("any", "required", True) else ["add"])
 
 
 def test_no_tools_are_told_of_where_none_may_be_called(

@@ -17,8 +17,8 @@ from langchain_core.exceptions import ModelAPIError
 from langchain_segmind import ChatSegmindLlama, Credits, SegmindError, SegmindResponseError
 from tests.servers import (
     COLOURS,
-    DOORS,
     KEY,
+    TRANSPORTS,
     Received,
     Wire,
     ask,
@@ -125,7 +125,7 @@ BROKEN: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, transport: str) -> None:
     with faults(BROKEN[name]) as server:
@@ -142,7 +142,7 @@ def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, trans
     assert error.__context__ is None
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_error_has_the_accounting_of_the_answer(transport: str) -> None:
     headers = {"x-request-id": "r-1", "x-cost": "0.5", "x-remaining-credits": "2"}
     for answer in (http(b"", headers=headers), http(GOOD, headers={**headers, **GZIP})):
@@ -189,7 +189,7 @@ def until_the_end(_received: Received, wire: Wire) -> None:
     wire.close()
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", USABLE)
 def test_an_odd_200_that_can_be_used_is_used(name: str, transport: str) -> None:
     answer, text = USABLE[name]
@@ -199,7 +199,7 @@ def test_an_odd_200_that_can_be_used_is_used(name: str, transport: str) -> None:
     message.model_dump_json()
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     ("name", "value"),
     [

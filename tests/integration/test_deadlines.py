@@ -20,7 +20,7 @@ from langchain_segmind import SegmindError, SegmindTimeoutError
 from langchain_segmind._protocol import retry
 from tests.servers import (
     COLOURS,
-    DOORS,
+    TRANSPORTS,
     FaultServer,
     Received,
     Wire,
@@ -91,7 +91,7 @@ DRIPS += [drip_early_hints, drip_error]
 PER_READ_ONLY = [drip_head, drip_extension, drip_early_hints]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("drip", DRIPS)
 def test_a_dripping_answer_ends_at_the_deadline(drip: Any, transport: str) -> None:
     if transport == "httpx" and drip in PER_READ_ONLY:
@@ -117,7 +117,7 @@ def test_a_dripping_stream_ends_at_the_deadline(drip: Any, colour: str) -> None:
     assert caught.value.outcome_unknown
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_all_attempts_and_waits_share_one_deadline(
     transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +135,7 @@ def test_all_attempts_and_waits_share_one_deadline(
         assert 1 < len(server.requests) < 20
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_host_that_does_not_answer_is_told_as_nothing_sent(transport: str) -> None:
     """A full backlog drops what asks for a connection, as a firewall does."""
     with socket.socket() as listener:
@@ -159,7 +159,7 @@ def test_a_host_that_does_not_answer_is_told_as_nothing_sent(transport: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_prompt_nobody_reads_ends_at_the_deadline(transport: str) -> None:
     if transport == "httpx":
         pytest.skip("an injected blocking client bounds each write, not all of them together")

@@ -10,7 +10,7 @@ import pytest
 from langchain_segmind import SegmindConnectionError, SegmindError, SegmindResponseError
 from tests.servers import (
     COLOURS,
-    DOORS,
+    TRANSPORTS,
     Received,
     Wire,
     ask,
@@ -60,7 +60,7 @@ def test_a_stream_is_read_in_every_form(name: str, streaming: bool, colour: str)
     assert whole.response_metadata["model_provider"] == "segmind"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", FORMS)
 def test_a_stream_answers_a_plain_call_too(name: str, transport: str) -> None:
     with faults(http(FORMS[name], content_type=SSE["content-type"])) as server:

@@ -19,8 +19,8 @@ from langchain_segmind import (
 from langchain_segmind._protocol import retry
 from tests.servers import (
     COLOURS,
-    DOORS,
     KEY,
+    TRANSPORTS,
     Received,
     Wire,
     ask,
@@ -58,7 +58,7 @@ def half_a_body(_received: Received, wire: Wire) -> None:
     wire.close()
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
 def test_what_cost_nothing_is_sent_again_so_often(
@@ -71,7 +71,7 @@ def test_what_cost_nothing_is_sent_again_so_often(
     assert caught.value.status_code == status
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_later_attempt_may_succeed_and_is_the_same_request(transport: str) -> None:
     with faults(http({}, 500), http({}, 429), GOOD) as server:
         assert ask(model(server), transport).content == "Hello!"
@@ -80,7 +80,7 @@ def test_a_later_attempt_may_succeed_and_is_the_same_request(transport: str) -> 
     assert first.line == third.line
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 406, 410, 418, 422])
 def test_a_refusal_is_final(status: int, transport: str) -> None:
     with faults(http({"error": "no"}, status)) as server:
@@ -89,7 +89,7 @@ def test_a_refusal_is_final(status: int, transport: str) -> None:
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_refusal_whose_words_are_lost_is_still_a_refusal(transport: str) -> None:
     def refuse(_received: Received, wire: Wire) -> None:
         wire.send(head(401, {"content-length": "999"}) + b"half")
@@ -101,7 +101,7 @@ def test_a_refusal_whose_words_are_lost_is_still_a_refusal(transport: str) -> No
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_503_whose_words_are_lost_is_still_a_503(transport: str) -> None:
     def break_off(_received: Received, wire: Wire) -> None:
         wire.send(head(503, {"content-length": "999"}) + b"half")
@@ -112,7 +112,7 @@ def test_a_503_whose_words_are_lost_is_still_a_503(transport: str) -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_refused_connection_is_tried_again_and_nothing_was_sent(transport: str) -> None:
     with (
         faults() as server,
@@ -124,7 +124,7 @@ def test_a_refused_connection_is_tried_again_and_nothing_was_sent(transport: str
     assert caught.value.status_code is None
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", [close_at_once, reset_at_once])
 def test_a_lost_answer_is_not_asked_for_again(fault: Any, transport: str) -> None:
     with faults(fault, GOOD) as server:
@@ -138,7 +138,7 @@ def test_a_lost_answer_is_not_asked_for_again(fault: Any, transport: str) -> Non
 GATEWAY_TIMEOUT = b"<html><h1>504 Gateway Time-out</h1><hr>nginx</html>"
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [502, 504, 520, 522, 524])
 def test_what_a_proxy_gave_up_on_is_not_asked_for_again(status: int, transport: str) -> None:
     """The model behind it may go on, and be billed."""
@@ -153,7 +153,7 @@ def test_what_a_proxy_gave_up_on_is_not_asked_for_again(status: int, transport: 
     assert not caught.value.is_retryable
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_half_an_answer_is_not_asked_for_again(transport: str) -> None:
     with faults(half_a_body, GOOD) as server:
         with pytest.raises(SegmindResponseError):
@@ -161,7 +161,7 @@ def test_half_an_answer_is_not_asked_for_again(transport: str) -> None:
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_time_out_is_not_asked_for_again(transport: str) -> None:
     with faults(hang, GOOD) as server:
         with pytest.raises(SegmindTimeoutError, match="may have been billed") as caught:
@@ -171,7 +171,7 @@ def test_a_time_out_is_not_asked_for_again(transport: str) -> None:
     assert not caught.value.is_retryable
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", [close_at_once, reset_at_once, half_a_body])
 def test_the_user_may_ask_for_what_was_lost_to_be_sent_again(fault: Any, transport: str) -> None:
     with faults(fault, fault, GOOD) as server:
@@ -179,7 +179,7 @@ def test_the_user_may_ask_for_what_was_lost_to_be_sent_again(fault: Any, transpo
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_read_time_out_is_sent_again_where_the_user_wants_it(transport: str) -> None:
     with faults(hang, GOOD) as server:
         llm = model(server, timeout=(3, 0.2, 3, 3), retry_unknown_outcome=True)
@@ -187,7 +187,7 @@ def test_a_read_time_out_is_sent_again_where_the_user_wants_it(transport: str) -
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_connection_that_was_closed_while_idle_costs_nothing(transport: str) -> None:
     """A server may close what it keeps alive at any time; the next call must notice."""
 
@@ -212,7 +212,7 @@ def test_a_connection_closed_while_idle_is_noticed_by_the_same_client() -> None:
     assert len(server.requests) == 20
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_reset_that_is_far_away_is_told_instead_of_waited_for(transport: str) -> None:
     with faults(http({"error": "slow down"}, 429, {"retry-after": "3600"})) as server:
         with pytest.raises(SegmindRateLimitError, match="resets in 3600 s") as caught:
@@ -221,7 +221,7 @@ def test_a_reset_that_is_far_away_is_told_instead_of_waited_for(transport: str) 
     assert caught.value.retry_after == 3600
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_reset_that_has_come_is_not_waited_for(transport: str) -> None:
     with faults(
         http({}, 429, {"x-rate-limit-reset-at-utc": "2020-01-01T00:00:00Z"}), GOOD
@@ -230,7 +230,7 @@ def test_a_reset_that_has_come_is_not_waited_for(transport: str) -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_wait_that_outlasts_the_deadline_is_not_begun(transport: str) -> None:
     with faults(http({}, 503, {"retry-after": "60"})) as server:
         with pytest.raises(SegmindAPIError) as caught:

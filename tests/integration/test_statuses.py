@@ -32,7 +32,7 @@ from langchain_segmind import (
     SegmindRateLimitError,
     SegmindResponseError,
 )
-from tests.servers import COLOURS, DOORS, KEY, FaultServer, ask, faults, http, model
+from tests.servers import COLOURS, KEY, TRANSPORTS, FaultServer, ask, faults, http, model
 
 STATUSES = {
     400: (SegmindInvalidRequestError, ModelInvalidRequestError),
@@ -111,7 +111,7 @@ def test_a_status_has_its_class_whatever_the_body(status: int, colour: str) -> N
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [400, 401, 406, 429, 500])
 def test_an_error_carries_what_the_headers_said(transport: str, status: int) -> None:
     headers = {"x-request-id": "r-1", "x-remaining-credits": "4.5", "x-cost": "nan"}
@@ -176,7 +176,7 @@ def test_the_words_of_a_long_page_are_shortened() -> None:
     assert len(str(error)) < 700
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(status: int, transport: str) -> None:
     """The other host would be sent the key."""
@@ -192,7 +192,7 @@ def test_a_redirect_is_not_followed(status: int, transport: str) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [201, 202, 203, 206])
 def test_another_kind_of_success_is_no_answer(status: int, transport: str) -> None:
     with faults(http(None, status)) as server:
@@ -203,7 +203,7 @@ def test_another_kind_of_success_is_no_answer(status: int, transport: str) -> No
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_that_has_no_body_is_no_answer(status: int, transport: str) -> None:
     with faults(f"HTTP/1.1 {status} Nothing\r\n\r\n".encode()) as server:
@@ -212,7 +212,7 @@ def test_an_answer_that_has_no_body_is_no_answer(status: int, transport: str) ->
     assert error.status_code == status
 
 
-@pytest.mark.parametrize("transport", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_informational_answer_is_passed_over(transport: str) -> None:
     with faults(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + http()) as server:
         assert ask(model(server), transport).content == "Hello!"

@@ -6,10 +6,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
-from tests.servers import COLOURS, DOORS, KEY, ask, faults, model, streamed
+from tests.servers import COLOURS, KEY, TRANSPORTS, ask, faults, model, streamed
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_default_call_sends_the_documented_request_and_nothing_else(transport: str) -> None:
     with faults() as server:
         answer = ask(model(server), transport, "Tell me a joke on cats")
@@ -26,7 +26,7 @@ def test_a_default_call_sends_the_documented_request_and_nothing_else(transport:
     assert len(names) == len(set(names)), "a header was sent twice"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_every_parameter_reaches_the_body_under_its_own_name(transport: str) -> None:
     with faults() as server:
         llm = model(
@@ -77,7 +77,7 @@ def test_streaming_asks_for_a_stream_and_takes_json(colour: str) -> None:
     assert "".join(chunk.content for chunk in chunks) == "Hello!"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_text_travels_as_utf_8(transport: str) -> None:
     text = 'naïve “日本語” 🦙 \x00 \\ " \u2028'
     with faults() as server:
@@ -86,7 +86,7 @@ def test_text_travels_as_utf_8(transport: str) -> None:
     assert "🦙".encode() in server.requests[0].body
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_prompt_of_megabytes_is_sent_with_its_length(transport: str) -> None:
     with faults() as server:
         ask(model(server), transport, "x" * 3_000_000)
@@ -110,7 +110,7 @@ def test_a_conversation_keeps_its_roles() -> None:
     ]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     ("suffix", "path"),
     [
@@ -132,7 +132,7 @@ def test_base_url_is_taken_with_or_without_a_version(
     assert server.requests[0].line == f"POST {path}llama-v3p1-70b-instruct HTTP/1.1"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_default_headers_travel_and_replace_their_namesakes(transport: str) -> None:
     with faults() as server:
         llm = model(server, default_headers={"X-Team": "cats", "user-agent": "me", "accept": "*/*"})

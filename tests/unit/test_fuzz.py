@@ -97,5 +97,7 @@ def test_any_conversation_can_be_sent_or_is_refused(history: Any) -> None:
 
 
 def test_the_oracle_notices_a_key() -> None:
+    error = SegmindError("no")
+    error.__dict__["headers"] = {"x-api-key": KEY}
     with pytest.raises(AssertionError):
-        _check_error(SegmindError("no", request_id=KEY))
+        _check_error(error)

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from langchain_segmind import SegmindError
 from langchain_segmind._messages.parameters import as_timeout
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
     Response,
     Sleep,
-    TransportFailure,
 )
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base import Settings
@@ -160,7 +160,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = driver.exchange(clients.sync_transport(), Request("POST", "/v1/x", b"{}"))
+        reply = driver.Driver(clients, None).perform(Request("POST", "/v1/x", b"{}"))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
@@ -174,16 +174,14 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        reply = await driver.aexchange(
-            await Clients(given).async_transport(), Request("POST", "/v1/x", b"{}")
-        )
+        performer = driver.AsyncDriver(Clients(given), None)
+        reply = await performer.perform(Request("POST", "/v1/x", b"{}"))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
     assert str(seen[0].url) == "http://h/p/v1/x"
     assert seen[0].headers["x-api-key"] == KEY
 
 
-def test_the_key_is_blotted_out_of_what_came() -> None:
-    clients = Clients(settings())
-    assert clients.redacted(TransportFailure("lost", f"no {KEY}")).detail == "no **********"
-    assert KEY.encode() not in clients.redacted(Response(401, {}, KEY.encode())).body
+def test_the_key_is_masked_in_what_an_error_says() -> None:
+    error = Clients(settings()).redacted_error(SegmindError(f"no {KEY}", request_id=KEY))
+    assert (error.message, error.request_id) == ("no **********", "**********")

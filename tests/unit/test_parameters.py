@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind import SegmindInvalidInputError
+from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._messages.parameters import (
+    CallParameters,
     as_timeout,
-    check_overrides,
-    check_passed_on,
     checked_headers,
     checked_timeout,
     encoded,
@@ -20,6 +19,8 @@ from langchain_segmind._messages.parameters import (
     total_seconds,
     warn_of_plain_http,
 )
+
+PARAMETERS = CallParameters(ChatSegmindLlama.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +110,21 @@ def test_any_text_becomes_a_plain_url_or_is_refused(url: str) -> None:
 )
 def test_an_override_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
-        check_overrides(wrong)
+        PARAMETERS.check(wrong)
 
 
 def test_overrides_are_brought_into_one_form() -> None:
     given_ones = {"stop": "END", "temperature": None, "top_k": 4}
-    assert check_overrides(given_ones) == {"stop": ["END"], "temperature": None, "top_k": 4}
+    assert PARAMETERS.check(given_ones) == {"stop": ["END"], "temperature": None, "top_k": 4}
 
 
-@pytest.mark.parametrize("name", ["messages", "api_key", "segmind_api_key", "base_url"])
+@pytest.mark.parametrize(
+    "name",
+    ["messages", "api_key", "segmind_api_key", "base_url", "request_timeout", "extra_headers"],
+)
 def test_what_must_not_travel_in_a_body_is_refused(name: str) -> None:
-    with pytest.raises(SegmindInvalidInputError, match=name):
-        check_passed_on([name, "top_k"])
+    with pytest.raises(SegmindInvalidInputError, match="cannot be passed on"):
+        PARAMETERS.check({name: "x", "top_k": 4})
 
 
 def test_an_unknown_parameter_is_passed_on_with_a_warning_and_a_hint() -> None:

@@ -38,8 +38,10 @@ from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
+from langchain_segmind._protocol.balance import fetch_balance
+from langchain_segmind._protocol.calls import Clock, post
 from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
@@ -63,9 +65,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from langchain_segmind._messages.arguments import Arguments
-    from langchain_segmind._messages.incoming import Finished
     from langchain_segmind._messages.structured_output import Method
     from langchain_segmind._protocol.account import Account
+    from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._transport.clients import Clients
     from langchain_segmind.credits import CreditBalance
@@ -265,7 +267,13 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         else:
             path = f"/v1/{call.model}"
             flow = post(
-                path, call.body, policy=policy, timeout=timeout, clock=_CLOCK, accept_stream=stream
+                path,
+                call.body,
+                policy=policy,
+                timeout=timeout,
+                account=account,
+                clock=_CLOCK,
+                accept_stream=stream,
             )
         # To resume costs nothing, so no balance is too low for it.
         floor = None if call.resumes else self.min_credits
@@ -276,17 +284,18 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             min_credits=floor,
             low_credits=self.low_credits,
             pause=pause_of(self.rate_limiter),
+            redact=clients.redactor.text,
         )
 
     def _queue_flow(
         self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
     ) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import Queue, queued, resumed  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import Queue, run_job, wait_for_job  # noqa: PLC0415 - not for v1.
 
         queue = Queue(self.poll_interval, self.queue_timeout, account, _CLOCK)
         if call.resumes:
-            return resumed(call.resumes, queue=queue)
-        return queued(
+            return wait_for_job(call.resumes, queue=queue)
+        return run_job(
             call.model,
             call.body,
             queue=queue,

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from langchain_segmind._protocol.pacing import LONG_AGO, PollPacing, RequestWindow
 from langchain_segmind._protocol.per_process import PerProcess
+from langchain_segmind._protocol.retry import RetryBudget
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -54,7 +55,7 @@ class Ledger:
             if known is None or remaining < known or asked_at >= self._seen_at:
                 self._balance, self._seen_at = remaining, now
 
-    def state(self, balance: float, *, now: float) -> None:
+    def set_balance(self, balance: float, *, now: float) -> None:
         """Take the balance that `get_credits` was told: it settles what came before."""
         with self._lock:
             self._balance, self._seen_at, self._stated_at = balance, now, now
@@ -76,6 +77,7 @@ class _Knowledge:
     ledger: Ledger = field(default_factory=Ledger)
     requests: RequestWindow = field(default_factory=RequestWindow)
     polls: PollPacing = field(default_factory=PollPacing)
+    retries: RetryBudget = field(default_factory=RetryBudget)
 
 
 class Account:
@@ -99,6 +101,11 @@ class Account:
     def polls(self) -> PollPacing:
         """When jobs may be asked after."""
         return self._knowledge.get().polls
+
+    @property
+    def retries(self) -> RetryBudget:
+        """How many retries there are."""
+        return self._knowledge.get().retries
 
 
 _SALT = secrets.token_bytes(16)

@@ -1,8 +1,9 @@
-"""What may be sent again, and when: functions of numbers and headers, no clock, no I/O."""
+"""What may be sent again, and when: functions of numbers and headers; no clock, no I/O."""
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,9 @@ LONGEST_DELAY = 8.0
 """Seconds before any retry that the server did not ask for, at most."""
 LONGEST_RESET = 120.0
 """Seconds that a 429 may make a call wait; beyond that the caller is told instead."""
+
+RETRIES_IN_HAND = 50
+"""How many retries an account has before one of its calls must succeed again."""
 
 FIRST_POLL = 0.1
 """The share of the poll interval that passes before a job is first asked after."""
@@ -41,6 +45,33 @@ class RetryPolicy:
 
     max_retries: int
     retry_unknown_outcome: bool = False
+
+
+class RetryBudget:
+    """The retries that all calls of an account share, so that an outage does not triple its load.
+
+    A retry takes one and a call that succeeds gives one back, as in botocore's standard mode and
+    gRPC's throttling: calls that fail here and there never run out, and while nothing succeeds
+    each call is soon sent once. The first call that succeeds ends that.
+    """
+
+    def __init__(self) -> None:
+        """Start with all retries in hand."""
+        self._lock = threading.Lock()
+        self._left = RETRIES_IN_HAND
+
+    def spend(self) -> bool:
+        """Take one retry, or tell that there is none."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+    def record_success(self) -> None:
+        """Give one retry back."""
+        with self._lock:
+            self._left = min(self._left + 1, RETRIES_IN_HAND)
 
 
 PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
 from langchain_segmind import (
+    ChatSegmindLlama,
     SegmindAPIError,
     SegmindAuthenticationError,
     SegmindConnectionError,
@@ -259,3 +261,25 @@ def test_a_hook_that_raises_for_status_changes_nothing(colour: str) -> None:
             ask(llm, colour)
         assert len(server.requests) == 1
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_outage_is_not_made_worse_by_retries(colour: str) -> None:
+    """150 calls at once would be 450 requests; when it is over, a call has all its retries again."""
+    down = http({"error": "Server had some issue"}, 503)
+    answers = [*[down] * 200, *[GOOD] * 50, down, down, GOOD]
+    with faults(*answers) as server:
+        llm = model(server)
+        outcomes = batch(llm, colour, ["hi"] * 150)
+        assert all(isinstance(outcome, SegmindAPIError) for outcome in outcomes)
+        assert len(server.requests) == 200 <= 1.5 * 150
+        assert [answer.text for answer in batch(llm, colour, ["hi"] * 50)] == ["Hello!"] * 50
+        assert ask(llm, colour).text == "Hello!"
+        assert len(server.requests) == len(answers)
+
+
+def batch(llm: ChatSegmindLlama, colour: str, prompts: list[Any]) -> list[Any]:
+    if colour == "sync":
+        with llm:
+            return llm.batch(prompts, return_exceptions=True)
+    return asyncio.run(llm.abatch(prompts, return_exceptions=True))

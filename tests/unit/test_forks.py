@@ -24,7 +24,7 @@ PARENT = """
     limiter = SegmindRateLimiter(requests_per_minute=1)
     llm, alone = ChatSegmindLlama(api_key="SG_x", rate_limiter=limiter), limiter
     account = accounts.account_of(llm.base_url, SecretStr("SG_x"))
-    account.ledger.state(5.0, now=0.0)
+    account.ledger.set_balance(5.0, now=0.0)
     assert llm.rate_limiter.acquire(blocking=False) and alone.acquire(blocking=False)
     held, done = threading.Event(), threading.Event()
 
@@ -50,7 +50,7 @@ PARENT = """
     done.set()
 """
 CHILDREN = """\
-account.ledger.state(4.0, now=1.0)
+account.ledger.set_balance(4.0, now=1.0)
 assert account.ledger.balance is None
 assert llm.rate_limiter.acquire(blocking=False)
 assert alone.acquire(blocking=False)

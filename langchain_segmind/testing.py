@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind._journals import holders
-from langchain_segmind.journals import Journal, JournalEntry
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
+
+    from langchain_segmind.journals import Journal, JournalEntry
 
 __all__ = ["JournalContract"]
 
@@ -194,7 +195,7 @@ class JournalContract:
         for key in ("sending", "submitted", "answered", "unknown"):
             entry = _claim(journal, key)
             if key != "sending":
-                assert journal.update(entry, state=key)  # type: ignore[arg-type]
+                assert journal.update(entry, state=key)
         assert journal.purge(older_than=timedelta(hours=1)) == 0
         assert journal.purge(older_than=-1.0) == 2  # noqa: PLR2004 - The two that have ended.
         assert {entry.key for entry in journal.entries()} == {"sending", "submitted"}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from langchain_segmind._protocol.per_process import PerProcess
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
@@ -122,11 +121,5 @@ class Deliveries:
         return numbers
 
 
-def deliveries() -> Deliveries:
-    """Give what this process counts."""
-    return _deliveries_of(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _deliveries_of(_pid: int) -> Deliveries:
-    return Deliveries()
+DELIVERIES = PerProcess(Deliveries)
+"""What this process counts."""

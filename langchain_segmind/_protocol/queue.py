@@ -150,7 +150,7 @@ def submit(
             "is billed under an id that is not known here."
         )
         raise
-    request_id = _read_request_id(reply)
+    request_id = read_request_id(reply)
     _notify(on_submit, request_id)
     return request_id
 
@@ -370,7 +370,7 @@ def _describe(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
 
 
-def _read_request_id(reply: Response) -> str:
+def read_request_id(reply: Response) -> str:
     """Read the id of a job that was accepted; what is no id is not asked for.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,12 +48,12 @@ class Job:
     def complete(self, completion: Any, charge: Charge, now: float) -> None:
         """Keep the provider's JSON, as a string: the result encodes it a second time."""
         self.output, self.charge, self.finished_at = json.dumps(completion), charge, now
-        self.status = "COMPLETED"
+        self.status, self.body = "COMPLETED", b""
 
     def fail(self, error: str, now: float) -> None:
         """Keep the reason."""
         self.error, self.finished_at = error, now
-        self.status = "FAILED"
+        self.status, self.body = "FAILED", b""
 
     def metrics(self) -> dict[str, float]:
         """Measure the job; what it cost is known only when it was billed."""
@@ -117,6 +118,12 @@ class JobStore:
         if job is None:
             raise ApiError(404, f"Request {request_id} not found")
         return job
+
+    def find(self, request_id: str) -> Job | None:
+        """Find a job, if there is one."""
+        with suppress(ApiError):
+            return self.get(request_id)
+        return None
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._ttl

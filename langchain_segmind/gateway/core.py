@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _random = SystemRandom()
 
-SHOWN_EXCHANGES = 30
+SHOWN_EXCHANGES = 20
 """The latest requests, for the page."""
 
 

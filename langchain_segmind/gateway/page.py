@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,8 @@ p { margin: .25rem 0 }
 .soft { color: var(--soft) }
 .bad { color: var(--bad) }
 .ok { color: var(--ok) }
-pre { overflow-x: auto; border: 1px solid var(--line); padding: .7rem; margin: 0 }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+pre { border: 1px solid var(--line); padding: .7rem; margin: 0 }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th { font-weight: 400; color: var(--soft); text-align: left }
 th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line) }
@@ -68,13 +69,13 @@ PAGE = """<!doctype html>
 <main>
 <p class="balance">{balance} credits</p>
 <p class="soft">{free}{billed} of {posts} requests billed · engine: {engine}</p>
-<h2>Latest requests</h2>
-{requests}
-<h2>Faults that are on</h2>
-{faults}
 <h2>Connect</h2>
 <pre>export SEGMIND_BASE_URL={url}
-export SEGMIND_API_KEY=<i>the key that the gateway's terminal shows</i></pre>
+export SEGMIND_API_KEY=<i>the key in the gateway's terminal</i></pre>
+<h2>Faults that are on</h2>
+{faults}
+<h2>Latest requests</h2>
+{requests}
 </main>
 <script>{script}</script>
 </body>
@@ -141,20 +142,19 @@ def faults_of(gateway: Gateway) -> list[str]:
     settings = gateway.settings
     lines = [*_faults("POSTs", settings.post_faults), *_faults("polls", settings.poll_faults)]
     if settings.failing_jobs_rate:
-        lines.append(f"jobs that fail: {settings.failing_jobs_rate:.0%}")
+        lines.append(f"{settings.failing_jobs_rate:.3g} of jobs: FAILED")
     if settings.rpm:
-        lines.append(f"rate limit: {settings.rpm} requests in {settings.rate_window:g} s")
+        lines.append(f"{settings.rpm} requests in {settings.rate_window:g} s: rate limit")
     return lines
 
 
 def _faults(scope: str, faults: Faults) -> list[str]:
-    values = [(field.name, getattr(faults, field.name)) for field in fields(faults)]
-    return [
-        f"{scope}, {name.removesuffix('_rate').replace('_', ' ')}: "
-        + (f"{value:.0%}" if name.endswith("_rate") else f"{value:g} s")
-        for name, value in values
-        if value
+    shares = [
+        f"{share:.3g} of {scope}: {fault.value.replace('_', ' ')}"
+        for fault, share in faults.shares()
+        if share
     ]
+    return [*shares, f"{faults.latency:g} s added to {scope}"] if faults.latency else shares
 
 
 def _row(gateway: Gateway, exchange: Exchange) -> str:
@@ -162,7 +162,7 @@ def _row(gateway: Gateway, exchange: Exchange) -> str:
     is_good = exchange.is_good
     job = gateway.jobs.find(exchange.request_id)
     if job is not None:
-        status += f" {job.status}"
+        status = job.status if is_good else f"{status}, {job.status}"
         is_good = is_good and job.status != "FAILED"
         cost = job.charge.cost if job.charge else None
         seconds = job.metrics().get("total_time", seconds)

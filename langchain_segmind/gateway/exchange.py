@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
@@ -10,6 +12,8 @@ from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,6 +60,11 @@ def json_response(content: object, status: int = 200) -> Response:
 def html_response(page: str, status: int = 200) -> Response:
     """Answer with a page."""
     return Response(status, page.encode(), {"content-type": "text/html; charset=utf-8"})
+
+
+def log_failure(what: str) -> None:
+    """Log the exception that is being handled; it may quote what a stranger sent."""
+    logger.error("%s:\n%s", what, printable(traceback.format_exc()))
 
 
 def printable(text: str) -> str:

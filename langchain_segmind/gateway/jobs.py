@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,18 +111,16 @@ class JobStore:
 
     def get(self, request_id: str) -> Job:
         """Find a job, unless it was never submitted or is forgotten."""
-        with self._lock:
-            self._forget_old()
-            job = self._jobs.get(request_id)
+        job = self.find(request_id)
         if job is None:
             raise ApiError(404, f"Request {request_id} not found")
         return job
 
     def find(self, request_id: str) -> Job | None:
         """Find a job, if there is one."""
-        with suppress(ApiError):
-            return self.get(request_id)
-        return None
+        with self._lock:
+            self._forget_old()
+            return self._jobs.get(request_id)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._ttl

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from html import escape
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from langchain_segmind.gateway.exchange import Response, html_response, printable
@@ -110,7 +111,7 @@ class Exchange:
         lost = {"whole": "", "half": " cut off", "nothing": "dropped"}[response.sent]
         status = lost if response.sent == "nothing" else f"{response.status}{lost}"
         model = printable(request.path.rpartition("/")[2][:LONGEST_MODEL])
-        is_good = response.status == 200 and not lost  # noqa: PLR2004  OK.
+        is_good = response.status == HTTPStatus.OK and not lost
         return cls(request.request_id, model, status, is_good, response.cost, seconds)
 
 

@@ -9,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import logging
 import re
-import traceback
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import h11
 
 from langchain_segmind.gateway.errors import SERVER_ERROR, ApiError
-from langchain_segmind.gateway.exchange import Request, Response, printable
+from langchain_segmind.gateway.exchange import Request, Response, log_failure
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
-
-logger = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10.0
 """For a head to arrive, from the connection or from its first byte."""
@@ -212,7 +208,7 @@ class Connection:
         except ApiError as error:
             response = error.response()
         except Exception:  # noqa: BLE001  A bug in one answer is not the end of the others.
-            logger.error("An answer failed:\n%s", printable(traceback.format_exc()))  # noqa: TRY400
+            log_failure("An answer failed")
             response = ApiError(500, SERVER_ERROR).response()
         finally:
             self._server.buffered -= self._buffered

@@ -1,3 +1,4 @@
+# ruff: noqa: S101 - Tests assert.
 """Tests that any `Journal` has to pass, run by pytest.
 
 A store's tests derive from the class and say how a journal is made:
@@ -28,11 +29,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind._journals import holders
-from langchain_segmind.journals import Journal, JournalEntry
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
+
+    from langchain_segmind.journals import Journal, JournalEntry
 
 __all__ = ["JournalContract"]
 
@@ -46,7 +48,7 @@ def _processes() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "langchain_segmind._journals.pools"])
     return context
 
 
@@ -194,7 +196,7 @@ class JournalContract:
         for key in ("sending", "submitted", "answered", "unknown"):
             entry = _claim(journal, key)
             if key != "sending":
-                assert journal.update(entry, state=key)  # type: ignore[arg-type]
+                assert journal.update(entry, state=key)
         assert journal.purge(older_than=timedelta(hours=1)) == 0
         assert journal.purge(older_than=-1.0) == 2  # noqa: PLR2004 - The two that have ended.
         assert {entry.key for entry in journal.entries()} == {"sending", "submitted"}

@@ -7,14 +7,16 @@ import copy
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from langchain_segmind import SegmindJournalError
 from langchain_segmind._journals.sql import SqlJournal
-from langchain_segmind.journals import Journal, JournalEntry
 from langchain_segmind.testing import JournalContract
+
+if TYPE_CHECKING:
+    from langchain_segmind.journals import Journal, JournalEntry
 
 Make = Callable[..., SqlJournal]
 
@@ -42,7 +44,7 @@ class JournalStories(JournalContract):
         raise NotImplementedError
 
     @pytest.fixture
-    def journal(self, make: Make) -> Iterator[SqlJournal]:  # type: ignore[override]
+    def journal(self, make: Make) -> Iterator[SqlJournal]:
         journal = make()
         yield journal
         journal.close()
@@ -59,7 +61,7 @@ class JournalStories(JournalContract):
         found = sealed.get("a")
         assert found is not None
         assert (found.answer, found.error) == (b"answer", "error")
-        wrong = make(encrypt=turn, decrypt=lambda content: content[99])  # type: ignore[arg-type,return-value]
+        wrong = make(encrypt=turn, decrypt=lambda content: content[99])
         with pytest.raises(SegmindJournalError, match="Give the encrypt and decrypt"):
             wrong.get("a")
         for journal in (sealed, bare, wrong):

@@ -6,13 +6,16 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PASSWORD = "secret-of-the-tests"
 
@@ -33,7 +36,7 @@ class Server:
         """Have pg_ctl start, stop or restart the server, and wait for it."""
         data, log = self.folder / "data", self.folder / "log"
         # Names in an abstract place or on a port would be shared with other servers.
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        options = f"-c fsync=off -c listen_addresses='' -c unix_socket_directories='{self.folder}'"
         run(self.programs / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, *command)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: S101 - Tests assert.
 """Tests that any `Journal` has to pass, run by pytest.
 
 A store's tests derive from the class and say how a journal is made:
@@ -47,7 +48,7 @@ def _processes() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "langchain_segmind._journals.pools"])
     return context
 
 

@@ -36,7 +36,7 @@ class Server:
         """Have pg_ctl start, stop or restart the server, and wait for it."""
         data, log = self.folder / "data", self.folder / "log"
         # Names in an abstract place or on a port would be shared with other servers.
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"
+        options = f"-c fsync=off -c listen_addresses='' -c unix_socket_directories='{self.folder}'"
         run(self.programs / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, *command)
 
 

@@ -262,7 +262,9 @@ async def _adrive(steps: Steps[T], connection: psycopg.AsyncConnection[Any]) -> 
 
 @cache
 def _render(sql: str) -> bytes:
-    clock = "extract(epoch from clock_timestamp())::double precision"
+    # One time for all of a statement, and that of its arrival: where it had to wait, the lease does
+    # not begin later than the claimer thinks, who asked before.
+    clock = "extract(epoch from statement_timestamp())::double precision"
     return sql.replace("{now}", f"({clock})").replace("?", "%s").encode()
 
 

@@ -19,6 +19,8 @@ from langchain_segmind._journals import filesystems
 from langchain_segmind.journals import SqliteJournal
 from tests.journals import JournalStories, Make, claim
 
+# From Python 3.12 on a fork beside threads is warned of; that it works is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -77,7 +79,9 @@ def test_a_deleted_file_is_an_error_until_it_is_back(path: Path) -> None:
     entry = claim(journal, "a")
     path.rename(path.with_suffix(".old"))
     for _ in range(2):
-        with pytest.raises(SegmindJournalError, match=r"was deleted .*Put the file back"):
+        with pytest.raises(
+            SegmindJournalError, match=r"was deleted or replaced.*Put the file back"
+        ):
             journal.claim("b", "f", lease_seconds=60)
     path.with_suffix(".old").rename(path)
     assert journal.get("a") == entry
@@ -108,7 +112,7 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SegmindJournalError, match=r"No such file or directory\. Its folder has to"):
+    with pytest.raises(SegmindJournalError, match=r"No such file or directory. Its folder has to"):
         SqliteJournal(tmp_path / "none" / "run.sqlite").get("a")
 
 

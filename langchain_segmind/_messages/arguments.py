@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import httpx
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks import Callbacks
     from langchain_core.language_models import ModelProfile
     from langchain_core.rate_limiters import BaseRateLimiter
     from pydantic import SecretStr
+
+    from langchain_segmind._transport.settings import AsyncHttpClient, HttpClient, HttpTimeout
 
 
 class Arguments(TypedDict, total=False):
@@ -32,7 +33,7 @@ class Arguments(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: str | Sequence[str] | None
-    timeout: float | tuple[float | None, ...] | httpx.Timeout | None
+    timeout: float | tuple[float | None, ...] | HttpTimeout | None
     max_retries: int
     retry_unknown_outcome: bool
     streaming: bool
@@ -43,8 +44,8 @@ class Arguments(TypedDict, total=False):
     min_credits: float | None
     low_credits: float | None
     default_headers: Mapping[str, str]
-    http_client: httpx.Client | None
-    http_async_client: httpx.AsyncClient | None
+    http_client: HttpClient | None
+    http_async_client: AsyncHttpClient | None
     model_kwargs: dict[str, Any]
 
     name: str | None

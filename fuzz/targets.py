@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import messages_from_dict
 
 from langchain_segmind import SegmindError
-from langchain_segmind._messages.incoming import Accounting, Call
+from langchain_segmind._messages.incoming import Call
 from langchain_segmind._messages.outgoing import to_wire
 from langchain_segmind._messages.parameters import encoded
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
-from langchain_segmind._protocol.queue import Queue, queued
+from langchain_segmind._protocol.answers import Accounting
+from langchain_segmind._protocol.balance import fetch_balance
+from langchain_segmind._protocol.calls import Clock, post
+from langchain_segmind._protocol.queue import Queue, run_job
 from langchain_segmind._protocol.responses import error_from_response
 from langchain_segmind._protocol.retry import RetryPolicy, retry_after
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._protocol.types import AcquireSlot, Emit, ReadChunk, Request, Response, Sleep
 from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_calling.toolset import ToolSet
@@ -227,9 +230,7 @@ def queue(data: bytes) -> None:
     replies = [_reply(part) for part in data.split(b"\n---\n")]
     clock = _Clock()
     waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), clock=clock.clock)
-    flow = queued(
-        "llama", b"{}", queue=waiting, policy=RetryPolicy(2), timeout=120.0, on_submit=None
-    )
+    flow = run_job("llama", b"{}", queue=waiting, policy=RetryPolicy(2), timeout=120.0)
 
     def read() -> None:
         finished = clock.run(track_account(flow, waiting.account, clock=clock.clock), replies)
@@ -251,7 +252,9 @@ def exchanges(data: bytes) -> None:
     replies = [_reply(part) for part in data.split(b"\n---\n")]
     clock, account, policy = _Clock(), Account(), RetryPolicy(3)
     asked = fetch_balance(policy=policy, timeout=120.0, account=account, clock=clock.clock)
-    posted = post("/v1/llama", b"{}", policy=policy, timeout=120.0, clock=clock.clock)
+    posted = post(
+        "/v1/llama", b"{}", policy=policy, timeout=120.0, account=account, clock=clock.clock
+    )
     _attempt(lambda: clock.run(track_account(posted, account, clock=clock.clock), replies))
     _attempt(lambda: clock.run(track_account(asked, account, clock=clock.clock), replies))
     assert len(clock.requests) <= _MOST_ATTEMPTS

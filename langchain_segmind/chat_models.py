@@ -11,64 +11,53 @@ import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
-from langchain_core.utils import from_env, secret_from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
 from langchain_segmind._messages.outgoing import text_of_wire, to_wire
 from langchain_segmind._messages.parameters import (
+    PER_CALL,
     Amount,
+    CallParameters,
     MaxTokens,
     ModelSlug,
     Probability,
     Seconds,
     Stop,
     Temperature,
-    check_overrides,
-    check_passed_on,
     encoded,
     is_slug,
     known_or_passed_on,
+    rename_aliases,
 )
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.account import account_of
-from langchain_segmind._protocol.calls import Clock, fetch_balance, post, track_account
+from langchain_segmind._protocol.balance import fetch_balance
+from langchain_segmind._protocol.calls import Clock, post
 from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
-from langchain_segmind._transport.clients import Clients
-from langchain_segmind._transport.settings import (
-    Settings,
-    as_timeout,
-    checked_headers,
-    checked_timeout,
-    normalized_base_url,
-    total_seconds,
-    warn_of_plain_http,
-)
-from langchain_segmind._version import __version__
-from langchain_segmind.exceptions import SegmindAuthenticationError
-from langchain_segmind.rate_limiters import SegmindRateLimiter, pause_of
+from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
+from langchain_segmind._transport.settings import total_seconds
+from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
         Iterator,
-        Mapping,
         Sequence,
     )
-    from types import TracebackType
     from typing import Unpack
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -76,22 +65,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from langchain_segmind._messages.arguments import Arguments
-    from langchain_segmind._messages.incoming import Finished
     from langchain_segmind._messages.structured_output import Method
     from langchain_segmind._protocol.account import Account
+    from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Flow, Response
+    from langchain_segmind._transport.clients import Clients
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
-DEFAULT_BASE_URL = "https://api.segmind.com"
-DEFAULT_TIMEOUT = 120.0
-"""Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
-
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Model = TypeVar("_Model", bound="BaseModel")
 _CLOCK = Clock(time.monotonic, time.time, random.random)
-_SENT = ("temperature", "max_tokens", "top_p", "seed")
-"""The fields that go into the body under their own names."""
 
 
 def _inspected(method: _Method) -> _Method:
@@ -100,7 +84,7 @@ def _inspected(method: _Method) -> _Method:
     return method
 
 
-class ChatSegmindLlama(BaseChatModel):
+class ChatSegmindLlama(BaseSegmindChatModel):
     """A Llama model hosted by Segmind.
 
     Example:
@@ -113,22 +97,9 @@ class ChatSegmindLlama(BaseChatModel):
         ```
     """
 
-    model: ModelSlug = Field(default=DEFAULT_MODEL, alias="model_name")
+    model: ModelSlug = DEFAULT_MODEL
     """The slug, the last part of the model's URL on segmind.com; `llama-v3p1-70b-instruct` if not
     given."""
-
-    api_key: SecretStr | None = Field(
-        default_factory=secret_from_env("SEGMIND_API_KEY", default=None),
-        alias="segmind_api_key",
-    )
-    """The API key; from the environment variable SEGMIND_API_KEY where it is not given."""
-
-    base_url: str = Field(
-        default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL),
-        validate_default=True,
-    )
-    """The root of the API, with or without a trailing `/v1`; else from the environment variable
-    SEGMIND_BASE_URL, else `https://api.segmind.com`."""
 
     temperature: Temperature | None = None
     """Randomness, 0 to 2; the model's own default where it is not given."""
@@ -144,12 +115,6 @@ class ChatSegmindLlama(BaseChatModel):
 
     stop: Stop | None = None
     """Texts that end the answer; sent on, and enforced here too."""
-
-    timeout: float | tuple[float | None, ...] | None = DEFAULT_TIMEOUT
-    """Seconds (120 if not given), a (connect, read, write, pool) tuple of them, an `httpx.Timeout`,
-    or None for no limit.
-
-    Its longest step is also the deadline of the whole call, retries and waits included."""
 
     max_retries: int = Field(default=2, ge=0)
     """How often a call is sent again that was answered with 429 or 5xx or was never sent."""
@@ -187,23 +152,8 @@ class ChatSegmindLlama(BaseChatModel):
     low_credits: Amount | None = None
     """Credits. Warn (`SegmindLowCreditsWarning`) each time the balance falls below."""
 
-    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
-    """Headers to send along; not shown and not serialized, since they may hold secrets."""
-
-    http_client: Any = Field(default=None, exclude=True, repr=False)
-    """An `httpx.Client` to use for blocking calls instead of our own; yours to close."""
-
-    http_async_client: Any = Field(default=None, exclude=True, repr=False)
-    """An `httpx.AsyncClient` to use for async calls instead of our own; yours to close."""
-
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More fields for the body of every call."""
-
-    # Inputs may be keys, or headers that hold one: an error names the field, not the value.
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
-
-    _clients: Clients | None = PrivateAttr(default=None)
-    _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     # --- Construction ---
 
@@ -217,51 +167,13 @@ class ChatSegmindLlama(BaseChatModel):
     def _pass_on_unknown(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        known = {name for name, field in cls.model_fields.items()}
-        known |= {field.alias for field in cls.model_fields.values() if field.alias}
-        return known_or_passed_on(dict(values), known)
-
-    @field_validator("base_url", mode="before")
-    @classmethod
-    def _check_base_url(cls, url: Any) -> str:
-        base_url = normalized_base_url(DEFAULT_BASE_URL if url is None else str(url))
-        warn_of_plain_http(base_url)
-        return base_url
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _check_timeout(cls, timeout: Any) -> Any:
-        return checked_timeout(timeout)
-
-    @field_validator("default_headers", mode="after")
-    @classmethod
-    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        return checked_headers(headers)
+        return known_or_passed_on(rename_aliases(values), cls.model_fields)
 
     @field_validator("model_kwargs", mode="after")
     @classmethod
     def _check_model_kwargs(cls, model_kwargs: dict[str, Any]) -> dict[str, Any]:
-        check_passed_on(model_kwargs)
+        _call_parameters().check_names(model_kwargs)
         return model_kwargs
-
-    @model_validator(mode="after")
-    def _check_and_sign(self) -> Self:
-        self._join_limiter(account_of(self.base_url, self._checked_key()))
-        self._add_version("langchain-segmind", __version__)
-        return self
-
-    def _checked_key(self) -> SecretStr:
-        key = self.api_key
-        if key is None or not key.get_secret_value().strip():
-            raise SegmindAuthenticationError(
-                f"There is no API key. {SegmindAuthenticationError.advice} To try it without an "
-                "account: python -m langchain_segmind.gateway is a local Segmind."
-            )
-        if not (value := key.get_secret_value()).isascii() or not value.isprintable():
-            raise SegmindAuthenticationError(
-                f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
-            )
-        return key
 
     # --- A call: build, run, read ---
 
@@ -318,14 +230,12 @@ class ChatSegmindLlama(BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
-        given = {name: getattr(self, name) for name in (*_SENT, "stop")}
+        given = {name: getattr(self, name) for name in PER_CALL}
         if options or stop is not None:
             own = options if stop is None else {**options, "stop": stop}
-            given |= check_overrides(own)
-            check_passed_on(options)
-        model = given.pop("model", None) or self.model
-        if not is_slug(model):  # A copy or an assignment may have brought it.
-            check_overrides({"model": model})
+            given |= _call_parameters().check(own)
+        if not is_slug(model := given.pop("model") or self.model):
+            _call_parameters().check({"model": model})  # A copy or an assignment brought it.
         resumes = given.pop("resume", None)
         wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
         prompt = render_prompt(wire, given)
@@ -357,7 +267,13 @@ class ChatSegmindLlama(BaseChatModel):
         else:
             path = f"/v1/{call.model}"
             flow = post(
-                path, call.body, policy=policy, timeout=timeout, clock=_CLOCK, accept_stream=stream
+                path,
+                call.body,
+                policy=policy,
+                timeout=timeout,
+                account=account,
+                clock=_CLOCK,
+                accept_stream=stream,
             )
         # To resume costs nothing, so no balance is too low for it.
         floor = None if call.resumes else self.min_credits
@@ -368,17 +284,18 @@ class ChatSegmindLlama(BaseChatModel):
             min_credits=floor,
             low_credits=self.low_credits,
             pause=pause_of(self.rate_limiter),
+            redact=clients.redactor.text,
         )
 
     def _queue_flow(
         self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
     ) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import Queue, queued, resumed  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import Queue, run_job, wait_for_job  # noqa: PLC0415 - not for v1.
 
         queue = Queue(self.poll_interval, self.queue_timeout, account, _CLOCK)
         if call.resumes:
-            return resumed(call.resumes, queue=queue)
-        return queued(
+            return wait_for_job(call.resumes, queue=queue)
+        return run_job(
             call.model,
             call.body,
             queue=queue,
@@ -614,115 +531,12 @@ class ChatSegmindLlama(BaseChatModel):
             options=kwargs,
         )
 
-    # --- Clients ---
-
-    def close(self) -> None:
-        """Close the connections of blocking calls; a later call opens new ones."""
-        if self._clients is not None:
-            self._clients.close()
-
-    async def aclose(self) -> None:
-        """Close the connections of the running event loop and those of blocking calls."""
-        if self._clients is not None:
-            await self._clients.aclose()
-
-    def __enter__(self) -> Self:
-        """Close the connections at the end of a `with` block."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        """Close the connections at the end of an `async with` block."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def _connected(self) -> Clients:
-        """Give this model's clients, anew where a copy or an assignment changed their settings."""
-        own = (self.http_client, self.http_async_client)
-        given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
-        clients = self._clients
-        if clients is None or self._clients_given != given:
-            # Compared as given, since checking and converting take longer than all the rest.
-            settings = Settings(
-                normalized_base_url(self.base_url),
-                self._checked_key(),
-                dict(self.default_headers),
-                as_timeout(self.timeout),
-                *own,
-            )
-            if clients is None or clients.settings != settings:
-                clients = self._clients = Clients(settings)
-            self._clients_given = (*given[:2], settings.default_headers, *given[3:])
-        self._join_limiter(clients.account)
-        return clients
-
-    def _join_limiter(self, account: Account) -> None:
-        """Let the limiter count with all models that use this key at this host."""
-        if isinstance(self.rate_limiter, SegmindRateLimiter):
-            self.rate_limiter = self.rate_limiter.joined_to(account)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Keep an assigned key as secret as one given at construction."""
-        secret = name == "api_key" and isinstance(value, str)
-        super().__setattr__(name, SecretStr(value) if secret else value)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy; a key among the updates stays secret."""
-        copy = super().model_copy(update=update, deep=deep)
-        if isinstance(copy.api_key, str):
-            copy.api_key = SecretStr(copy.api_key)
-        return copy
-
-    def __copy__(self) -> Self:
-        """Copy shallowly, as `model_copy` does, without what was derived from the settings."""
-        copied = super().__copy__()
-        copied.__dict__.pop("_serialized", None)  # langchain-core's cached part of the cache key.
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy everything but the user's own clients, which cannot be copied and are shared."""
-        memo = {} if memo is None else memo
-        for client in (self.http_client, self.http_async_client):
-            memo[id(client)] = client
-        return super().__deepcopy__(memo)
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Pickle the settings: no connections, and no key that came from the environment."""
-        if self.http_client is not None or self.http_async_client is not None:
-            raise TypeError(
-                "A ChatSegmindLlama with an http_client of its own cannot be pickled: build it in "
-                "the other process, or leave http_client out."
-            )
-        state = super().__getstate__()
-        fields = dict(state["__dict__"])
-        if "api_key" not in self.model_fields_set:
-            fields["api_key"] = None
-        private = {"_clients": None, "_clients_given": ()}
-        return {**state, "__dict__": fields, "__pydantic_private__": private}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Unpickle; a key that was left out is read from this process's environment."""
-        super().__setstate__(state)
-        if "api_key" not in self.model_fields_set:
-            self.__dict__["api_key"] = secret_from_env("SEGMIND_API_KEY", default=None)()
-        if self.api_key is not None:
-            self._join_limiter(account_of(self.base_url, self.api_key))
-
     # --- What LangChain asks ---
+
+    @property
+    def model_name(self) -> str:
+        """The slug, under the name that LangChain's own models use."""
+        return self.model
 
     @property
     def _llm_type(self) -> str:
@@ -730,21 +544,9 @@ class ChatSegmindLlama(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        lowercase_headers = ("base_url", *_SENT, "stop")
-        given = {
-            name: value for name in lowercase_headers if (value := getattr(self, name)) is not None
-        }
-        return {"model": self.model, "model_name": self.model, **given, **self.model_kwargs}
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Serialize the key as the name of its environment variable."""
-        return {"api_key": "SEGMIND_API_KEY"}
-
-    @property
-    def lc_attributes(self) -> dict[str, Any]:
-        """Serialize the base URL also where it came from the environment."""
-        return {"base_url": self.base_url}
+        named = ("base_url", *PER_CALL)
+        given = {name: value for name in named if (value := getattr(self, name)) is not None}
+        return {**given, "model_name": self.model, **self.model_kwargs}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -784,3 +586,8 @@ class ChatSegmindLlama(BaseChatModel):
         given = {} if tools is None else {"tools": list(tools)}
         texts = [text_of_wire(message) for message in render_prompt(wire, given).messages]
         return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)
+
+
+@cache
+def _call_parameters() -> CallParameters:
+    return CallParameters(ChatSegmindLlama.model_fields)

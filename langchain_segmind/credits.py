@@ -226,3 +226,9 @@ def amount(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return amount if abs(amount) <= _MOST else None
+
+
+def format_credits(amount: float) -> str:
+    """Give an amount as money: two decimals, and more where it has them, as 0.0101475."""
+    whole, _, decimals = f"{amount:,.10f}".partition(".")  # Segmind counts in ten.
+    return f"{whole}.{decimals.rstrip('0'):0<2}"

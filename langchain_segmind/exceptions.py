@@ -4,6 +4,7 @@
 SegmindError                          ModelError
 ├── SegmindInvalidRequestError        4xx: ModelInvalidRequestError
 │   ├── SegmindInvalidInputError      refused here, unsent: also ValueError
+│   │   └── SegmindIdempotencyError   its key was first used for another call
 │   ├── SegmindContextOverflowError   too long: ContextOverflowError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
@@ -15,9 +16,11 @@ SegmindError                          ModelError
 ├── SegmindModelNotFoundError         404, 410: ModelNotFoundError
 │   └── SegmindJobNotFoundError       a job is unknown, or has expired
 ├── SegmindRateLimitError             429: ModelRateLimitError
-├── SegmindAPIError                   5xx: ModelAPIError
+├── SegmindAPIError                   5xx, Segmind's or a proxy's: ModelAPIError
 │   └── SegmindResponseError          an answer that cannot be used
+├── SegmindJournalError               a journal that cannot be read or written
 ├── SegmindConnectionError            no connection: ModelConnectionError
+├── SegmindOutcomeUnknownError        a journal's call of which nothing more was heard
 └── SegmindTimeoutError               too slow: ModelTimeoutError
 ```
 
@@ -26,6 +29,7 @@ Each one is also langchain-core's error behind the colon, or its parent's.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.exceptions import (
@@ -95,6 +99,15 @@ class SegmindInvalidRequestError(SegmindError, ModelInvalidRequestError):
 
 class SegmindInvalidInputError(SegmindInvalidRequestError, ValueError):
     """The input was refused here, before anything was sent or billed."""
+
+
+class SegmindIdempotencyError(SegmindInvalidInputError):
+    """The idempotency key was first used for another call; nothing was sent."""
+
+    advice = (
+        "Give each call a key of its own; a key stands for one prompt, model, host, account and "
+        "set of parameters until the journal forgets it: journal.forget(key)."
+    )
 
 
 class SegmindContextOverflowError(SegmindInvalidRequestError, ContextOverflowError):
@@ -175,7 +188,11 @@ class SegmindRateLimitError(SegmindError, ModelRateLimitError):
 
 
 class SegmindAPIError(SegmindError, ModelAPIError):
-    """Segmind had a problem of its own (5xx); the request was not billed."""
+    """Segmind, or a proxy before it, had a problem of its own (5xx).
+
+    Segmind's own are not billed. Where a proxy gave up waiting (504, 520, 522, 524, a 502 that is
+    a page), a model may have run: `outcome_unknown` is True then.
+    """
 
     advice = (
         "The call was not billed and may be sent again; on a request just changed, suspect a "
@@ -189,6 +206,21 @@ class SegmindResponseError(SegmindAPIError):
     is_retryable = False
     advice = (
         "It may have been billed; check base_url and any proxy in between before you call again."
+    )
+
+
+class SegmindJournalError(SegmindError):
+    """The journal cannot be read or written."""
+
+    advice = "Nothing is sent that cannot be written down: mend the journal's store, then go on."
+
+
+class SegmindOutcomeUnknownError(SegmindError):
+    """A call of this identity was sent before, and what came of it cannot be found out."""
+
+    advice = (
+        "With retry_unknown_outcome=True it is sent again, and may be paid for twice; "
+        "journal.forget(key) does so for one call."
     )
 
 
@@ -249,9 +281,9 @@ def error_class(status_code: int, server_message: str) -> type[SegmindError]:
             return SegmindContextOverflowError
         case _ if status_code in _BY_STATUS:
             return _BY_STATUS[status_code]
-        case _ if 400 <= status_code < 500:  # noqa: PLR2004 - HTTP's classes of status.
-            return SegmindInvalidRequestError
-        case _ if status_code >= 500:  # noqa: PLR2004 - as above.
+        case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return SegmindAPIError
+        case _ if status_code >= HTTPStatus.BAD_REQUEST:
+            return SegmindInvalidRequestError
         case _:
             return SegmindResponseError

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_segmind._protocol.account import RequestWindow
+from langchain_segmind._protocol.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
-
-    from langchain_segmind._protocol.account import Account
 
 WINDOW = 61.0
 """Seconds in which the plan's requests may go: a minute, and one for those that travel slowly."""
@@ -75,12 +73,12 @@ class SegmindRateLimiter(BaseRateLimiter):
         self._clock = clock
         self._sleep = sleep
         self._async_sleep = async_sleep
-        self._window = RequestWindow()
+        self._account = Account()
 
     def acquire(self, *, blocking: bool = True) -> bool:
         """Wait until one more request may go, or tell whether it may go at once."""
         if not blocking:
-            return self._window.reserve_now(**self._terms())
+            return self._account.requests.reserve_now(**self._terms())
         with closing(self._waits()) as waits:
             for seconds in waits:
                 self._sleep(seconds)
@@ -89,7 +87,7 @@ class SegmindRateLimiter(BaseRateLimiter):
     async def aacquire(self, *, blocking: bool = True) -> bool:
         """Wait, on the event loop, until one more request may go, or tell whether it may now."""
         if not blocking:
-            return self._window.reserve_now(**self._terms())
+            return self._account.requests.reserve_now(**self._terms())
         with closing(self._waits()) as waits:
             for seconds in waits:
                 await self._async_sleep(seconds)
@@ -97,28 +95,29 @@ class SegmindRateLimiter(BaseRateLimiter):
 
     def pause(self, seconds: float) -> None:
         """Let nothing go for so long: another process, say, was answered with 429."""
-        self._window.pause(self._clock() + seconds)
+        self._account.requests.pause(self._clock() + seconds)
 
     def joined_to(self, account: Account) -> Self:
         """Give a limiter of the same pace that counts with everyone who uses the account."""
-        if self._window is account.requests:
+        if self._account is account:
             return self
         joined = self._copy()
-        joined._window = account.requests  # noqa: SLF001 - of the same class.
+        joined._account = account  # noqa: SLF001 - of the same class.
         return joined
 
     def _waits(self) -> Generator[float, None, None]:
         """Reserve a place, and say how long to wait for it, until it is there."""
-        slot = self._window.reserve(**self._terms())
+        window = self._account.requests
+        slot = window.reserve(**self._terms())
         try:
             while True:
-                if self._window.is_overtaken(slot):
-                    slot = self._window.reserve(**self._terms())
+                if window.is_overtaken(slot):
+                    slot = window.reserve(**self._terms())
                 if (left := slot - self._clock()) <= 0:
                     return
                 yield left
         except GeneratorExit:
-            self._window.release(slot)
+            window.release(slot)
             raise
 
     def _terms(self) -> dict[str, Any]:
@@ -139,12 +138,32 @@ class SegmindRateLimiter(BaseRateLimiter):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the pace; what has been counted belongs to this process."""
-        return {**self.__dict__, "_window": None}
+        return {**self.__dict__, "_account": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _window=RequestWindow())
+        self.__dict__.update(state, _account=Account())
 
 
 def pause_of(limiter: BaseRateLimiter | None) -> Callable[[float], object] | None:
     """Give what a limiter of the user's is told of a 429 by; ours knows from its account."""
     return None if isinstance(limiter, SegmindRateLimiter) else getattr(limiter, "pause", None)
+
+
+class DeferredRateLimiter(BaseRateLimiter):
+    """A limiter that the exchange asks, once it is known that something will be sent.
+
+    LangChain asks a model's limiter before the model is called: an answer from the journal, or a
+    job that is resumed, would take a slot that it does not need.
+    """
+
+    def __init__(self, limiter: BaseRateLimiter) -> None:
+        """Stand in front of a limiter."""
+        self.limiter = limiter
+
+    def acquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - LangChain's signature.
+        """Let LangChain's own question pass."""
+        return True
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - as above.
+        """Let LangChain's own question pass."""
+        return True

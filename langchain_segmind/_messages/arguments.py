@@ -30,10 +30,13 @@ class Arguments(TypedDict, total=False):
     base_url: str | None
     temperature: float | None
     max_tokens: int | None
+    max_completion_tokens: int | None
     top_p: float | None
     seed: int | None
     stop: str | Sequence[str] | None
+    stop_sequences: str | Sequence[str] | None
     timeout: float | tuple[float | None, ...] | HttpTimeout | None
+    request_timeout: float | tuple[float | None, ...] | HttpTimeout | None
     max_retries: int
     retry_unknown_outcome: bool
     streaming: bool

@@ -13,49 +13,17 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_segmind._messages.stop import StopCutter
-from langchain_segmind._protocol.responses import (
-    UnusableAnswerError,
-    completion_from,
-    decode_json,
-    error_from_answer,
-    request_id_of,
-    text_of,
-)
-from langchain_segmind._protocol.streamed_completion import assemble
+from langchain_segmind._protocol.answers import Finished, read_response
+from langchain_segmind._protocol.responses import text_of
 from langchain_segmind._tool_calling.toolset import ParsedReply
-from langchain_segmind.credits import CACHED, PROVIDER, Credits, amount
+from langchain_segmind.credits import CACHED, PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from langchain_segmind._protocol.answers import Accounting
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._tool_calling.toolset import ToolSet
-
-
-@dataclass(frozen=True, slots=True)
-class Accounting:
-    """What an answer says about itself beside its text."""
-
-    credits: Credits
-    request_id: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """More for `response_metadata`: times, the seed."""
-
-    @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> Accounting:
-        """Read the headers of a v1 answer."""
-        extra: dict[str, Any] = {"generation_time": amount(headers.get("x-generation-time"))}
-        if (seed := headers.get("x-seed-value")) is not None:
-            extra["seed"] = seed
-        return cls(Credits.from_headers(headers), request_id_of(headers), extra)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A queued job's answer."""
-
-    completion: Mapping[str, Any]
-    accounting: Accounting
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +51,8 @@ class Call:
         Raises:
             SegmindResponseError: It cannot be used.
         """
-        if isinstance(reply, Finished):
-            return self.result_of(reply.completion, reply.accounting)
-        try:
-            if reply.headers.get("content-type", "").lower().startswith("text/event-stream"):
-                completion = assemble(reply.body)
-            else:
-                completion = completion_from(decode_json(reply.body))
-        except UnusableAnswerError as error:
-            why = str(error)
-        else:
-            return self.result_of(completion, Accounting.from_headers(reply.headers))
-        raise error_from_answer(reply, why)
+        answer = reply if isinstance(reply, Finished) else read_response(reply)
+        return self.result_of(answer.completion, answer.accounting)
 
     def result_of(self, completion: Mapping[str, Any], accounting: Accounting) -> ChatResult:
         """Turn a completion into generations, one for each choice."""

@@ -15,11 +15,22 @@ from langchain_segmind.exceptions import SegmindInvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from pydantic.fields import FieldInfo
+
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_OF_THE_QUEUE = frozenset(["queue", "poll_interval", "queue_timeout", "on_submit"])
-_OF_THE_ACCOUNT = frozenset(["api_key", "segmind_api_key", "min_credits", "low_credits"])
 _SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
-_NEVER_IN_A_BODY = frozenset(["messages", "base_url"]) | _OF_THE_QUEUE | _OF_THE_ACCOUNT
+PER_CALL = ("model", "temperature", "max_tokens", "top_p", "seed", "stop")
+"""The fields that a call may override."""
+ALIASES = {
+    "max_completion_tokens": "max_tokens",
+    "model_name": "model",
+    "request_timeout": "timeout",
+    "segmind_api_key": "api_key",
+    "stop_sequences": "stop",
+}
+"""What other chat models call our fields."""
+_NEVER_IN_A_BODY = frozenset(["messages", "extra_headers", "extra_query", "extra_body", "headers"])
+"""Parameters of other clients' calls: in a body, they would be sent to the model."""
 
 
 def is_slug(model: object) -> bool:
@@ -27,9 +38,14 @@ def is_slug(model: object) -> bool:
     return isinstance(model, str) and _SLUG.fullmatch(model) is not None
 
 
-def _checked_slug(slug: str) -> str:
+def check_slug(slug: str) -> str:
+    """Check a model slug, which becomes part of a URL.
+
+    Raises:
+        SegmindInvalidInputError: It has characters that no slug has.
+    """
     if not is_slug(slug):
-        raise ValueError(
+        raise SegmindInvalidInputError(
             f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the "
             "last part of the model's URL on segmind.com, for example llama-v3p1-70b-instruct"
         )
@@ -42,7 +58,7 @@ def _as_list(stop: object) -> object:
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-ModelSlug = Annotated[str, AfterValidator(_checked_slug)]
+ModelSlug = Annotated[str, AfterValidator(check_slug)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 MaxTokens = Annotated[int, Field(ge=1)]
@@ -50,45 +66,54 @@ Stop = Annotated[
     list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=64)
 ]
 
-_OVERRIDES: dict[str, TypeAdapter[Any]] = {
-    "model": TypeAdapter(ModelSlug),
-    "temperature": TypeAdapter(Temperature | None),
-    "max_tokens": TypeAdapter(MaxTokens | None),
-    "top_p": TypeAdapter(Probability | None),
-    "seed": TypeAdapter(int | None),
-    "stop": TypeAdapter(Stop | None),
-}
 
+class CallParameters:
+    """What one call of a model class may be given, derived from the class's fields."""
 
-def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the parameters of one call as the constructor checks its own.
+    def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
+        """Take over the types of the fields that a call may override."""
+        self._settings = fields.keys() - set(PER_CALL)
+        self._adapters: dict[str, TypeAdapter[Any]] = {
+            name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]
+            for name in PER_CALL
+        }
 
-    Raises:
-        SegmindInvalidInputError: One is out of range, or may not be sent at all.
-    """
-    checked = dict(overrides)
-    for name in overrides.keys() & _OVERRIDES.keys():
-        try:
-            checked[name] = _OVERRIDES[name].validate_python(overrides[name])
-        except ValidationError as error:
-            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the parameters of one call as the constructor checks its own.
+
+        Raises:
+            SegmindInvalidInputError: One is out of range, or may not be sent at all.
+        """
+        checked = rename_aliases(given)
+        self.check_names(checked)
+        for name in checked.keys() & self._adapters.keys():
+            try:
+                checked[name] = self._adapters[name].validate_python(checked[name])
+            except ValidationError as error:
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise SegmindInvalidInputError(
+                    f"{name}={checked[name]!r} is refused: {why}. Nothing was sent."
+                ) from None
+        return checked
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Refuse what must not travel in a body.
+
+        Raises:
+            SegmindInvalidInputError: One of the names is a setting of the model itself.
+        """
+        if wrong := sorted((self._settings | _NEVER_IN_A_BODY).intersection(names)):
             raise SegmindInvalidInputError(
-                f"{name}={overrides[name]!r} is refused: {why}. Nothing was sent."
-            ) from None
-    return checked
+                f"{', '.join(wrong)} cannot be passed on in the body of a call: set it on the "
+                "model (or on llm.model_copy(update=...), or through configurable_fields). "
+                "Nothing was sent."
+            )
 
 
-def check_passed_on(names: Collection[str]) -> None:
-    """Refuse what must not travel in a body.
-
-    Raises:
-        SegmindInvalidInputError: One of the names is a setting of the model itself.
-    """
-    if wrong := sorted(_NEVER_IN_A_BODY.intersection(names)):
-        raise SegmindInvalidInputError(
-            f"{', '.join(wrong)} cannot be passed on in the body of a call: set it on the model "
-            "(or through configurable_fields). Nothing was sent."
-        )
+def rename_aliases(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give parameters by the names of our fields; a field's own name wins."""
+    renamed = {ALIASES[name]: value for name, value in given.items() if name in ALIASES}
+    return renamed | {name: value for name, value in given.items() if name not in ALIASES}
 
 
 def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
@@ -102,7 +127,7 @@ def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[s
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, {*known, *ALIASES}, n=1)
         if _SECRETS.intersection(close):
             raise TypeError(
                 f"{name!r} is no parameter of ChatSegmindLlama: did you mean {close[0]!r}?"

@@ -11,8 +11,9 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
-from langchain_segmind._messages.incoming import Accounting, Finished, generation_info, usage_from
+from langchain_segmind._messages.incoming import generation_info, usage_from
 from langchain_segmind._messages.stop import StopCutter
+from langchain_segmind._protocol.answers import Accounting, Finished
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     error_from_answer,

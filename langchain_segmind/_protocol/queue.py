@@ -1,6 +1,6 @@
 """The queue (v2): submit, poll, fetch, as flows; what was submitted is never lost sight of.
 
-The submit is a POST under the rules of `_flows.post`. From then on there are only GETs, which cost
+The submit is a POST under the rules of `calls.post`. From then on there are only GETs, which cost
 nothing and are repeated until the deadline, and every error names the request id.
 """
 
@@ -10,21 +10,20 @@ import json
 import logging
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind._messages.incoming import Accounting, Finished
-from langchain_segmind._protocol.bounded_json import loads_bounded
-from langchain_segmind._protocol.calls import NOT_FOUND, OK, TOO_MANY_REQUESTS, post
+from langchain_segmind._protocol.answers import Accounting, Finished, read_output
+from langchain_segmind._protocol.calls import exchange, post
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
-    completion_from,
     decode_json,
     error_from_answer,
     error_from_response,
     shortened,
     words_of,
 )
-from langchain_segmind._protocol.retry import backoff, retry_after
+from langchain_segmind._protocol.retry import backoff, may_pass, retry_after
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -32,7 +31,7 @@ from langchain_segmind._protocol.types import (
     Sleep,
     TransportFailure,
 )
-from langchain_segmind.credits import Credits, amount
+from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
     SegmindError,
     SegmindInvalidInputError,
@@ -59,11 +58,12 @@ RESULT_SECONDS = 120.0
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
-INFERENCE_FAILED = 422
+INFERENCE_FAILED = HTTPStatus.UNPROCESSABLE_ENTITY
 """The HTTP status of a job that ran and failed."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _POLL = AcquireSlot(poll=True)
+_PASSING_FOR_A_GET = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +80,92 @@ class Queue:
 # --- Flows -------------------------------------------------------------------------------------
 
 
-def queued(
+def run_job(
     model: str,
     body: bytes,
     *,
     queue: Queue,
     policy: RetryPolicy,
     timeout: float | None,
-    on_submit: Callable[[str], object] | None,
+    on_submit: Callable[[str], object] | None = None,
 ) -> Flow[Finished]:
-    """Submit a job once, and wait for its answer.
+    """Submit a job once, and wait for its answer: `submit` and `wait_for_job`.
 
     Raises:
         SegmindError: What it came to; it has the job's `request_id` once it was submitted.
     """
-    monotonic = queue.clock.monotonic
-    deadline = monotonic() + queue.timeout
-    limit = queue.timeout if timeout is None else min(timeout, queue.timeout)
-    request_id = None
-    try:
-        asked_at = monotonic()
-        reply = yield from post(
-            f"/v2/{model}", body, policy=policy, timeout=limit, clock=queue.clock
-        )
-        request_id = _submitted_id(reply)
-        _notify(on_submit, request_id)
-        job = _Job(request_id, queue, deadline, settled_at=monotonic() + SETTLING_SECONDS)
-        finished = yield from job.wait()
-    except GeneratorExit:
-        _report_abandoned(request_id)
-        raise
-    queue.account.ledger.note(
-        finished.accounting.credits.remaining, asked_at=asked_at, now=monotonic()
+    yield AcquireSlot()
+    sent_at = queue.clock.monotonic()
+    request_id = yield from submit(
+        model,
+        body,
+        queue=queue,
+        policy=policy,
+        timeout=timeout,
+        on_submit=on_submit,
+        has_slot=True,
     )
-    return finished
+    return (yield from wait_for_job(request_id, queue=queue, submitted_at=sent_at))
 
 
-def resumed(request_id: object, *, queue: Queue) -> Flow[Finished]:
-    """Wait for the answer of a job that was submitted before; nothing is sent but GETs.
+def submit(
+    model: str,
+    body: bytes,
+    *,
+    queue: Queue,
+    policy: RetryPolicy,
+    timeout: float | None,
+    on_submit: Callable[[str], object] | None = None,
+    has_slot: bool = False,
+) -> Flow[str]:
+    """Submit a job once; give its request id.
+
+    Args:
+        model: The slug.
+        body: JSON.
+        queue: How it will be waited for.
+        policy: How often the submit may be sent again.
+        timeout: Seconds for the submit alone.
+        on_submit: Is told the request id.
+        has_slot: Whether the limiter was asked already.
+
+    Raises:
+        SegmindError: What it came to.
+    """
+    if not has_slot:
+        yield AcquireSlot()
+    try:
+        reply = yield from post(
+            f"/v2/{model}",
+            body,
+            policy=policy,
+            timeout=queue.timeout if timeout is None else min(timeout, queue.timeout),
+            account=queue.account,
+            clock=queue.clock,
+            has_slot=True,
+        )
+    except GeneratorExit:
+        logger.warning(
+            "A submit was cancelled before its answer came: if Segmind took it, its job runs and "
+            "is billed under an id that is not known here."
+        )
+        raise
+    request_id = _read_request_id(reply)
+    _notify(on_submit, request_id)
+    return request_id
+
+
+def wait_for_job(
+    request_id: object, *, queue: Queue, submitted_at: float | None = None
+) -> Flow[Finished]:
+    """Wait for the answer of a job; nothing is sent but GETs.
+
+    Args:
+        request_id: The job's.
+        queue: How it is waited for.
+        submitted_at: The monotonic time when it was submitted, if that was a moment ago: then it
+            may not be known everywhere yet, and the time to wait counts from there. Any other job
+            is asked for its answer first.
 
     Raises:
         SegmindError: What it came to; it has the job's `request_id`.
@@ -127,25 +175,36 @@ def resumed(request_id: object, *, queue: Queue) -> Flow[Finished]:
             f"{str(request_id)[:80]!r} is no request id: letters, digits, '.', '_' and '-' only. "
             "Nothing was sent."
         )
-    job = _Job(str(request_id), queue, queue.clock.monotonic() + queue.timeout, settled_at=None)
-    return (yield from job.wait())
+    job = _Job(str(request_id), queue, submitted_at)
+    try:
+        finished = yield from job.wait()
+    except GeneratorExit:
+        if submitted_at is not None:
+            logger.warning(
+                "The call for the job %s was cancelled; the job goes on. %s",
+                *(request_id, _how_to_resume(str(request_id))),
+            )
+        raise
+    if submitted_at is not None:
+        remaining, now = finished.accounting.credits.remaining, queue.clock.monotonic()
+        queue.account.ledger.note(remaining, asked_at=submitted_at, now=now)
+    return finished
 
 
 class _Job:
     """A job and the conversation about it."""
 
-    def __init__(
-        self, request_id: str, queue: Queue, deadline: float, settled_at: float | None
-    ) -> None:
+    def __init__(self, request_id: str, queue: Queue, submitted_at: float | None) -> None:
+        now = queue.clock.monotonic()
         self._id = request_id
         self._queue = queue
         self._clock = queue.clock
         self._polls = queue.account.polls
-        self._deadline = deadline
-        self._settled_at = settled_at
+        self._deadline = (now if submitted_at is None else submitted_at) + queue.timeout
+        self._settles_at = None if submitted_at is None else now + SETTLING_SECONDS
         self._result = f"/v2/requests/{request_id}"
         # One that may be finished is asked for its answer first.
-        self._wants_result = settled_at is None
+        self._wants_result = submitted_at is None
         self._asked = 0
         self._troubles = 0
         self._last = "nothing is known of it yet"
@@ -163,15 +222,14 @@ class _Job:
                     yield from self._pause(held)
                     continue
                 yield _POLL
-                outcome = yield self._request()
-                assert isinstance(outcome, Response | TransportFailure)  # noqa: S101 - drivers answer requests.
+                outcome = yield from exchange(self._next_request())
                 self._asked += 1
-                if (finished := self._judged(outcome)) is not None:
+                if (finished := self._judge(outcome)) is not None:
                     return finished
                 if (delay := self._delay()) > 0:
                     yield from self._pause(delay)
 
-    def _request(self) -> Request:
+    def _next_request(self) -> Request:
         seconds = RESULT_SECONDS if self._wants_result else STATUS_SECONDS
         deadline = min(self._deadline, self._clock.monotonic() + seconds)
         path = self._result if self._wants_result else f"{self._result}/status"
@@ -196,42 +254,42 @@ class _Job:
 
     # --- Judging what came back ---
 
-    def _judged(self, outcome: Response | TransportFailure) -> Finished | None:
+    def _judge(self, outcome: Response | TransportFailure) -> Finished | None:
         """Take the answer, remember what to ask next, or raise what will not pass."""
         if isinstance(outcome, TransportFailure):
             self._note_trouble(shortened(outcome.detail))
             return None
-        if _may_pass(outcome.status):
-            if outcome.status == TOO_MANY_REQUESTS:
+        if may_pass(outcome.status) or outcome.status in _PASSING_FOR_A_GET:
+            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._slow_everyone_down(outcome)
-            self._note_trouble(_said(outcome))
+            self._note_trouble(_describe(outcome))
             return None
         self._polls.accepted()
-        record = _record_of(outcome.body)
+        record = _read_record(outcome.body)
         status = (record or {}).get("status")
-        if record is not None and outcome.status in (OK, INFERENCE_FAILED):
+        if record is not None and outcome.status in (HTTPStatus.OK, INFERENCE_FAILED):
             if isinstance(status, str):
-                return self._stands(status.upper(), record)
-            if "error" in record and outcome.status != OK:
-                raise self._failed(record)
-        if outcome.status == OK:
-            self._note_trouble(_said(outcome))
+                return self._follow(status.upper(), record)
+            if "error" in record and outcome.status != HTTPStatus.OK:
+                raise self._job_error(record)
+        if outcome.status == HTTPStatus.OK:
+            self._note_trouble(_describe(outcome))
         else:
             self._check_refusal(outcome, record)
         return None
 
-    def _stands(self, status: str, record: Mapping[str, Any]) -> Finished | None:
+    def _follow(self, status: str, record: Mapping[str, Any]) -> Finished | None:
         self._troubles = 0
         self._last = f"its status was {status}"
         if status == "FAILED":
-            raise self._failed(record)
+            raise self._job_error(record)
         if status != "COMPLETED":
             self._wants_result = False
             return None
         if not self._wants_result:
             self._wants_result = True
             return None
-        return self._finished(record)
+        return self._finish(record)
 
     def _note_trouble(self, what: str) -> None:
         self._troubles += 1
@@ -244,13 +302,15 @@ class _Job:
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""
-        if self._settled_at is not None:
-            is_early = reply.status == NOT_FOUND and self._clock.monotonic() < self._settled_at
+        if self._settles_at is not None:
+            is_early = (
+                reply.status == HTTPStatus.NOT_FOUND and self._clock.monotonic() < self._settles_at
+            )
             if is_early or record is None:
-                self._note_trouble(_said(reply))
+                self._note_trouble(_describe(reply))
                 return
-        if reply.status == NOT_FOUND:
-            raise self._unknown(reply)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            raise self._not_found_error(reply)
         error = error_from_response(reply, self._clock.unix_time())
         raise type(error)(
             f"{error.message} The job is {self._id}. {_how_to_resume(self._id)}",
@@ -259,7 +319,7 @@ class _Job:
             outcome_unknown=True,
         )
 
-    def _unknown(self, reply: Response) -> SegmindJobNotFoundError:
+    def _not_found_error(self, reply: Response) -> SegmindJobNotFoundError:
         return SegmindJobNotFoundError(
             f"Segmind does not know the job {self._id}, or no longer: {words_of(reply.body)}. "
             f"{SegmindJobNotFoundError.advice}",
@@ -268,7 +328,7 @@ class _Job:
             outcome_unknown=True,
         )
 
-    def _failed(self, record: Mapping[str, Any]) -> SegmindError:
+    def _job_error(self, record: Mapping[str, Any]) -> SegmindError:
         words = words_of(json.dumps({"error": record.get("error")}).encode())
         kind = job_error_class(words)
         return kind(
@@ -278,21 +338,19 @@ class _Job:
             credits=Credits.from_metrics(record.get("metrics")),
         )
 
-    def _finished(self, record: Mapping[str, Any]) -> Finished:
-        metrics = record.get("metrics")
-        credits = Credits.from_metrics(metrics)  # noqa: A001 - the name it has everywhere.
+    def _finish(self, record: Mapping[str, Any]) -> Finished:
+        accounting = Accounting.from_metrics(record.get("metrics"), self._id)
         try:
-            completion = completion_from_output(record.get("output"))
+            completion, raw = read_output(record.get("output"))
         except UnusableAnswerError as error:
             why = str(error)
         else:
-            accounting = Accounting(credits, self._id, _times(metrics))
-            return Finished(completion, accounting)
+            return Finished(completion, accounting, raw)
         raise SegmindResponseError(
             f"The job {self._id} is completed, but {why}. It has been billed; "
             f"llm.resume({self._id!r}) fetches the same answer again.",
             request_id=self._id,
-            credits=credits,
+            credits=accounting.credits,
             outcome_unknown=True,
         )
 
@@ -300,34 +358,7 @@ class _Job:
 # --- Reading -----------------------------------------------------------------------------------
 
 
-def completion_from_output(output: object) -> dict[str, Any]:
-    """Read a job's output: the provider's JSON, as a string or an object, or plain text.
-
-    Raises:
-        UnusableAnswerError: It is none of these.
-    """
-    decoded = _decoded(output)
-    if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):
-        return completion_from(decoded)
-    if not isinstance(output, str | list) or not output:
-        raise UnusableAnswerError(f"its output is no answer: {shortened(repr(output))}")
-    # Text, or a list of its parts: also text that happens to be JSON.
-    message = {"role": "assistant", "content": output}
-    return {"choices": [{"index": 0, "message": message, "finish_reason": None}]}
-
-
-def _decoded(output: object) -> object:
-    for _ in range(3):  # As encoded as it is documented, and once more.
-        if not isinstance(output, str):
-            break
-        try:
-            output = loads_bounded(output)
-        except ValueError:
-            break
-    return output
-
-
-def _record_of(body: bytes) -> dict[str, Any] | None:
+def _read_record(body: bytes) -> dict[str, Any] | None:
     try:
         record = decode_json(body)
     except UnusableAnswerError:
@@ -335,27 +366,17 @@ def _record_of(body: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _times(metrics: object) -> dict[str, float]:
-    names = ("queue_time", "inference_time", "total_time")
-    found = metrics if isinstance(metrics, dict) else {}
-    return {name: seconds for name in names if (seconds := amount(found.get(name))) is not None}
-
-
-def _said(reply: Response) -> str:
+def _describe(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
 
 
-def _may_pass(status: int) -> bool:
-    return status in (408, 425, 429) or status >= 500  # noqa: PLR2004 - HTTP's class.
-
-
-def _submitted_id(reply: Response) -> str:
+def _read_request_id(reply: Response) -> str:
     """Read the id of a job that was accepted; what is no id is not asked for.
 
     Raises:
         SegmindResponseError: There is none that a URL can be built from.
     """
-    record = _record_of(reply.body)
+    record = _read_record(reply.body)
     if record is None:
         raise error_from_answer(reply, f"its body names no job: {words_of(reply.body)}")
     request_id = record.get("request_id")
@@ -380,7 +401,6 @@ def _how_to_resume(request_id: str) -> str:
 
 
 def _notify(on_submit: Callable[[str], object] | None, request_id: str) -> None:
-    logger.debug("Submitted the job %s.", request_id)
     if on_submit is None:
         return
     try:
@@ -388,17 +408,3 @@ def _notify(on_submit: Callable[[str], object] | None, request_id: str) -> None:
     except Exception:
         # The job is paid for: what the user's function does must not lose its answer.
         logger.exception("on_submit raised for the job %s, which goes on.", request_id)
-
-
-def _report_abandoned(request_id: str | None) -> None:
-    if request_id is None:
-        logger.warning(
-            "A submit was cancelled before its answer came: if Segmind took it, its job runs and "
-            "is billed under an id that is not known here."
-        )
-        return
-    logger.warning(
-        "The call for the job %s was cancelled; the job goes on. %s",
-        request_id,
-        _how_to_resume(request_id),
-    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from html import unescape
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.bounded_json import TooDeepError, loads_bounded, replace_surrogates
-from langchain_segmind._protocol.retry import is_unbilled_and_passing, retry_after
+from langchain_segmind._protocol.retry import is_outcome_unknown, may_pass, retry_after
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
     SegmindConnectionError,
@@ -90,28 +91,53 @@ def text_of(content: str | list[Any] | None) -> str:
 # --- Errors ------------------------------------------------------------------------------------
 
 
-def error_from_response(reply: Response, now: float) -> SegmindError:
-    """Turn an answered status into its error, with the server's words and what to do."""
-    words = words_of(reply.body)
+def error_from_response(
+    reply: Response, now: float, *, to_queue: bool = False, billable: bool = True
+) -> SegmindError:
+    """Turn an answered status into its error, with the server's words and what to do.
+
+    Args:
+        reply: The answer.
+        now: The Unix time, in seconds.
+        to_queue: Whether a job was to be submitted.
+        billable: Whether the request could have cost anything.
+    """
+    words = words_of(reply.body).removeprefix(f"{reply.status} ")
     kind = error_class(reply.status, words)
-    wait = retry_after(reply.headers, now) if is_unbilled_and_passing(reply.status) else None
-    advice = kind.advice
-    if wait is not None and reply.status == 429:  # noqa: PLR2004 - Too Many Requests.
-        advice = f"The limit resets in {wait:.0f} s. {advice}"
-    if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's class of redirects.
-        advice = "Redirects are not followed, since they would carry the key away. Check base_url."
+    wait = retry_after(reply.headers, now) if may_pass(reply.status) else None
+    by_proxy = billable and is_outcome_unknown(reply)
+    who = "A proxy, not Segmind," if by_proxy else "Segmind"
+    advice = _proxy_advice(to_queue=to_queue) if by_proxy else _advice(kind, reply.status, wait)
     return kind(
-        f"Segmind answered {reply.status}{f': {words}' if words else ''}. {advice}",
+        f"{who} answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
         request_id=request_id_of(reply.headers),
         credits=Credits.from_headers(reply.headers),
         retry_after=wait,
-        outcome_unknown=reply.status < 300,  # noqa: PLR2004 - an odd kind of success.
+        outcome_unknown=by_proxy or reply.status < HTTPStatus.MULTIPLE_CHOICES,
     )
 
 
-def error_from_failure(failure: TransportFailure) -> SegmindError:
-    """Turn a failed exchange into its error; what may have been billed says so."""
+def _advice(kind: type[SegmindError], status: int, wait: float | None) -> str:
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return "Redirects are not followed, since they would carry the key away. Check base_url."
+    if wait is not None and status == HTTPStatus.TOO_MANY_REQUESTS:
+        return f"The limit resets in {wait:.0f} s. {kind.advice}"
+    return kind.advice
+
+
+def _proxy_advice(*, to_queue: bool) -> str:
+    what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
+    return f"The request may have reached a model and been billed, {_NOT_REPEATED} {what_to_do}"
+
+
+def error_from_failure(failure: TransportFailure, *, to_queue: bool = False) -> SegmindError:
+    """Turn a failed exchange into its error; what may have been billed says so.
+
+    Args:
+        failure: What happened.
+        to_queue: Whether a job was to be submitted.
+    """
     head = failure.head
     facts: dict[str, Any] = {"outcome_unknown": failure.sent}
     if head is not None:
@@ -120,15 +146,15 @@ def error_from_failure(failure: TransportFailure) -> SegmindError:
         facts["credits"] = Credits.from_headers(head.headers)
     detail = shortened(failure.detail)
     if failure.kind == "timeout" and failure.sent:
-        told = f"Segmind gave {detail}."
-        return SegmindTimeoutError(_advised(told, failure.sent, SegmindTimeoutError), **facts)
+        advice = f"Raise timeout=... {_UNKNOWN_JOB}" if to_queue else SegmindTimeoutError.advice
+        return SegmindTimeoutError(f"Segmind gave {detail}. {_SENT} {advice}", **facts)
     if failure.kind == "unreadable" or head is not None:
-        told = f"Segmind's answer cannot be used: {detail}."
-        return SegmindResponseError(f"{told} {SegmindResponseError.advice}", **facts)
+        message = f"Segmind's answer cannot be used: {detail}. {SegmindResponseError.advice}"
+        return SegmindResponseError(message, **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
-    text = _advised(f"{what}: {detail}.", failure.sent, SegmindConnectionError)
+    fate = _SENT if failure.sent else "Nothing was sent."
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
-    return kind(text, **facts)
+    return kind(f"{what}: {detail}. {fate} {SegmindConnectionError.advice}", **facts)
 
 
 def error_from_answer(reply: Response, why: str) -> SegmindResponseError:
@@ -154,15 +180,23 @@ def words_of(body: bytes) -> str:
         return shortened(_error_words(loads_bounded(text))).rstrip(".")
     except ValueError:
         pass
-    if text[:1] == "<":
-        text = unescape(_NO_CHARACTER.sub("?", _TAG.sub(" ", _UNSEEN.sub(" ", text))))
-    return shortened(text).rstrip(".")
+    return shortened(_text_of_page(text) if text[:1] == "<" else text).rstrip(".")
+
+
+def _text_of_page(page: str) -> str:
+    page = _UNSEEN.sub(" ", page)
+    title = _TITLE.search(page)
+    if title is not None and title[1].strip() in page[title.end() :]:
+        page = page[title.end() :]  # Its headline says the same once more.
+    return unescape(_NO_CHARACTER.sub("?", _TAG.sub(" ", page)))
 
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*>(?:\s*[0-9]{3}\b)?([^<]*)</title>", re.IGNORECASE)
+"""The words of a page's title, behind a status."""
 _TAG = re.compile(r"<[^<>]*>")
 _NO_CHARACTER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}")
-"""A reference so long that `unescape` may raise, or that spells a key as `Blotter` does not."""
+"""A reference so long that `unescape` may raise, or that spells a key as the redactor does not."""
 
 
 def _error_words(data: Any) -> str:
@@ -193,10 +227,6 @@ def shortened(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)
 
 
-def _advised(told: str, sent: bool, kind: type[SegmindError]) -> str:  # noqa: FBT001 - internal.
-    if not sent:
-        return f"{told} Nothing was sent. {kind.advice}"
-    return (
-        f"{told} The request had been sent and may have been billed, so it is not sent again by "
-        f"itself (retry_unknown_outcome=True changes that). {kind.advice}"
-    )
+_NOT_REPEATED = "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
+_SENT = f"The request had been sent and may have been billed, {_NOT_REPEATED}"
+_UNKNOWN_JOB = "If a job was taken, it runs under an id that is not known here."

@@ -1,15 +1,19 @@
-"""What may be sent again, and when: functions of numbers and headers, no clock, no I/O."""
+"""What may be sent again, and when: functions of numbers and headers; no clock, no I/O."""
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from langchain_segmind._protocol.types import Response
 
 BASE_DELAY = 0.5
 """Seconds before the first retry, at most."""
@@ -17,6 +21,9 @@ LONGEST_DELAY = 8.0
 """Seconds before any retry that the server did not ask for, at most."""
 LONGEST_RESET = 120.0
 """Seconds that a 429 may make a call wait; beyond that the caller is told instead."""
+
+RETRIES_IN_HAND = 50
+"""How many retries an account has before one of its calls must succeed again."""
 
 FIRST_POLL = 0.1
 """The share of the poll interval that passes before a job is first asked after."""
@@ -40,9 +47,59 @@ class RetryPolicy:
     retry_unknown_outcome: bool = False
 
 
-def is_unbilled_and_passing(status: int) -> bool:
-    """Tell the answers that cost nothing and may differ next time: 429 and 5xx."""
-    return status == 429 or status >= 500  # noqa: PLR2004 - HTTP statuses are their own names.
+class RetryBudget:
+    """The retries that all calls of an account share, so that an outage does not triple its load.
+
+    A retry takes one and a call that succeeds gives one back, as in botocore's standard mode and
+    gRPC's throttling: calls that fail here and there never run out, and while nothing succeeds
+    each call is soon sent once. The first call that succeeds ends that.
+    """
+
+    def __init__(self) -> None:
+        """Start with all retries in hand."""
+        self._lock = threading.Lock()
+        self._left = RETRIES_IN_HAND
+
+    def spend(self) -> bool:
+        """Take one retry, or tell that there is none."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+    def record_success(self) -> None:
+        """Give one retry back."""
+        with self._lock:
+            self._left = min(self._left + 1, RETRIES_IN_HAND)
+
+
+PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])
+"""What a proxy answers that gave up waiting; those from 520 on are Cloudflare's."""
+
+
+def may_pass(status: int) -> bool:
+    """Tell the statuses that may be another one next time: 429 and 5xx."""
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def is_outcome_unknown(reply: Response) -> bool:
+    """Tell the failures of a proxy, behind which a model may go on and be billed.
+
+    Only Segmind's own answers are promised to cost nothing, and Segmind's 5xx are JSON: a page, or
+    a 502 of any other kind, was written by something in between, which may have passed the request
+    on.
+    """
+    if reply.status in PROXY_TIMEOUTS:
+        return True
+    if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return False
+    body = reply.body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if body:
+        return not body.startswith(b"{")
+    # Empty, or lost on the way.
+    is_page = reply.headers.get("content-type", "").lower().startswith("text/")
+    return is_page or reply.status == HTTPStatus.BAD_GATEWAY
 
 
 def backoff(attempt: int, jitter: float) -> float:

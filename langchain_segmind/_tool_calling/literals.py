@@ -73,7 +73,7 @@ class Frame:
     start: int
     expects: "Expectation"
     items: list[Value] = field(default_factory=list)
-    lowercase_headers: dict[str, Value] = field(default_factory=dict)
+    named: dict[str, Value] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     key: str | None = None
     value_start: int = 0
@@ -82,15 +82,18 @@ class Frame:
         """What the container holds."""
         match self.opener:
             case "{":
-                return self.lowercase_headers
+                return self.named
             case "[" | "(":
                 return self.items
             case name:
-                return PythonCall(name, self.items, self.lowercase_headers)
+                return PythonCall(name, self.items, self.named)
 
 
 Expectation: TypeAlias = Literal["key", "colon", "value", "separator"]
 
+# Python before 3.11.5 misreads a possessive group (gh-106052): here, as in the other patterns, only
+# single characters are possessive, and a group's alternatives start differently, so that there is
+# one way to match it and no more to try.
 _TOKEN = re.compile(
     r"""\s*+ (?:
       (?P<open> [{\[(] )
@@ -98,10 +101,10 @@ _TOKEN = re.compile(
     | (?P<comma> , )
     | (?P<colon> : )
     | (?P<string>
-          \"\"\" (?: [^"\\] | \\. | "(?!"") )*+ \"\"\"
-        | ''' (?: [^'\\] | \\. | '(?!'') )*+ '''
-        | (?!\"\"\") " [^"\\]*+ (?: \\. [^"\\]*+ )*+ "
-        | (?!''') ' [^'\\]*+ (?: \\. [^'\\]*+ )*+ ' )
+          \"\"\" [^"\\]*+ (?: (?: \\. | "(?!"") ) [^"\\]*+ )* \"\"\"
+        | ''' [^'\\]*+ (?: (?: \\. | '(?!'') ) [^'\\]*+ )* '''
+        | (?!\"\"\") " [^"\\]*+ (?: \\. [^"\\]*+ )* "
+        | (?!''') ' [^'\\]*+ (?: \\. [^'\\]*+ )* ' )
     | (?P<number> -? (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )? (?: [eE][+-]?[0-9]++ )? (?! [\w.] ) )
     | (?P<call> \w [\w.\-]{0,127}+ \( )
     | (?P<keyword> \w {1,128}+ \s{0,8}+ = (?! = ) )
@@ -243,7 +246,7 @@ class _Reader:
             frame.items.append(value)
             frame.spans.append((start, end))
         else:
-            frame.lowercase_headers[frame.key] = value
+            frame.named[frame.key] = value
             frame.key = None
         frame.expects = "separator"
 

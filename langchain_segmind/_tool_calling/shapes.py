@@ -189,6 +189,20 @@ def _walk(value: Value) -> Iterator[Value]:
             waiting.extend(item)
 
 
+def forced_request(arguments: Value, tools: ToolSet) -> Request | None:
+    """The forced call whose bare arguments a value is, if they fit no other that is allowed."""
+    if not isinstance(arguments, dict):
+        return None
+    fitting = [name for name in tools.forced if _fits(arguments, name, tools)]
+    return with_arguments(fitting[0], arguments, tools) if len(fitting) == 1 else None
+
+
+def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
+    known = tools.properties(name).keys()
+    is_open = bool(tools.schema(name).get("additionalProperties"))
+    return tools.required(name) <= arguments.keys() and (is_open or arguments.keys() <= known)
+
+
 # A call in Python.
 
 
@@ -324,8 +338,8 @@ def list_of_calls(broken: Broken) -> Frame | None:
 
 def lacks_arguments(frame: Frame) -> bool:
     """Whether an open object has named a function but not come to its arguments."""
-    lowercase_headers = frame.opener == "{" and _name(frame.lowercase_headers) is not None
-    return lowercase_headers and not any(key in frame.lowercase_headers for key in ARGUMENT_KEYS)
+    named = frame.opener == "{" and _name(frame.named) is not None
+    return named and not any(key in frame.named for key in ARGUMENT_KEYS)
 
 
 def _holds_calls(frame: Frame) -> bool:
@@ -333,11 +347,11 @@ def _holds_calls(frame: Frame) -> bool:
 
 
 def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> BrokenCall | None:
-    known = dict(frames[0].lowercase_headers)
+    known = dict(frames[0].named)
     inner = frames[0]
     if inner.key == "function" and len(frames) > 1 and frames[1].opener == "{":
         inner = frames[1]
-        known |= inner.lowercase_headers
+        known |= inner.named
     name = _name(known)
     if name is None or name not in tools:
         return None

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Emit,
+    EnterSubmit,
+    JournalFailure,
     ReadChunk,
     Request,
     Response,
     Sleep,
     T,
     TransportFailure,
+    UseJournal,
 )
 from langchain_segmind._transport.base import drop_frames, seconds_left
 from langchain_segmind._transport.content_encoding import BodyDecoder
@@ -124,6 +127,10 @@ class Driver:
                 return self._exchange(command)
             case ReadChunk():
                 return self._read()
+            case UseJournal():
+                return _use(command)
+            case EnterSubmit(submits):
+                submits.acquire()
             case Sleep(seconds):
                 time.sleep(seconds)
             case AcquireSlot():
@@ -184,6 +191,10 @@ class AsyncDriver:
                 return await self._exchange(command)
             case ReadChunk():
                 return await self._read()
+            case UseJournal():
+                return await _ause(command)
+            case EnterSubmit(submits):
+                await submits.aacquire()
             case Sleep(seconds):
                 await asyncio.sleep(seconds)
             case AcquireSlot():
@@ -266,6 +277,21 @@ class _AsyncBody:
         parts = [self._decoder.feed(chunk) async for chunk in self.answer.chunks]
         self._decoder.finish()
         return b"".join(parts)
+
+
+def _use(command: UseJournal) -> Any:
+    try:
+        return getattr(command.journal, command.method)(*command.arguments, **command.options)
+    except Exception as error:  # noqa: BLE001 - of any store; the flow decides what it means.
+        return JournalFailure(error)
+
+
+async def _ause(command: UseJournal) -> Any:
+    method = getattr(command.journal, f"a{command.method}")
+    try:
+        return await method(*command.arguments, **command.options)
+    except Exception as error:  # noqa: BLE001 - of any store; the flow decides what it means.
+        return JournalFailure(error)
 
 
 def _counts(limiter: BaseRateLimiter, slot: AcquireSlot) -> bool:

@@ -54,7 +54,7 @@ class Screen:
         else:
             self._out.file.write(text + "\n")
 
-    def bounded_timeout(self, label: str, text: str) -> None:
+    def step(self, label: str, text: str) -> None:
         """Show a call of a tool, or its result."""
         if not self._side.is_terminal:
             self.say(f"{label}: {text}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_segmind._messages.parameters import check_overrides
+from langchain_segmind._messages.parameters import check_slug
 from langchain_segmind._messages.profiles import PROFILES
-from langchain_segmind.chat_models import DEFAULT_BASE_URL
+from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
 from langchain_segmind.cli.setup_checks import BILLING
 from langchain_segmind.exceptions import (
     SegmindContextOverflowError,
@@ -199,7 +199,7 @@ class Session:
 
     def _choose_model(self, slug: str) -> None:
         if slug:
-            check_overrides({"model": slug})
+            check_slug(slug)
             self._llm.model = slug
         self._screen.say(f"The model is {self._llm.model}.", "bold")
         if self._llm.model not in PROFILES or not slug:
@@ -243,14 +243,14 @@ class Session:
 
     def _run_calls(self, answer: AIMessage, tools: dict[str, BaseTool]) -> list[BaseMessage]:
         for bad in answer.invalid_tool_calls:
-            self._screen.bounded_timeout("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
+            self._screen.step("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
         return [self._run(tools[call["name"]], call) for call in answer.tool_calls]
 
     def _run(self, tool: BaseTool, call: ToolCall) -> BaseMessage:
         given = ", ".join(f"{name}={_spelled(value)}" for name, value in call["args"].items())
-        self._screen.bounded_timeout("call", f"{call['name']}({given})")
+        self._screen.step("call", f"{call['name']}({given})")
         result: BaseMessage = tool.invoke(call)
-        self._screen.bounded_timeout("result", result.text)
+        self._screen.step("result", result.text)
         return result
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from langchain_segmind._messages.parameters import check_overrides
+from langchain_segmind._messages.parameters import check_slug
 from langchain_segmind._messages.profiles import PROFILES
+from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
 from langchain_segmind._transport.environment import (
     proxy_for,
     ssl_context,
@@ -21,7 +22,6 @@ from langchain_segmind._transport.environment import (
 )
 from langchain_segmind._transport.settings import normalized_base_url
 from langchain_segmind._version import __version__
-from langchain_segmind.chat_models import DEFAULT_BASE_URL
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.exceptions import SegmindError
 
@@ -143,7 +143,7 @@ def check_certificates() -> Finding:
 def check_model(slug: str) -> Finding:
     """Judge a slug by its form and by those known; only a paid call can tell more."""
     try:
-        check_overrides({"model": slug})
+        check_slug(slug)
     except SegmindError as error:
         return Finding("model", "problem", str(error), f"Known ones: {', '.join(PROFILES)}")
     if slug in PROFILES:

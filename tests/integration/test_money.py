@@ -16,6 +16,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_segmind import (
     ChatSegmindLlama,
     CreditBalance,
+    SegmindAPIError,
     SegmindConnectionError,
     SegmindError,
     SegmindInsufficientCreditsError,
@@ -89,6 +90,15 @@ class TestPosts:
         with faults(on_post(http({"error": "no"}, status, soon))) as server:
             answer = ask(caller(server, path), colour)
         assert (answer.content, posts(server)) == ("Hello!", 2)
+
+    @pytest.mark.parametrize("status", [502, 504, 520, 522, 524])
+    def test_what_a_proxy_gave_up_on_is_not(self, status: int, path: str, colour: str) -> None:
+        """What is behind it may go on."""
+        page = http(b"<html><h1>Gateway Time-out</h1></html>", status, content_type="text/html")
+        with faults(on_post(page)) as server, pytest.raises(SegmindAPIError) as caught:
+            ask(caller(server, path), colour)
+        assert (posts(server), caught.value.outcome_unknown) == (1, True)
+        assert "not billed" not in str(caught.value)
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 410, 422])
     def test_what_is_refused_is_not(self, status: int, path: str, colour: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
 from langchain_segmind import (
+    ChatSegmindLlama,
     SegmindAPIError,
     SegmindAuthenticationError,
     SegmindConnectionError,
@@ -59,7 +61,7 @@ def half_a_body(_received: Received, wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
 def test_what_cost_nothing_is_sent_again_so_often(
     max_retries: int, status: int, transport: str
@@ -131,6 +133,24 @@ def test_a_lost_answer_is_not_asked_for_again(fault: Any, transport: str) -> Non
         with pytest.raises(SegmindConnectionError, match="may have been billed") as caught:
             ask(model(server), transport)
         assert len(server.requests) == 1
+    assert caught.value.outcome_unknown
+    assert not caught.value.is_retryable
+
+
+GATEWAY_TIMEOUT = b"<html><h1>504 Gateway Time-out</h1><hr>nginx</html>"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("status", [502, 504, 520, 522, 524])
+def test_what_a_proxy_gave_up_on_is_not_asked_for_again(status: int, transport: str) -> None:
+    """The model behind it may go on, and be billed."""
+    page = http(GATEWAY_TIMEOUT, status, content_type="text/html")
+    with faults(page, page, GOOD) as server:
+        with pytest.raises(SegmindAPIError, match="been billed") as caught:
+            ask(model(server), transport)
+        assert len(server.requests) == 1
+        assert ask(model(server, retry_unknown_outcome=True), transport).content == "Hello!"
+        assert len(server.requests) == 3
     assert caught.value.outcome_unknown
     assert not caught.value.is_retryable
 
@@ -241,3 +261,25 @@ def test_a_hook_that_raises_for_status_changes_nothing(colour: str) -> None:
             ask(llm, colour)
         assert len(server.requests) == 1
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_outage_is_not_made_worse_by_retries(colour: str) -> None:
+    """150 calls at once would be 450 requests; when it is over, a call has all its retries again."""
+    down = http({"error": "Server had some issue"}, 503)
+    answers = [*[down] * 200, *[GOOD] * 50, down, down, GOOD]
+    with faults(*answers) as server:
+        llm = model(server)
+        outcomes = batch(llm, colour, ["hi"] * 150)
+        assert all(isinstance(outcome, SegmindAPIError) for outcome in outcomes)
+        assert len(server.requests) == 200 <= 1.5 * 150
+        assert [answer.text for answer in batch(llm, colour, ["hi"] * 50)] == ["Hello!"] * 50
+        assert ask(llm, colour).text == "Hello!"
+        assert len(server.requests) == len(answers)
+
+
+def batch(llm: ChatSegmindLlama, colour: str, prompts: list[Any]) -> list[Any]:
+    if colour == "sync":
+        with llm:
+            return llm.batch(prompts, return_exceptions=True)
+    return asyncio.run(llm.abatch(prompts, return_exceptions=True))

@@ -27,10 +27,12 @@ from langchain_segmind import (
 )
 from langchain_segmind._protocol import account as accounts
 from langchain_segmind._protocol.account import Account, Ledger, account_of
-from langchain_segmind._protocol.calls import fetch_balance, post, track_account
+from langchain_segmind._protocol.balance import fetch_balance
+from langchain_segmind._protocol.calls import post
 from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._protocol.types import Response, TransportFailure
-from langchain_segmind.credits import CreditsCallbackHandler
+from langchain_segmind.credits import CreditsCallbackHandler, format_credits
 from tests.flowing import Driver, reply, scripted
 
 if TYPE_CHECKING:
@@ -59,6 +61,16 @@ class TestReading:
         metrics = {"cost": 0.25, "remaining_credits": "9.5"}
         assert Credits.from_metrics(metrics) == Credits(remaining=9.5, cost=0.25)
 
+    @pytest.mark.parametrize(
+        ("amount", "text"),
+        [
+            *((0.01014750000000001, "0.0101475"), (1e6, "1,000,000.00"), (5, "5.00")),
+            *((0.0184921035, "0.0184921035"), (12.5, "12.50"), (-3.25, "-3.25"), (0, "0.00")),
+        ],
+    )
+    def test_money_reads_as_money(self, amount: float, text: str) -> None:
+        assert format_credits(amount) == text
+
     def test_a_balance_adds_up_and_cannot_be_changed(self) -> None:
         balance = CreditBalance(credits=1.0, free_credits=0.5)
         assert balance.total == 1.5
@@ -82,6 +94,7 @@ class TestBalanceFlow:
         [
             reply({}, 500),
             reply({}, 429),
+            reply(b"<h1>Gateway Time-out</h1>", 504),
             TransportFailure("lost", "reset"),
             TransportFailure("timeout", "no answer in time"),
             TransportFailure("unsent", "refused", sent=False),
@@ -98,6 +111,12 @@ class TestBalanceFlow:
             driver.run(self._flow(driver, Account()))
         assert not caught.value.outcome_unknown
         assert len(driver.requests) == 3
+
+    def test_a_proxy_that_gives_up_costs_nothing_here(self) -> None:
+        driver = Driver(scripted(reply(b"<h1>Gateway Time-out</h1>", 504)))
+        with pytest.raises(SegmindAPIError) as caught:
+            driver.run(self._flow(driver, Account()))
+        assert not caught.value.outcome_unknown
 
     def test_no_record_says_so(self) -> None:
         driver = Driver(scripted(reply({"error": "No credits found for the user"}, 404)))
@@ -144,7 +163,7 @@ class TestLedger:
     def test_a_stated_balance_settles_what_was_asked_before(self) -> None:
         """After topping up, an old answer does not lock the account again."""
         ledger = Ledger()
-        ledger.state(9.0, now=3.0)
+        ledger.set_balance(9.0, now=3.0)
         ledger.note(0.1, asked_at=2.0, now=4.0)
         assert ledger.balance == 9.0
         ledger.note(8.9, asked_at=3.5, now=5.0)
@@ -165,9 +184,11 @@ class TestLedger:
 
     def test_of_many_accounts_those_in_use_and_the_last_are_remembered(self) -> None:
         used = account_of("https://a.example", SecretStr("SG_used"))
-        account_of("https://a.example", SecretStr("SG_idle")).ledger.state(1.0, now=0.0)
+        account_of("https://a.example", SecretStr("SG_idle")).ledger.set_balance(1.0, now=0.0)
         for number in range(accounts.ACCOUNTS_REMEMBERED):
-            account_of("https://a.example", SecretStr(f"SG_{number}")).ledger.state(2.0, now=0.0)
+            account_of("https://a.example", SecretStr(f"SG_{number}")).ledger.set_balance(
+                2.0, now=0.0
+            )
         gc.collect()
         assert account_of("https://a.example", SecretStr("SG_used")) is used
         assert account_of("https://a.example", SecretStr("SG_idle")).ledger.balance is None
@@ -178,11 +199,18 @@ class TestLedger:
 class TestFloor:
     def test_nothing_is_sent_below_it(self) -> None:
         driver, account = Driver(scripted(reply({}))), Account()
-        account.ledger.state(0.4, now=0.0)
+        account.ledger.set_balance(0.4, now=0.0)
         with pytest.raises(SegmindInsufficientCreditsError, match="get_credits") as caught:
             driver.run(self._call(driver, account, min_credits=0.5))
         assert driver.sent == []
+        assert "seen, 0.40 credits, is below min_credits=0.50. Nothing" in str(caught.value)
         assert caught.value.credits == Credits(remaining=0.4)
+
+    def test_what_looks_like_the_floor_is_told_apart_from_it(self) -> None:
+        driver, account = Driver(scripted(reply({}))), Account()
+        account.ledger.set_balance(4.999999999999, now=0.0)
+        with pytest.raises(SegmindInsufficientCreditsError, match=r"just under 5\.00 credits"):
+            driver.run(self._call(driver, account, min_credits=5))
 
     def test_an_unknown_balance_and_one_that_suffices_let_calls_through(self) -> None:
         driver, account = Driver(scripted(reply({}, x_remaining_credits="0.5"))), Account()
@@ -229,7 +257,14 @@ class TestFloor:
         assert "low_credits=0.5" in caplog.text
 
     def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Response]:
-        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=9.0, clock=driver.clock)
+        flow = post(
+            "/v1/x",
+            b"",
+            policy=RetryPolicy(0),
+            timeout=9.0,
+            account=account,
+            clock=driver.clock,
+        )
         return track_account(flow, account, clock=driver.clock, **limits)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +15,13 @@ from langchain_segmind import (
     SegmindRateLimitError,
     SegmindTimeoutError,
 )
+from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.calls import post
-from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.retry import RETRIES_IN_HAND, RetryPolicy
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._protocol.types import (
     AcquireSlot,
+    Flow,
     Request,
     Response,
     Sleep,
@@ -29,6 +34,10 @@ UNSENT = TransportFailure("unsent", "refused", sent=False)
 LOST = TransportFailure("lost", "reset")
 SLOW = TransportFailure("timeout", "no answer in time")
 CUT = TransportFailure("unreadable", "cut short", head=Response(200, {}))
+GAVE_UP = reply({"error": "upstream timed out"}, 504)
+PAGE = reply(b"<html><h1>502 Bad Gateway</h1></html>", 502)
+BROKEN_PAGE = TransportFailure("lost", "reset", head=Response(503, {"content-type": "text/html"}))
+UNKNOWN = [LOST, SLOW, CUT, GAVE_UP, PAGE, BROKEN_PAGE]
 
 
 def driven(
@@ -43,12 +52,28 @@ def driven(
     driver = Driver(script, jitter=lambda: jitter)
     policy = RetryPolicy(max_retries, retry_unknown_outcome=unknown)
     try:
-        outcome: Any = driver.run(
-            post("/v1/x", b"{}", policy=policy, timeout=timeout, clock=driver.clock)
-        )
+        outcome: Any = driver.run(posting(driver, policy=policy, timeout=timeout))
     except SegmindError as error:
         outcome = error
     return driver, outcome
+
+
+def posting(
+    driver: Driver,
+    *,
+    policy: RetryPolicy | None = None,
+    timeout: float | None = 10.0,
+    account: Account | None = None,
+) -> Flow[Response]:
+    """Give the flow of a call, of an account of its own where it is not told another."""
+    return post(
+        "/v1/x",
+        b"{}",
+        policy=policy or RetryPolicy(2),
+        timeout=timeout,
+        account=account or Account(),
+        clock=driver.clock,
+    )
 
 
 def test_an_answer_ends_the_call() -> None:
@@ -56,7 +81,7 @@ def test_an_answer_ends_the_call() -> None:
     assert outcome is GOOD
     assert driver.requests == [Request("POST", "/v1/x", b"{}", deadline=100.0)]
     assert driver.waits == []
-    assert driver.permits == []
+    assert driver.permits == [AcquireSlot()]
 
 
 def test_each_repetition_waits_longer_and_asks_for_a_permit() -> None:
@@ -64,7 +89,7 @@ def test_each_repetition_waits_longer_and_asks_for_a_permit() -> None:
     assert isinstance(outcome, SegmindAPIError)
     assert driver.posts == 4
     assert driver.waits == [0.5, 1.0, 2.0]
-    assert driver.permits == [AcquireSlot()] * 3
+    assert driver.permits == [AcquireSlot()] * 4
 
 
 def test_a_repetition_is_the_same_request() -> None:
@@ -73,17 +98,20 @@ def test_a_repetition_is_the_same_request() -> None:
     assert driver.requests[0] == driver.requests[1] == driver.requests[2]
 
 
-@pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_once(failure: TransportFailure) -> None:
+@pytest.mark.parametrize("failure", UNKNOWN)
+def test_what_may_be_billed_is_sent_once(failure: Response | TransportFailure) -> None:
     driver, outcome = driven(scripted(failure, GOOD), max_retries=9)
     assert isinstance(outcome, SegmindError)
     assert outcome.outcome_unknown
     assert not outcome.is_retryable
+    assert "not billed" not in str(outcome)
     assert driver.posts == 1
 
 
-@pytest.mark.parametrize("failure", [LOST, SLOW, CUT])
-def test_what_may_be_billed_is_sent_again_where_the_user_says_so(failure: TransportFailure) -> None:
+@pytest.mark.parametrize("failure", UNKNOWN)
+def test_what_may_be_billed_is_sent_again_where_the_user_says_so(
+    failure: Response | TransportFailure,
+) -> None:
     driver, outcome = driven(scripted(failure, GOOD), unknown=True)
     assert outcome is GOOD
     assert driver.posts == 2
@@ -155,13 +183,23 @@ def test_one_deadline_spans_all_attempts() -> None:
 
 def test_a_permit_that_comes_too_late_is_not_used() -> None:
     driver = Driver(scripted(GOOD))
-    flow = post("/v1/x", b"", policy=RetryPolicy(2), timeout=10.0, clock=driver.clock)
-    assert isinstance(next(flow), Request)
+    flow = posting(driver)
+    assert next(flow) == AcquireSlot()
+    assert isinstance(flow.send(None), Request)
     assert isinstance(flow.send(UNSENT), Sleep)
     assert flow.send(None) == AcquireSlot()
     driver.now = 11.0
     with pytest.raises(SegmindError):
         flow.send(None)
+
+
+def test_a_turn_that_was_waited_for_is_not_held_against_the_call() -> None:
+    """A plan may make a call wait for minutes before it is sent."""
+    driver = Driver(scripted(GOOD))
+    flow = posting(driver, timeout=10.0)
+    assert next(flow) == AcquireSlot()
+    driver.now = 600.0
+    assert flow.send(None) == Request("POST", "/v1/x", b"{}", deadline=610.0)
 
 
 def test_no_retry_means_none() -> None:
@@ -209,5 +247,88 @@ def test_whatever_happens_money_is_spent_once(
     assert driver.posts <= max_retries + 1
     assert driver.now < 100
     for outcome in seen[:-1]:
-        billed = outcome.sent if isinstance(outcome, TransportFailure) else outcome.status < 429
+        if isinstance(outcome, TransportFailure):
+            billed = outcome.sent
+        else:
+            billed = outcome.status < 429 or outcome.status in (504, 520, 522, 524)
         assert not billed
+
+
+class TestBudget:
+    """What all calls of an account may repeat together."""
+
+    def test_an_outage_costs_at_most_half_a_retry_a_call(self) -> None:
+        driver, account = Driver(scripted(reply({}, 503))), Account()
+        for _ in range(150):
+            self._call(driver, account)
+        assert driver.posts == 150 + RETRIES_IN_HAND <= 1.5 * 150
+
+    def test_the_first_success_ends_it(self) -> None:
+        """One call that is answered gives one retry, and as many as there were give all."""
+        driver, account = Driver(scripted(reply({}, 503))), Account()
+        for _ in range(60):
+            self._call(driver, account)
+        assert self._posts_of(scripted(reply({}, 503), GOOD), account) == 1
+        assert self._posts_of(scripted(GOOD), account) == 1
+        assert self._posts_of(scripted(reply({}, 503), GOOD), account) == 2
+        for _ in range(RETRIES_IN_HAND):
+            self._posts_of(scripted(GOOD), account)
+        assert self._posts_of(scripted(reply({}, 503)), account) == 3
+
+    def test_calls_that_fail_here_and_there_never_run_out(self) -> None:
+        account = Account()
+        for _ in range(500):
+            assert self._posts_of(scripted(reply({}, 500), GOOD), account) == 2
+
+    def test_a_429_that_says_when_it_ends_is_no_outage(self) -> None:
+        """The server works, and everyone waits until then; without a date it may be anything."""
+        account = Account()
+        for _ in range(100):
+            assert self._posts_of(scripted(rate_limited(retry_after="1")), account) == 3
+        for _ in range(RETRIES_IN_HAND):
+            self._posts_of(scripted(rate_limited()), account)
+        assert self._posts_of(scripted(rate_limited()), account) == 1
+
+    def test_who_is_not_repeated_says_why(self, caplog: pytest.LogCaptureFixture) -> None:
+        account = Account()
+        with caplog.at_level(logging.INFO, "langchain_segmind"):
+            for _ in range(RETRIES_IN_HAND):
+                self._posts_of(scripted(reply({}, 503)), account)
+        assert caplog.messages[-1] == "503, not sent again: many of the account's calls fail"
+
+    def _posts_of(self, script: Script, account: Account) -> int:
+        driver = Driver(script)
+        self._call(driver, account)
+        return driver.posts
+
+    def _call(self, driver: Driver, account: Account) -> None:
+        with suppress(SegmindError):
+            driver.run(posting(driver, account=account, timeout=100.0))
+
+
+class TestLog:
+    def test_a_retry_is_told_before_it_is_waited_for(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        driver = Driver(scripted(rate_limited(retry_after="12"), LOST), jitter=lambda: 0.0)
+        with caplog.at_level(logging.INFO, "langchain_segmind"), suppress(SegmindError):
+            driver.run(posting(driver, timeout=100.0))
+        assert caplog.messages == ["429, waiting 12.1 s, 1 of 2 retries"]
+
+    def test_each_exchange_is_a_line_for_who_debugs(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Neither what was asked nor what was answered is in it, and no key that is echoed."""
+        answer = reply(completion(), x_request_id="SECRET-1", x_cost="0.00101475000000001")
+        driver = Driver(scripted(UNSENT, reply({"error": "secret"}, 503), answer))
+        flow = track_account(
+            posting(driver),
+            Account(),
+            clock=driver.clock,
+            redact=lambda line: line.replace("SECRET", "***"),
+        )
+        with caplog.at_level(logging.DEBUG, "langchain_segmind"):
+            driver.run(flow)
+        assert [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG] == [
+            "POST /v1/x: unsent after 0.00 s",
+            "POST /v1/x: 503 after 0.00 s",
+            "POST /v1/x: 200 after 0.00 s, request ***-1, cost 0.00101475",
+        ]

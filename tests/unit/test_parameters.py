@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_segmind import SegmindInvalidInputError
+from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._messages.parameters import (
-    check_overrides,
-    check_passed_on,
+    CallParameters,
     encoded,
     known_or_passed_on,
 )
+
+PARAMETERS = CallParameters(ChatSegmindLlama.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -31,18 +32,21 @@ from langchain_segmind._messages.parameters import (
 )
 def test_an_override_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
-        check_overrides(wrong)
+        PARAMETERS.check(wrong)
 
 
 def test_overrides_are_brought_into_one_form() -> None:
     given_ones = {"stop": "END", "temperature": None, "top_k": 4}
-    assert check_overrides(given_ones) == {"stop": ["END"], "temperature": None, "top_k": 4}
+    assert PARAMETERS.check(given_ones) == {"stop": ["END"], "temperature": None, "top_k": 4}
 
 
-@pytest.mark.parametrize("name", ["messages", "api_key", "segmind_api_key", "base_url"])
+@pytest.mark.parametrize(
+    "name",
+    ["messages", "api_key", "segmind_api_key", "base_url", "request_timeout", "extra_headers"],
+)
 def test_what_must_not_travel_in_a_body_is_refused(name: str) -> None:
-    with pytest.raises(SegmindInvalidInputError, match=name):
-        check_passed_on([name, "top_k"])
+    with pytest.raises(SegmindInvalidInputError, match="cannot be passed on"):
+        PARAMETERS.check({name: "x", "top_k": 4})
 
 
 def test_an_unknown_parameter_is_passed_on_with_a_warning_and_a_hint() -> None:

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_segmind import ChatSegmindLlama, SegmindAPIError, SegmindRateLimiter
-from langchain_segmind._protocol.account import Account, RequestWindow
-from langchain_segmind._protocol.calls import post, track_account
+from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+from langchain_segmind._protocol.account import Account
+from langchain_segmind._protocol.calls import post
+from langchain_segmind._protocol.pacing import RequestWindow
 from langchain_segmind._protocol.retry import RetryPolicy
-from langchain_segmind._protocol.types import AcquireSlot, Sleep
+from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind.rate_limiters import WINDOW
 from tests.flowing import UNIX, Driver, reply, scripted
 from tests.servers import ask, faults, http, model
@@ -212,7 +213,14 @@ class TestLearning:
 
     def _refused(self, **headers: str) -> tuple[Driver, Account]:
         driver, account = Driver(scripted(reply({"error": "slow"}, 429, **headers))), Account()
-        flow = post("/v1/x", b"", policy=RetryPolicy(0), timeout=10.0, clock=driver.clock)
+        flow = post(
+            "/v1/x",
+            b"",
+            policy=RetryPolicy(0),
+            timeout=10.0,
+            account=account,
+            clock=driver.clock,
+        )
         with pytest.raises(Exception, match="429"):
             driver.run(track_account(flow, account, clock=driver.clock))
         return driver, account
@@ -245,15 +253,3 @@ def test_a_limiter_of_the_users_is_told_of_each_429(colour: str) -> None:
         llm = model(server, rate_limiter=limiter)
         assert ask(llm, colour).text == "Hello!"
     assert limiter.pauses == [0.25]
-
-
-def test_a_permit_that_comes_after_the_deadline_sends_nothing() -> None:
-    """What was sent then could be billed, and nobody would wait for it."""
-    driver = Driver(scripted(reply({"error": "no"}, 500)))
-    flow = post("/v1/x", b"", policy=RetryPolicy(5), timeout=10.0, clock=driver.clock)
-    next(flow)
-    assert isinstance(flow.send(reply({"error": "no"}, 500)), Sleep)
-    assert flow.send(None) == AcquireSlot()
-    driver.now = 30.0
-    with pytest.raises(SegmindAPIError):
-        flow.send(None)

@@ -42,6 +42,9 @@ HEAD = Response(200, {"x-request-id": "r-1", "x-cost": "0.5"})
         (b"[1]", "[1]"),
         (b'"no"', '"no"'),
         (b"<h1>Bad</h1><script>var x;</script><p>gate&shy;way", "Bad gate?way"),
+        (b"<title>502 Bad Gateway</title><h1>502 Bad Gateway</h1>nginx", "502 Bad Gateway nginx"),
+        (b"<TITLE>405 Not Allowed</TITLE>\n<h1>Not Allowed</h1><p>No.", "Not Allowed No"),
+        (b"<title>Squid</title><h1>No route</h1>", "Squid No route"),
         (b"<not html", "<not html"),
         (b"  two\n\n words ", "two words"),
         (b"", ""),
@@ -132,6 +135,24 @@ def test_an_answered_error_has_all_the_answer_said() -> None:
     assert error.request_id == "r-1"
     assert error.credits == Credits(None, 0.0)
     assert error.retry_after == 7
+
+
+def test_a_proxys_page_says_its_status_once_and_who_speaks() -> None:
+    page = b"<title>502 Bad Gateway</title><center><h1>502 Bad Gateway</h1></center>nginx"
+    message = str(error_from_response(Response(502, {}, page), now=0.0))
+    assert message.startswith("A proxy, not Segmind, answered 502: Bad Gateway nginx. The request ")
+    assert "may have reached a model and been billed" in message
+    assert message.endswith("queue=True is made for slow generations.")
+
+
+def test_who_queues_is_not_advised_to_queue() -> None:
+    slow = TransportFailure("timeout", "no answer in time")
+    for error in (
+        error_from_failure(slow, to_queue=True),
+        error_from_response(Response(504, {}), now=0.0, to_queue=True),
+    ):
+        assert "queue=True" not in str(error)
+        assert str(error).endswith("it runs under an id that is not known here.")
 
 
 def test_a_failure_before_sending_says_that_nothing_was_sent() -> None:

@@ -8,9 +8,11 @@ from langchain_segmind._protocol.retry import (
     BASE_DELAY,
     LONGEST_DELAY,
     backoff,
-    is_unbilled_and_passing,
+    is_outcome_unknown,
+    may_pass,
     retry_after,
 )
+from langchain_segmind._protocol.types import Response
 
 NOW = 1_795_000_000.0
 """2026-11-18 11:06:40 UTC."""
@@ -87,5 +89,42 @@ def test_backoff_doubles_and_jitter_spreads_it_over_a_half() -> None:
 @pytest.mark.parametrize(
     ("status", "again"), [(400, 0), (401, 0), (406, 0), (422, 0), (429, 1), (500, 1), (599, 1)]
 )
-def test_only_429_and_5xx_cost_nothing_and_pass(status: int, again: int) -> None:
-    assert is_unbilled_and_passing(status) is bool(again)
+def test_only_429_and_5xx_pass(status: int, again: int) -> None:
+    assert may_pass(status) is bool(again)
+
+
+OWN = b'{"error": "Server had some issue"}'
+PAGE = b"<html><h1>Bad moment</h1></html>"
+
+
+class TestUnknownOutcomes:
+    @pytest.mark.parametrize("status", [504, 520, 522, 524])
+    @pytest.mark.parametrize("body", [OWN, PAGE, b""])
+    def test_a_proxy_that_gave_up_waiting_may_have_passed_the_request_on(
+        self, status: int, body: bytes
+    ) -> None:
+        assert is_outcome_unknown(Response(status, {}, body))
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 530])
+    @pytest.mark.parametrize("body", [PAGE, b"upstream connect error", b"[1]"])
+    def test_a_5xx_that_is_not_segminds_json_is_a_proxys(self, status: int, body: bytes) -> None:
+        """Varnish and Envoy, for two, answer 503 for a back end that was too slow."""
+        assert is_outcome_unknown(Response(status, {}, body))
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503])
+    @pytest.mark.parametrize("body", [OWN, b'\xef\xbb\xbf {"error": "cut sho'])
+    def test_segminds_own_answers_cost_nothing(self, status: int, body: bytes) -> None:
+        assert not is_outcome_unknown(Response(status, {}, body))
+
+    def test_a_429_of_a_proxy_was_not_passed_on(self) -> None:
+        assert not is_outcome_unknown(Response(429, {}, PAGE))
+
+    @pytest.mark.parametrize(
+        ("status", "content_type", "unknown"),
+        [(503, "text/html", 1), (503, "application/json", 0), (503, "", 0), (502, "", 1)],
+    )
+    def test_words_that_are_lost_are_known_by_their_type(
+        self, status: int, content_type: str, unknown: int
+    ) -> None:
+        reply = Response(status, {"content-type": content_type})
+        assert is_outcome_unknown(reply) is bool(unknown)

@@ -1,0 +1,117 @@
+"""Whole answers, of v1 and of queued jobs, in one form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind._protocol.bounded_json import loads_bounded
+from langchain_segmind._protocol.responses import (
+    UnusableAnswerError,
+    completion_from,
+    decode_json,
+    error_from_answer,
+    request_id_of,
+    shortened,
+)
+from langchain_segmind._protocol.streamed_completion import assemble
+from langchain_segmind.credits import Credits, amount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_segmind._protocol.types import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What an answer says about itself beside its text."""
+
+    credits: Credits
+    request_id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More for `response_metadata`: times, the seed."""
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Accounting:
+        """Read the headers of a v1 answer."""
+        extra: dict[str, Any] = {"generation_time": amount(headers.get("x-generation-time"))}
+        if (seed := headers.get("x-seed-value")) is not None:
+            extra["seed"] = seed
+        return cls(Credits.from_headers(headers), request_id_of(headers), extra)
+
+    @classmethod
+    def from_metrics(cls, metrics: object, request_id: str) -> Accounting:
+        """Read the metrics of a queued job."""
+        names = ("queue_time", "inference_time", "total_time")
+        found = metrics if isinstance(metrics, dict) else {}
+        times = {name: amount(found.get(name)) for name in names}
+        known = {name: seconds for name, seconds in times.items() if seconds is not None}
+        return cls(Credits.from_metrics(metrics), request_id, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An answer that was read to its end."""
+
+    completion: Mapping[str, Any]
+    """The provider's chat completion, in OpenAI's shape."""
+    accounting: Accounting
+    raw: bytes = field(repr=False)
+    """The completion as JSON, as the provider wrote it where it wrote JSON."""
+
+
+def read_response(response: Response) -> Finished:
+    """Read a whole answer of v1: JSON, or an event stream that has ended.
+
+    Raises:
+        SegmindResponseError: It cannot be used.
+    """
+    try:
+        completion, raw = _read_body(response)
+    except UnusableAnswerError as error:
+        why = str(error)
+    else:
+        return Finished(completion, Accounting.from_headers(response.headers), raw)
+    raise error_from_answer(response, why)
+
+
+def _read_body(response: Response) -> tuple[dict[str, Any], bytes]:
+    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        completion = assemble(response.body)
+        return completion, json.dumps(completion).encode()
+    return completion_from(decode_json(response.body)), response.body
+
+
+def read_output(output: object) -> tuple[dict[str, Any], bytes]:
+    """Read a job's output: the provider's JSON, as a string or an object, or plain text.
+
+    Returns:
+        The completion, and its JSON.
+
+    Raises:
+        UnusableAnswerError: It is none of these.
+    """
+    text, decoded = _decode_output(output)
+    if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):
+        return completion_from(decoded), (json.dumps(decoded) if text is None else text).encode()
+    if not isinstance(output, str | list) or not output:
+        raise UnusableAnswerError(f"its output is no answer: {shortened(repr(output))}")
+    # Text, or a list of its parts: also text that happens to be JSON.
+    message = {"role": "assistant", "content": output}
+    completion = {"choices": [{"index": 0, "message": message, "finish_reason": None}]}
+    return completion, json.dumps(completion).encode()
+
+
+def _decode_output(output: object) -> tuple[str | None, object]:
+    """Give the innermost JSON text of an output, if it is one, and its value."""
+    text = None
+    for _ in range(3):  # As encoded as it is documented, and once more.
+        if not isinstance(output, str):
+            break
+        try:
+            text, output = output, loads_bounded(output)
+        except ValueError:
+            break
+    return text, output

@@ -1,0 +1,88 @@
+"""What an account holds: a GET, which costs nothing and is safe to repeat."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from langchain_segmind._protocol.calls import send_until_answered
+from langchain_segmind._protocol.responses import (
+    UnusableAnswerError,
+    decode_json,
+    error_from_failure,
+    error_from_response,
+    shortened,
+    words_of,
+)
+from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.types import Flow, Request, Response, TransportFailure
+from langchain_segmind.credits import CreditBalance
+from langchain_segmind.exceptions import (
+    SegmindConnectionError,
+    SegmindInsufficientCreditsError,
+    SegmindMethodNotAllowedError,
+    SegmindModelNotFoundError,
+    SegmindResponseError,
+)
+
+if TYPE_CHECKING:
+    from langchain_segmind._protocol.account import Account
+    from langchain_segmind._protocol.calls import Clock
+
+
+def fetch_balance(
+    *, policy: RetryPolicy, timeout: float | None, account: Account, clock: Clock
+) -> Flow[CreditBalance]:
+    """Ask what the account holds.
+
+    Raises:
+        SegmindError: What the last attempt came to.
+    """
+    deadline = None if timeout is None else clock.monotonic() + timeout
+    request = Request("GET", "/v1/get-user-credits", deadline=deadline)
+    repeatable = RetryPolicy(policy.max_retries, retry_unknown_outcome=True)
+    outcome = yield from send_until_answered(request, repeatable, clock)
+    if not isinstance(outcome, Response) or outcome.status != HTTPStatus.OK:
+        raise _balance_error(outcome, clock)
+    balance = _balance_from(outcome)
+    account.ledger.set_balance(balance.total, now=clock.monotonic())
+    return balance
+
+
+def _balance_from(reply: Response) -> CreditBalance:
+    try:
+        balance = CreditBalance.from_answer(decode_json(reply.body))
+    except UnusableAnswerError:
+        balance = None
+    if balance is None:
+        raise SegmindResponseError(
+            f"Segmind's answer names no balance: {words_of(reply.body)}. Check base_url and any "
+            "proxy in between.",
+            status_code=reply.status,
+        )
+    return balance
+
+
+def _balance_error(outcome: Response | TransportFailure, clock: Clock) -> Exception:
+    if isinstance(outcome, TransportFailure):
+        error = error_from_failure(outcome)
+        return type(error)(
+            f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed. "
+            f"{SegmindConnectionError.advice}",
+            status_code=error.status_code,
+            request_id=error.request_id,
+        )
+    words = words_of(outcome.body)
+    if outcome.status == HTTPStatus.NOT_FOUND and "credit" in words.lower():
+        return SegmindInsufficientCreditsError(
+            f"Segmind has no credits on record for this key ({words}). "
+            f"{SegmindInsufficientCreditsError.advice}",
+            status_code=outcome.status,
+        )
+    if outcome.status == HTTPStatus.NOT_FOUND:
+        return SegmindModelNotFoundError(
+            f"There is no account to ask for credits at base_url ({words}). "
+            f"{SegmindMethodNotAllowedError.advice}",
+            status_code=outcome.status,
+        )
+    return error_from_response(outcome, clock.unix_time(), billable=False)

@@ -1,0 +1,240 @@
+"""A chat model's account: its key and host, its connections, and how it is copied and pickled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.utils import from_env, secret_from_env
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._transport.clients import Clients
+from langchain_segmind._transport.imports import import_for_calls
+from langchain_segmind._transport.settings import (
+    Settings,
+    as_timeout,
+    checked_headers,
+    checked_timeout,
+    normalized_base_url,
+    warn_of_plain_http,
+)
+from langchain_segmind._version import __version__
+from langchain_segmind.exceptions import SegmindAuthenticationError
+from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from langchain_core.rate_limiters import BaseRateLimiter
+
+    from langchain_segmind._protocol.account import Account
+
+DEFAULT_BASE_URL = "https://api.segmind.com"
+DEFAULT_TIMEOUT = 120.0
+"""Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
+
+
+class BaseSegmindChatModel(BaseChatModel):
+    """What any chat model on Segmind needs before it can say a word."""
+
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env("SEGMIND_API_KEY", default=None),
+    )
+    """The API key; from the environment variable SEGMIND_API_KEY where it is not given."""
+
+    base_url: str = Field(
+        default_factory=from_env("SEGMIND_BASE_URL", default=DEFAULT_BASE_URL),
+        validate_default=True,
+    )
+    """The root of the API, with or without a trailing `/v1`; else from the environment variable
+    SEGMIND_BASE_URL, else `https://api.segmind.com`."""
+
+    timeout: float | tuple[float | None, ...] | None = DEFAULT_TIMEOUT
+    """Seconds (120 if not given), a (connect, read, write, pool) tuple of them, an `httpx.Timeout`,
+    or None for no limit.
+
+    Its longest step is also the deadline of the whole call, retries and waits included."""
+
+    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """Headers to send along; not shown and not serialized, since they may hold secrets."""
+
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """An `httpx.Client` to use for blocking calls instead of our own; yours to close."""
+
+    http_async_client: Any = Field(default=None, exclude=True, repr=False)
+    """An `httpx.AsyncClient` to use for async calls instead of our own; yours to close."""
+
+    # Inputs may be keys, or headers that hold one: an error names the field, not the value.
+    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+
+    _clients: Clients | None = PrivateAttr(default=None)
+    _clients_given: tuple[Any, ...] = PrivateAttr(default=())
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _check_base_url(cls, url: Any) -> str:
+        base_url = normalized_base_url(DEFAULT_BASE_URL if url is None else str(url))
+        warn_of_plain_http(base_url)
+        return base_url
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _check_timeout(cls, timeout: Any) -> Any:
+        return checked_timeout(timeout)
+
+    @field_validator("default_headers", mode="after")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        return checked_headers(headers)
+
+    @model_validator(mode="after")
+    def _check_and_sign(self) -> Self:
+        import_for_calls()
+        self._join_limiter(account_of(self.base_url, self._checked_key()))
+        self._add_version("langchain-segmind", __version__)
+        return self
+
+    def _checked_key(self) -> SecretStr:
+        key = self.api_key
+        if key is None or not key.get_secret_value().strip():
+            raise SegmindAuthenticationError(
+                f"There is no API key. {SegmindAuthenticationError.advice} To try it without an "
+                "account: python -m langchain_segmind.gateway is a local Segmind."
+            )
+        if not (value := key.get_secret_value()).isascii() or not value.isprintable():
+            raise SegmindAuthenticationError(
+                f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
+            )
+        return key
+
+    # --- Clients ---
+
+    def close(self) -> None:
+        """Close the connections of blocking calls; a later call opens new ones."""
+        if self._clients is not None:
+            self._clients.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop and those of blocking calls."""
+        if self._clients is not None:
+            await self._clients.aclose()
+
+    def __enter__(self) -> Self:
+        """Close the connections at the end of a `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Close the connections at the end of an `async with` block."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _connected(self) -> Clients:
+        """Give this model's clients, anew where a copy or an assignment changed their settings."""
+        own = (self.http_client, self.http_async_client)
+        given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
+        clients = self._clients
+        if clients is None or self._clients_given != given:
+            # Compared as given, since checking and converting take longer than all the rest.
+            settings = Settings(
+                normalized_base_url(self.base_url),
+                self._checked_key(),
+                dict(self.default_headers),
+                as_timeout(self.timeout),
+                *own,
+            )
+            if clients is None or clients.settings != settings:
+                clients = self._clients = Clients(settings)
+            self._clients_given = (*given[:2], settings.default_headers, *given[3:])
+        self._join_limiter(clients.account)
+        return clients
+
+    def _join_limiter(self, account: Account) -> None:
+        """Let the limiter count with all models that use this key at this host."""
+        limiter = self.rate_limiter
+        if limiter is None:
+            return
+        if isinstance(limiter, DeferredRateLimiter):
+            limiter = limiter.limiter
+        if isinstance(limiter, SegmindRateLimiter):
+            limiter = limiter.joined_to(account)
+        if limiter is not getattr(self.rate_limiter, "limiter", None):
+            self.rate_limiter = DeferredRateLimiter(limiter)
+
+    def _limiter(self) -> BaseRateLimiter | None:
+        """Give the limiter that exchanges ask."""
+        limiter = self.rate_limiter
+        return limiter.limiter if isinstance(limiter, DeferredRateLimiter) else limiter
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep an assigned key as secret as one given at construction."""
+        secret = name == "api_key" and isinstance(value, str)
+        super().__setattr__(name, SecretStr(value) if secret else value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy; a key among the updates stays secret."""
+        copy = super().model_copy(update=update, deep=deep)
+        if isinstance(copy.api_key, str):
+            copy.api_key = SecretStr(copy.api_key)
+        return copy
+
+    def __copy__(self) -> Self:
+        """Copy shallowly, as `model_copy` does, without what was derived from the settings."""
+        copied = super().__copy__()
+        copied.__dict__.pop("_serialized", None)  # langchain-core's cached part of the cache key.
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy everything but the user's own clients, which cannot be copied and are shared."""
+        memo = {} if memo is None else memo
+        for client in (self.http_client, self.http_async_client):
+            memo[id(client)] = client
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickle the settings: no connections, and no key that came from the environment."""
+        if self.http_client is not None or self.http_async_client is not None:
+            raise TypeError(
+                "A ChatSegmindLlama with an http_client of its own cannot be pickled: build it in "
+                "the other process, or leave http_client out."
+            )
+        state = super().__getstate__()
+        fields = dict(state["__dict__"])
+        if "api_key" not in self.model_fields_set:
+            fields["api_key"] = None
+        private = {"_clients": None, "_clients_given": ()}
+        return {**state, "__dict__": fields, "__pydantic_private__": private}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Unpickle; a key that was left out is read from this process's environment."""
+        super().__setstate__(state)
+        if "api_key" not in self.model_fields_set:
+            self.__dict__["api_key"] = secret_from_env("SEGMIND_API_KEY", default=None)()
+        if self.api_key is not None:
+            self._join_limiter(account_of(self.base_url, self.api_key))
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Serialize the key as the name of its environment variable."""
+        return {"api_key": "SEGMIND_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Serialize the base URL also where it came from the environment."""
+        return {"base_url": self.base_url}

@@ -1,4 +1,3 @@
-# ruff: noqa: S101 - Tests assert.
 """Tests that any `Journal` has to pass, run by pytest.
 
 A store's tests derive from the class and say how a journal is made:

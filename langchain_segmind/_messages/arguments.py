@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
-    import httpx
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks import Callbacks
     from langchain_core.language_models import ModelProfile
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from langchain_segmind._journals.entries import Journal
+    from langchain_segmind._transport.settings import AsyncHttpClient, HttpClient, HttpTimeout
 
 
 class Arguments(TypedDict, total=False):
@@ -37,8 +37,8 @@ class Arguments(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str] | None
     stop_sequences: str | Sequence[str] | None
-    timeout: float | tuple[float | None, ...] | httpx.Timeout | None
-    request_timeout: float | tuple[float | None, ...] | httpx.Timeout | None
+    timeout: float | tuple[float | None, ...] | HttpTimeout | None
+    request_timeout: float | tuple[float | None, ...] | HttpTimeout | None
     max_retries: int
     retry_unknown_outcome: bool
     streaming: bool
@@ -50,8 +50,8 @@ class Arguments(TypedDict, total=False):
     min_credits: float | None
     low_credits: float | None
     default_headers: Mapping[str, str]
-    http_client: httpx.Client | None
-    http_async_client: httpx.AsyncClient | None
+    http_client: HttpClient | None
+    http_async_client: AsyncHttpClient | None
     model_kwargs: dict[str, Any]
 
     name: str | None

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator,
 
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._transport.clients import Clients
+from langchain_segmind._transport.imports import import_for_calls
 from langchain_segmind._transport.settings import (
     Settings,
     as_timeout,
@@ -90,6 +91,7 @@ class BaseSegmindChatModel(BaseChatModel):
 
     @model_validator(mode="after")
     def _check_and_sign(self) -> Self:
+        import_for_calls()
         self._join_limiter(account_of(self.base_url, self._checked_key()))
         self._add_version("langchain-segmind", __version__)
         return self

@@ -6,11 +6,12 @@ import asyncio
 import os
 import threading
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.imports import import_aiohttp_transport
 from langchain_segmind._transport.redaction import KeyRedactor
 
 if TYPE_CHECKING:
@@ -24,58 +25,65 @@ if TYPE_CHECKING:
     from langchain_segmind.exceptions import SegmindError
 
 
-def _aiohttp_and_certificates(
-    settings: Settings,
-) -> tuple[type[AiohttpTransport], ssl.SSLContext | None]:
-    from langchain_segmind._transport.aiohttp import AiohttpTransport  # noqa: PLC0415 - not for blocking calls.
+@dataclass(slots=True)
+class _Transports:
+    """What one process has opened: one transport for blocking calls, one for each event loop."""
 
-    return AiohttpTransport, ssl_context() if settings.is_https else None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    blocking: Transport | None = None
+    awaited: dict[asyncio.AbstractEventLoop, tuple[AsyncTransport, AsyncGenerator[None, None]]] = (
+        field(default_factory=dict)
+    )
 
 
 class Clients:
-    """The clients of one model: one for blocking calls, one for each event loop."""
+    """The transports of one model, in each process that uses it."""
 
     def __init__(self, settings: Settings) -> None:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
-        self._way = settings.base_url
         self.redactor = KeyRedactor(settings.api_key.get_secret_value())
-        self._at_the_end = weakref.finalize(self, _nothing)
-        self._lock: threading.Lock
-        self._transport: Transport | None
-        self._async_transports: dict[
-            asyncio.AbstractEventLoop, tuple[AsyncTransport, AsyncGenerator[None, None]]
-        ]
-        self._forget()
-        _ALL.add(self)
+        self._way = settings.base_url
+        self._by_process: dict[int, _Transports] = {}
+        weakref.finalize(self, _close_own, self._by_process)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Clients:
-        """Start a copy with clients of its own: connections belong to one owner."""
+        """Start a copy with transports of its own: connections belong to one owner."""
         return Clients(self.settings)
 
+    @property
+    def _own(self) -> _Transports:
+        """What this process has opened: a forked child shares nothing with its parent."""
+        process = os.getpid()
+        own = self._by_process.get(process)
+        return own or self._by_process.setdefault(process, _Transports())
+
     def sync_transport(self) -> Transport:
-        """Give the client for blocking calls, building it at the first one."""
-        if (transport := self._transport) is not None:
-            return transport
-        with self._lock:
-            if self._transport is None:
-                self._transport = self._build()
-            return self._transport
+        """Give the transport of blocking calls, building it at the first one."""
+        own = self._own
+        if own.blocking is not None:
+            return own.blocking
+        with own.lock:
+            if own.blocking is None:
+                own.blocking = self._build()
+            return own.blocking
 
     async def async_transport(self) -> AsyncTransport:
-        """Give the running loop's client, building it at the first call."""
-        loop = asyncio.get_running_loop()
-        if (held := self._async_transports.get(loop)) is not None:
+        """Give the running loop's transport, building it at the first call."""
+        loop, awaited = asyncio.get_running_loop(), self._own.awaited
+        if (held := awaited.get(loop)) is not None:
             return held[0]
         transport = await self._build_async()
-        if (held := self._async_transports.get(loop)) is not None:
+        if (held := awaited.get(loop)) is not None:
             await transport.close()  # Another task of this loop was quicker.
             return held[0]
-        lifetime = _until_the_loop_ends(transport, weakref.ref(self))
+        lifetime = _until_the_loop_ends(transport, awaited)
         await anext(lifetime)
-        self._drop_closed_loops()
-        self._async_transports[loop] = (transport, lifetime)
+        for other in list(awaited):  # A copy: other threads add their loops meanwhile.
+            if other.is_closed():
+                awaited.pop(other, None)
+        awaited[loop] = (transport, lifetime)
         return transport
 
     def located(self, failure: TransportFailure) -> TransportFailure:
@@ -89,20 +97,19 @@ class Clients:
         return self.redactor.error(error).with_traceback(None)
 
     def close(self) -> None:
-        """Close the blocking client; a later call opens a new one."""
-        with self._lock:
-            transport, self._transport = self._transport, None
+        """Close the transport of blocking calls; a later call opens a new one."""
+        own = self._own
+        with own.lock:
+            transport, own.blocking = own.blocking, None
         if transport is not None:
             transport.close()
 
     async def aclose(self) -> None:
-        """Close the running loop's client, and the blocking one."""
-        held = self._async_transports.pop(asyncio.get_running_loop(), None)
+        """Close the running loop's transport, and that of blocking calls."""
+        held = self._own.awaited.pop(asyncio.get_running_loop(), None)
         if held is not None:
             await held[1].aclose()
         self.close()
-
-    # Each door is imported with its library, which the other kind of call does without.
 
     def _build(self) -> Transport:
         if self.settings.http_client is not None:
@@ -113,10 +120,7 @@ class Clients:
 
         proxy = self._proxy()
         tls = ssl_context() if self.settings.is_https or proxy else None
-        transport = HttpcoreTransport(self.settings, proxy, tls)
-        self._at_the_end.detach()
-        self._at_the_end = weakref.finalize(self, transport.close)
-        return transport
+        return HttpcoreTransport(self.settings, proxy, tls)
 
     async def _build_async(self) -> AsyncTransport:
         if self.settings.http_async_client is not None:
@@ -125,6 +129,10 @@ class Clients:
             return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
         # Both take milliseconds that the event loop does not have.
         transport, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
+        if transport is None:
+            from langchain_segmind._transport.threaded import ThreadedTransport  # noqa: PLC0415
+
+            return ThreadedTransport(self.sync_transport())
         return transport(self.settings, self._proxy(), tls)
 
     def _proxy(self) -> str | None:
@@ -133,47 +141,31 @@ class Clients:
         self._way = self.settings.base_url + through
         return proxy
 
-    def _drop_closed_loops(self) -> None:
-        for loop in list(
-            self._async_transports
-        ):  # A copy: other threads add their loops meanwhile.
-            if loop.is_closed():
-                self._async_transports.pop(loop, None)
 
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._transport = None
-        self._async_transports = {}
+def _aiohttp_and_certificates(
+    settings: Settings,
+) -> tuple[type[AiohttpTransport] | None, ssl.SSLContext | None]:
+    return import_aiohttp_transport(), ssl_context() if settings.is_https else None
 
 
 async def _until_the_loop_ends(
-    transport: AsyncTransport, owner: weakref.ref[Clients]
+    transport: AsyncTransport, awaited: dict[asyncio.AbstractEventLoop, Any]
 ) -> AsyncGenerator[None, None]:
-    """Close the door when the event loop shuts its generators down, or its owner is collected."""
+    """Close a transport when its event loop shuts generators down, or its owner is collected."""
     try:
         yield
     finally:
-        if (clients := owner()) is not None:
-            clients._async_transports.pop(asyncio.get_running_loop(), None)  # noqa: SLF001 - its own.
+        awaited.pop(asyncio.get_running_loop(), None)
         await transport.close()
 
 
-def _nothing() -> None:
-    """Hold the place of the work to be done when clients are collected."""
+_INHERITED: list[_Transports] = []
+"""Kept in a forked child, where to collect them would close what belongs to the parent."""
 
 
-_ALL: weakref.WeakSet[Clients] = weakref.WeakSet()
-_ABANDONED: list[object] = []
-
-
-def _abandon_inherited_clients() -> None:
-    """Leave the parent's connections to the parent: a child would read the parent's answers."""
-    for clients in list(_ALL):
-        # Kept alive, so that collecting them does not close what is not ours.
-        _ABANDONED.append((clients._transport, clients._async_transports))  # noqa: SLF001 - its own module.
-        clients._at_the_end.detach()  # noqa: SLF001 - as above.
-        clients._forget()  # noqa: SLF001 - as above.
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_inherited_clients)
+def _close_own(by_process: dict[int, _Transports]) -> None:
+    """Close what this process has opened, when the clients are collected."""
+    own = by_process.pop(os.getpid(), None)
+    if own is not None and own.blocking is not None:
+        own.blocking.close()
+    _INHERITED.extend(by_process.values())

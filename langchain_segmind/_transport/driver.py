@@ -22,7 +22,7 @@ from langchain_segmind._protocol.types import (
     TransportFailure,
     UseJournal,
 )
-from langchain_segmind._transport.base import SOCKETS, left
+from langchain_segmind._transport.base import drop_frames, seconds_left
 from langchain_segmind._transport.content_encoding import BodyDecoder
 from langchain_segmind._transport.failures import failure_from
 from langchain_segmind.exceptions import SegmindError
@@ -158,6 +158,9 @@ class Driver:
             if (failure := failure_from(error, head)) is None:
                 raise
             return self._clients.located(failure)
+        except BaseException as interruption:
+            drop_frames(interruption)
+            raise
         finally:
             if answer is not None:
                 answer.close()
@@ -209,7 +212,7 @@ class AsyncDriver:
         head, answer = None, None
         try:
             transport = await self._clients.async_transport()
-            async with asyncio.timeout(left(request.deadline)):
+            async with asyncio.timeout(seconds_left(request.deadline)):
                 answer = await transport.open(request)
                 head = answer.head
                 body = _AsyncBody(answer, head, request.deadline)
@@ -217,12 +220,13 @@ class AsyncDriver:
                     self._stream, answer = body, None
                     return replace(head, is_stream=True)
                 return replace(head, body=await body.read_whole())
-        except asyncio.CancelledError as cancelled:
-            raise cancelled.with_traceback(None)  # noqa: B904 - aiohttp's frames have the key among their locals.
         except Exception as error:
             if (failure := failure_from(error, head)) is None:
                 raise
             return self._clients.located(failure)
+        except BaseException as interruption:
+            drop_frames(interruption)
+            raise
         finally:
             if answer is not None:
                 await answer.close()
@@ -230,7 +234,7 @@ class AsyncDriver:
     async def _read(self) -> bytes | TransportFailure | None:
         assert self._stream is not None  # noqa: S101 - flows read what was said to be a stream.
         try:
-            async with asyncio.timeout(left(self._stream.deadline)):
+            async with asyncio.timeout(seconds_left(self._stream.deadline)):
                 return await self._stream.read()
         except Exception as error:
             if (failure := failure_from(error, self._stream.head)) is None:
@@ -246,7 +250,6 @@ class _Body:
         self._decoder = BodyDecoder(head.headers.get("content-encoding", ""))
 
     def read(self) -> bytes | None:
-        SOCKETS.deadline = self.deadline  # Before each read: a generator may change threads.
         if (chunk := next(self.answer.chunks, None)) is None:
             self._decoder.finish()
             return None

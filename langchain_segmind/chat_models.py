@@ -14,7 +14,6 @@ from contextlib import aclosing, closing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, field_validator, model_validator
 
 from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
@@ -450,9 +449,10 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             **kwargs: Parameters for every call of the bound model.
 
         Raises:
-            ValueError: `tool_choice` names no tool, or two tools share a name.
+            ValueError: `tool_choice` names no tool, a tool has no name or is built into another
+                provider, or a schema cannot be used.
         """
-        bound = BoundTools(convert_to_openai_tool(tool) for tool in tools)
+        bound = BoundTools.of(tools)
         parse_tool_choice(tool_choice, bound.compiled.names)
         options = {
             "tool_choice": tool_choice,
@@ -534,10 +534,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             max_repairs: How often the model is asked again, for money, when its reply does not fit.
             **kwargs: Parameters for every call.
 
-        The chain raises `OutputParserException`, with the text, for a reply that does not fit.
+        The chain raises `OutputParserException`, with the text, for a reply that holds no JSON
+        object, or none that fits a pydantic class. Of a dict or TypedDict schema the object is
+        given as it is.
 
         Raises:
-            ValueError: The schema or the method is none of these.
+            ValueError: The schema or the method is none of these, or the schema cannot be used.
         """
         from langchain_segmind._messages.structured_output import structured_chain  # noqa: PLC0415 - slow.
 

@@ -133,6 +133,26 @@ def read_value(text: str, start: int) -> Whole | Broken:
     return _Reader(text, start).read()
 
 
+def read_literal(text: str) -> Value:
+    """Give the object or list that is the whole of a text, in JSON or Python; None if it is none.
+
+    What holds a call is no literal: nothing is ever evaluated.
+    """
+    text = text.strip()
+    read = read_value(text, 0)
+    if not isinstance(read, Whole) or read.end != len(text):
+        return None
+    waiting: list[Value] = [read.value]
+    for item in waiting:
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, PythonCall):
+            return None
+    return read.value
+
+
 class _Reader:
     def __init__(self, text: str, start: int) -> None:
         self._text = text

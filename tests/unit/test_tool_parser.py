@@ -56,7 +56,8 @@ FRAGMENTS = st.lists(
             *("\n", "\n\n", "```json\n", "```", "`", "; ", ", ", ":", "=", "<", " ", "{", "}"),
             *("[", "]", '"', "'", "\\", "<function=get>", "</function>", "<|eom_id|>"),
             *('{"name": "get", ', '"parameters": {', '"a": 1', "{'a': ", '{"tool_calls": ['),
-            *("<|python_tag|>", "Hello there.", "for example "),
+            *("<|python_tag|>", "Hello there.", "for example ", "> ", "<tool_response>", "1. `"),
+            *('{"name": "nope", "parameters": {}}', '["get", {}]', "functions.", "GET", '"""'),
         ]
     )
     | st.text(max_size=6),
@@ -89,10 +90,10 @@ def is_within(part: str, whole: str) -> bool:
 @given(FRAGMENTS, st.booleans())
 @example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
 def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
-    """Whatever the model writes: only bound tools are called, and what remains was in the reply."""
+    """Whatever the model writes: beside text only bound tools are called, and no text is new."""
     reply = parse_tool_calls(text, TOOLS, truncated=truncated)
     calls = [*reply.tool_calls, *reply.invalid_tool_calls]
-    assert all(call["name"] in TOOLS for call in calls)
+    assert not reply.content.strip() or all(call["name"] in TOOLS for call in calls)
     assert len({call["id"] for call in calls}) == len(calls)
     assert is_within(reply.content, text)
     if not calls:

@@ -186,7 +186,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     def _open_journal(cls, journal: Any) -> Any:
         if journal is None:
             return None
-        from langchain_segmind._journals.opening import open_journal  # noqa: PLC0415 - seldom needed.
+        from langchain_segmind._journals.opening import open_journal
 
         return open_journal(journal)
 
@@ -290,7 +290,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
                     'ChatSegmindLlama(journal="run.sqlite"). Nothing was sent.'
                 )
             return None
-        from langchain_segmind._journals.identity import scope_of  # noqa: PLC0415 - only with a journal.
+        from langchain_segmind._journals.identity import scope_of
 
         return scope_of(idempotency_key, None if run_manager is None else run_manager.metadata)
 
@@ -541,7 +541,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         Raises:
             ValueError: The schema or the method is none of these, or the schema cannot be used.
         """
-        from langchain_segmind._messages.structured_output import structured_chain  # noqa: PLC0415 - slow.
+        from langchain_segmind._messages.structured_output import structured_chain
 
         return structured_chain(
             self,

@@ -176,7 +176,7 @@ _COUNTING: ContextVar[CreditsCallbackHandler | None] = ContextVar("segmind_credi
 @cache
 def _hook_in() -> None:
     """Make langchain-core look for a handler, once: its own callbacks add a hook at each use."""
-    from langchain_core.tracers.context import register_configure_hook  # noqa: PLC0415 - slow.
+    from langchain_core.tracers.context import register_configure_hook
 
     register_configure_hook(_COUNTING, inheritable=True)
 

@@ -45,7 +45,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         """Open the file, or make it."""
-        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+        import sqlite3
 
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SegmindJournalError(
@@ -134,7 +134,7 @@ def _make_private(path: str) -> None:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    import sqlite3  # noqa: PLC0415 - As above.
+    import sqlite3
 
     connection = sqlite3.connect(
         path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -151,7 +151,7 @@ def _connect(path: str) -> sqlite3.Connection:
 
 def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
     """Switch to the write-ahead log, which SQLite does not wait for where two do so at once."""
-    import sqlite3  # noqa: PLC0415 - As above.
+    import sqlite3
 
     while True:
         try:

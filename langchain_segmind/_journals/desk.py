@@ -48,7 +48,7 @@ class _Order:
         self.is_done = True
 
     def fail(self, error: Exception, path: str) -> None:
-        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+        import sqlite3
 
         self.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
         self.is_done = True
@@ -186,7 +186,7 @@ class Desk:
 
 def _run_together(orders: Sequence[_Order], database: Database) -> bool:
     """Run them in one transaction; tell whether all of it was committed."""
-    import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+    import sqlite3
 
     connection = database.connection
     try:

@@ -74,7 +74,7 @@ def _first_attempt_time() -> float | None:
     """Tell one execution of a node from the next: a retry keeps this time, a resume has its own."""
     if "langgraph" not in sys.modules:
         return None
-    from langgraph.runtime import get_runtime  # noqa: PLC0415 - only inside LangGraph.
+    from langgraph.runtime import get_runtime
 
     try:
         execution = get_runtime().execution_info

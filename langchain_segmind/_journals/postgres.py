@@ -56,7 +56,7 @@ class PostgresJournal(SqlJournal):
         """
         super().__init__(encrypt=encrypt, decrypt=decrypt)
         try:
-            from langchain_segmind._journals import pools  # noqa: PLC0415 - It is of an extra.
+            from langchain_segmind._journals import pools
         except ImportError as error:
             raise ImportError(
                 "PostgresJournal needs psycopg: pip install 'langchain-segmind[postgres]'"
@@ -104,7 +104,7 @@ class PostgresJournal(SqlJournal):
     def _pool(self) -> Pool | AsyncPool:
         pool = self._pools.get(os.getpid())
         if pool is None:
-            from langchain_segmind._journals import pools  # noqa: PLC0415 - As above.
+            from langchain_segmind._journals import pools
 
             is_inherited = bool(self._pools)
             made = pools.make(self._given, self._name, is_inherited=is_inherited)

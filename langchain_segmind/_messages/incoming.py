@@ -98,13 +98,13 @@ class Call:
 
     def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
         if isinstance(native, list) and native:
-            from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+            from langchain_segmind._tool_calling.native_calls import read_native_calls
 
             calls, invalid = read_native_calls(native, self.tools, cut=cut)
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
-        from langchain_segmind._tool_calling.parser import parse_tool_calls  # noqa: PLC0415 - only for tools.
+        from langchain_segmind._tool_calling.parser import parse_tool_calls
 
         return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 

@@ -113,7 +113,7 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
 def _format_from(form: object) -> Any:
     """The `response_format` of the wire; a pydantic class or TypedDict stands for its schema."""
     if isinstance(form, type):
-        from langchain_segmind._messages.structured_output import schema_format  # noqa: PLC0415 - slow.
+        from langchain_segmind._messages.structured_output import schema_format
 
         form = schema_format(form)
     try:

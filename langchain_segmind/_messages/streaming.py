@@ -88,7 +88,7 @@ class StreamReader:
         self._cutter = StopCutter(call.stop)
         self._calls: ToolCallStream | None = None
         if call.tools is not None:
-            from langchain_segmind._tool_calling.parser import ToolCallStream  # noqa: PLC0415 - only for tools.
+            from langchain_segmind._tool_calling.parser import ToolCallStream
 
             self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
 
@@ -158,7 +158,7 @@ class StreamReader:
             parsed = replace(parsed, content=said + parsed.content)
         if not (native := self._seen.tool_calls):
             return parsed
-        from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+        from langchain_segmind._tool_calling.native_calls import read_native_calls
 
         calls, invalid = read_native_calls(native, self._call.tools, cut=cut)
         return replace(

@@ -203,7 +203,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
 def misfit(value: object, schema: dict[str, Any]) -> str | None:
     """Say what about a value does not fit a JSON schema, or None."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only dict schemas need it.
+    from jsonschema import Draft202012Validator
 
     try:
         error = next(Draft202012Validator(schema).iter_errors(value), None)

@@ -62,7 +62,7 @@ class Exchanges:
 
     def fetch(self, request_id: object) -> Flow[Finished]:
         """Wait for the answer of a job that was submitted before; it costs nothing."""
-        from langchain_segmind._protocol.queue import wait_for_job  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import wait_for_job
 
         return self._track(wait_for_job(request_id, queue=self.queue))
 
@@ -86,9 +86,9 @@ class Exchanges:
             scope: Where the call belongs.
             account: What tells hosts and keys apart; only a hash of it is kept.
         """
-        from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of  # noqa: PLC0415 - only with a journal.
-        from langchain_segmind._protocol.journaled import JournaledCall  # noqa: PLC0415 - as above.
-        from langchain_segmind._protocol.submit_limit import SUBMITS  # noqa: PLC0415 - as above.
+        from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
+        from langchain_segmind._protocol.journaled import JournaledCall
+        from langchain_segmind._protocol.submit_limit import SUBMITS
 
         fingerprint = fingerprint_of(*account, model, body)
         with DELIVERIES.get().reserve(scope, fingerprint) as key:
@@ -106,7 +106,7 @@ class Exchanges:
             return (yield from call.answer())
 
     def _run_job(self, model: str, body: bytes) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import run_job  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import run_job
 
         return run_job(
             model,

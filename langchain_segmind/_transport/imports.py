@@ -20,10 +20,10 @@ def import_for_calls() -> None:
 
     Not when the package is imported, which is to take no longer than langchain-core does.
     """
-    import httpx2  # noqa: F401, PLC0415
-    from langchain_core.callbacks import AsyncCallbackManager, CallbackManager  # noqa: PLC0415
+    import httpx2  # noqa: F401
+    from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 
-    from langchain_segmind._transport import httpcore  # noqa: F401, PLC0415
+    from langchain_segmind._transport import httpcore  # noqa: F401
 
     CallbackManager.configure()  # langchain-core imports its tracers when it first needs them.
     AsyncCallbackManager.configure()
@@ -43,7 +43,7 @@ def import_aiohttp_transport() -> type[AiohttpTransport] | None:
         if _importing_process not in (None, os.getpid()):
             return None
         _importing_process = os.getpid()
-        from langchain_segmind._transport.aiohttp import AiohttpTransport  # noqa: PLC0415
+        from langchain_segmind._transport.aiohttp import AiohttpTransport
 
         _aiohttp_transport = AiohttpTransport
     return _aiohttp_transport

@@ -78,7 +78,7 @@ def _seconds(text: str) -> float:
 
 def _chat(options: argparse.Namespace) -> int:
     try:
-        from langchain_segmind.cli.chat import chat  # noqa: PLC0415 - rich is an extra.
+        from langchain_segmind.cli.chat import chat
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
@@ -90,7 +90,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from langchain_segmind.cli.doctor import doctor  # noqa: PLC0415 - not needed to chat.
+    from langchain_segmind.cli.doctor import doctor
 
     return doctor(options.model, options.base_url, options.timeout)
 

@@ -219,7 +219,7 @@ class Session:
 
     def _show_tools(self, question: str) -> None:
         """Let the model call tools until it answers, and show what it calls and gets."""
-        from langchain_segmind.cli.demo_tools import demo_tools  # noqa: PLC0415 - slow.
+        from langchain_segmind.cli.demo_tools import demo_tools
 
         tools = demo_tools()
         question = question or QUESTION

@@ -17,6 +17,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
+from langchain_segmind._tool_calling.toolset import ToolSet
 from tests.scripted import Scripted, call
 
 if TYPE_CHECKING:
@@ -239,8 +240,6 @@ def test_tools_and_a_response_format_that_cannot_be_told_apart_exclude_each_othe
 def test_what_depends_on_the_tools_alone_is_made_once(
     llm: ChatSegmindLlama, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from langchain_segmind._tool_calling.toolset import ToolSet  # noqa: PLC0415 - the count is the point.
-
     made: list[int] = []
     compile_ = ToolSet.compile
 

@@ -9,10 +9,10 @@ FUZZED = headers body answers events queue exchanges tools messages
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-min lint format docs build audit bench soak fuzz gateway clean
+.PHONY: help demo test test-random test-min lint format docs build audit bench soak fuzz gateway clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(if $(SEGMIND_API_KEY),,$(VENV)/.model) ## Talk to a Llama: on Segmind with SEGMIND_API_KEY, else on this machine
 	@$(BIN)/python examples/demo.py
@@ -20,13 +20,17 @@ demo: $(VENV)/.demo $(if $(SEGMIND_API_KEY),,$(VENV)/.model) ## Talk to a Llama:
 test: $(VENV)/.dev ## Run all tests, with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
+test-random: $(VENV)/.dev ## Run the property tests on examples of this run alone, twenty times as many
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m hypothesis --timeout=3600
+
 test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
 	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest
 
-lint: $(VENV)/.dev ## Check style and types
+lint: $(VENV)/.dev ## Check style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(if $(wildcard .github),$(BIN)/zizmor --offline --quiet .github)
 
 format: $(VENV)/.dev ## Put the code into its form
 	$(BIN)/ruff check --fix

@@ -33,19 +33,20 @@ from langchain_segmind._messages.parameters import (
     is_slug,
     known_or_passed_on,
     rename_aliases,
-    total_seconds,
 )
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.balance import fetch_balance
-from langchain_segmind._protocol.calls import Clock, post
+from langchain_segmind._protocol.calls import Clock
+from langchain_segmind._protocol.exchanges import Exchanges
+from langchain_segmind._protocol.queue import Queue
 from langchain_segmind._protocol.retry import RetryPolicy
-from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
+from langchain_segmind._transport.settings import total_seconds
+from langchain_segmind.exceptions import SegmindInvalidInputError
 from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ if TYPE_CHECKING:
     )
     from typing import Unpack
 
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForLLMRun,
+        BaseRunManager,
+        CallbackManagerForLLMRun,
+    )
     from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
@@ -64,11 +69,12 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
+    from langchain_segmind._journals.identity import Scope
     from langchain_segmind._messages.arguments import Arguments
     from langchain_segmind._messages.structured_output import Method
-    from langchain_segmind._protocol.account import Account
     from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Flow, Response
+    from langchain_segmind._transport.clients import Clients
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
@@ -124,10 +130,18 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     streaming: bool = False
     """Whether to ask the gateway for a stream; it sends none today, and both are understood."""
 
-    queue: bool = False
+    queue: bool | None = None
     """Whether calls go through Segmind's queue (v2), which is made for slow generations: submitted
     once, asked after, and fetched. The answers are the same, and one that was not waited for is
-    not lost: see `resume`."""
+    not lost: see `resume`. If not given, they do where there is a `journal`."""
+
+    journal: Any = Field(default=None, exclude=True, repr=False)
+    """Where it is kept what was paid for, so that nothing is paid for twice: the path of a SQLite
+    file, or a `Journal`.
+
+    A call has an identity by its `idempotency_key`, by that in its config's `metadata`, or by its
+    place in a LangGraph run with a `thread_id`. A later call of the same identity, of any process,
+    is given the same answer."""
 
     poll_interval: Seconds = 1.0
     """Seconds between two questions after a queued job, at most, while few jobs are waited for."""
@@ -168,6 +182,15 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             return values
         return known_or_passed_on(rename_aliases(values), cls.model_fields)
 
+    @field_validator("journal", mode="before")
+    @classmethod
+    def _open_journal(cls, journal: Any) -> Any:
+        if journal is None:
+            return None
+        from langchain_segmind._journals.opening import open_journal  # noqa: PLC0415 - seldom needed.
+
+        return open_journal(journal)
+
     @field_validator("model_kwargs", mode="after")
     @classmethod
     def _check_model_kwargs(cls, model_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -184,9 +207,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = call.read(self._flow(call, clients))
-        return driver.run(flow, clients, self.rate_limiter)
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = call.read(self._exchange(call, clients))
+        return driver.run(flow, clients, self._limiter())
 
     @_inspected
     async def _agenerate(
@@ -196,9 +219,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = call.read(self._flow(call, clients))
-        return await driver.arun(flow, clients, self.rate_limiter)
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = call.read(self._exchange(call, clients))
+        return await driver.arun(flow, clients, self._limiter())
 
     def _stream(
         self,
@@ -207,9 +230,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = stream_generations(call, self._flow(call, clients, stream=True))
-        with closing(driver.stream(flow, clients, self.rate_limiter)) as chunks:
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = stream_generations(call, self._exchange(call, clients, stream=True))
+        with closing(driver.stream(flow, clients, self._limiter())) as chunks:
             yield from chunks
 
     async def _astream(
@@ -219,15 +242,19 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = stream_generations(call, self._flow(call, clients, stream=True))
-        async with aclosing(driver.astream(flow, clients, self.rate_limiter)) as chunks:
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = stream_generations(call, self._exchange(call, clients, stream=True))
+        async with aclosing(driver.astream(flow, clients, self._limiter())) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _prepare(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
-    ) -> tuple[Call, driver.Clients]:
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        run_manager: BaseRunManager | None,
+        options: dict[str, Any],
+    ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
         given = {name: getattr(self, name) for name in PER_CALL}
         if options or stop is not None:
@@ -236,10 +263,11 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         if not is_slug(model := given.pop("model") or self.model):
             _call_parameters().check({"model": model})  # A copy or an assignment brought it.
         resumes = given.pop("resume", None)
+        scope = self._scope(given.pop("idempotency_key", None), run_manager)
         wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
         prompt = render_prompt(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
-        if self.streaming and not self.queue:
+        if self.streaming and scope is None and not self._through_queue:
             body["stream"] = True
         clients = self._connected()
         call = Call(
@@ -249,58 +277,60 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
             resumes=resumes,
+            scope=scope,
             redact=clients.redactor.text,
         )
         return call, clients
 
-    def _flow(
-        self, call: Call, clients: driver.Clients, *, stream: bool = False
+    def _scope(self, idempotency_key: object, run_manager: BaseRunManager | None) -> Scope | None:
+        """Find the identity of a call, which only a journal has a use for."""
+        if self.journal is None:
+            if idempotency_key is not None:
+                raise SegmindInvalidInputError(
+                    "idempotency_key needs a journal to be kept in: "
+                    'ChatSegmindLlama(journal="run.sqlite"). Nothing was sent.'
+                )
+            return None
+        from langchain_segmind._journals.identity import scope_of  # noqa: PLC0415 - only with a journal.
+
+        return scope_of(idempotency_key, None if run_manager is None else run_manager.metadata)
+
+    @property
+    def _through_queue(self) -> bool:
+        return self.journal is not None if self.queue is None else self.queue
+
+    def _exchange(
+        self, call: Call, clients: Clients, *, stream: bool = False
     ) -> Flow[Response | Finished]:
-        """Describe the exchange that answers a call, and watch what it does to the account."""
-        account = clients.account
-        policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
-        timeout = total_seconds(self.timeout)
-        flow: Flow[Response | Finished]
-        if call.resumes or self.queue:
-            flow = self._queue_flow(call, account, policy, timeout)
-        else:
-            path = f"/v1/{call.model}"
-            flow = post(
-                path,
-                call.body,
-                policy=policy,
-                timeout=timeout,
-                account=account,
-                clock=_CLOCK,
-                accept_stream=stream,
-            )
-        # To resume costs nothing, so no balance is too low for it.
-        floor = None if call.resumes else self.min_credits
-        return track_account(
-            flow,
-            account,
-            clock=_CLOCK,
-            min_credits=floor,
-            low_credits=self.low_credits,
-            pause=pause_of(self.rate_limiter),
-            redact=clients.redactor.text,
-        )
-
-    def _queue_flow(
-        self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
-    ) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import Queue, run_job, wait_for_job  # noqa: PLC0415 - not for v1.
-
-        queue = Queue(self.poll_interval, self.queue_timeout, account, _CLOCK)
+        """Describe the exchange that answers a call."""
+        exchanges = self._exchanges(clients)
         if call.resumes:
-            return wait_for_job(call.resumes, queue=queue)
-        return run_job(
+            return exchanges.fetch(call.resumes)
+        if call.scope is None:
+            return exchanges.complete(call.model, call.body, accept_stream=stream)
+        settings = clients.settings
+        return exchanges.complete_once(
             call.model,
             call.body,
-            queue=queue,
-            policy=policy,
-            timeout=timeout,
+            self.journal,
+            call.scope,
+            account=(settings.base_url, settings.api_key.get_secret_value()),
+        )
+
+    def _exchanges(self, clients: Clients) -> Exchanges:
+        limiter = self._limiter()
+        return Exchanges(
+            account=clients.account,
+            clock=_CLOCK,
+            policy=RetryPolicy(self.max_retries, self.retry_unknown_outcome),
+            timeout=total_seconds(self.timeout),
+            queue=Queue(self.poll_interval, self.queue_timeout, clients.account, _CLOCK),
+            through_queue=self._through_queue,
             on_submit=self.on_submit,
+            min_credits=self.min_credits,
+            low_credits=self.low_credits,
+            pause=pause_of(limiter),
+            redact=clients.redactor.text,
         )
 
     def _takes_images(self, model: str) -> bool:
@@ -377,21 +407,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             SegmindError: Segmind could not be asked.
         """
         clients = self._connected()
-        return driver.run(self._balance_flow(clients), clients)
+        return driver.run(self._exchanges(clients).fetch_balance(), clients)
 
     async def aget_credits(self) -> CreditBalance:
         """Ask what the account holds: see `get_credits`."""
         clients = self._connected()
-        return await driver.arun(self._balance_flow(clients), clients)
-
-    def _balance_flow(self, clients: driver.Clients) -> Flow[CreditBalance]:
-        asking = fetch_balance(
-            policy=RetryPolicy(self.max_retries),
-            timeout=total_seconds(self.timeout),
-            account=clients.account,
-            clock=_CLOCK,
-        )
-        return track_account(asking, clients.account, clock=_CLOCK, low_credits=self.low_credits)
+        return await driver.arun(self._exchanges(clients).fetch_balance(), clients)
 
     # --- Tools and structured output ---
 

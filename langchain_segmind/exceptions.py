@@ -4,6 +4,7 @@
 SegmindError                          ModelError
 ├── SegmindInvalidRequestError        4xx: ModelInvalidRequestError
 │   ├── SegmindInvalidInputError      refused here, unsent: also ValueError
+│   │   └── SegmindIdempotencyError   its key was first used for another call
 │   ├── SegmindContextOverflowError   too long: ContextOverflowError
 │   ├── SegmindMethodNotAllowedError  405
 │   ├── SegmindNotAcceptableError     406, about the request
@@ -17,7 +18,9 @@ SegmindError                          ModelError
 ├── SegmindRateLimitError             429: ModelRateLimitError
 ├── SegmindAPIError                   5xx, Segmind's or a proxy's: ModelAPIError
 │   └── SegmindResponseError          an answer that cannot be used
+├── SegmindJournalError               a journal that cannot be read or written
 ├── SegmindConnectionError            no connection: ModelConnectionError
+├── SegmindOutcomeUnknownError        a journal's call of which nothing more was heard
 └── SegmindTimeoutError               too slow: ModelTimeoutError
 ```
 
@@ -96,6 +99,15 @@ class SegmindInvalidRequestError(SegmindError, ModelInvalidRequestError):
 
 class SegmindInvalidInputError(SegmindInvalidRequestError, ValueError):
     """The input was refused here, before anything was sent or billed."""
+
+
+class SegmindIdempotencyError(SegmindInvalidInputError):
+    """The idempotency key was first used for another call; nothing was sent."""
+
+    advice = (
+        "Give each call a key of its own; a key stands for one prompt, model, host, account and "
+        "set of parameters until the journal forgets it: journal.forget(key)."
+    )
 
 
 class SegmindContextOverflowError(SegmindInvalidRequestError, ContextOverflowError):
@@ -194,6 +206,21 @@ class SegmindResponseError(SegmindAPIError):
     is_retryable = False
     advice = (
         "It may have been billed; check base_url and any proxy in between before you call again."
+    )
+
+
+class SegmindJournalError(SegmindError):
+    """The journal cannot be read or written."""
+
+    advice = "Nothing is sent that cannot be written down: mend the journal's store, then go on."
+
+
+class SegmindOutcomeUnknownError(SegmindError):
+    """A call of this identity was sent before, and what came of it cannot be found out."""
+
+    advice = (
+        "With retry_unknown_outcome=True it is sent again, and may be paid for twice; "
+        "journal.forget(key) does so for one call."
     )
 
 

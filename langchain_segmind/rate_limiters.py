@@ -168,3 +168,23 @@ class SegmindRateLimiter(BaseRateLimiter):
 def pause_of(limiter: BaseRateLimiter | None) -> Callable[[float], object] | None:
     """Give what a limiter of the user's is told of a 429 by; ours knows from its account."""
     return None if isinstance(limiter, SegmindRateLimiter) else getattr(limiter, "pause", None)
+
+
+class DeferredRateLimiter(BaseRateLimiter):
+    """A limiter that the exchange asks, once it is known that something will be sent.
+
+    LangChain asks a model's limiter before the model is called: an answer from the journal, or a
+    job that is resumed, would take a slot that it does not need.
+    """
+
+    def __init__(self, limiter: BaseRateLimiter) -> None:
+        """Stand in front of a limiter."""
+        self.limiter = limiter
+
+    def acquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - LangChain's signature.
+        """Let LangChain's own question pass."""
+        return True
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - as above.
+        """Let LangChain's own question pass."""
+        return True

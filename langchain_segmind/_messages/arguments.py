@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
 
-    import httpx
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks import Callbacks
     from langchain_core.language_models import ModelProfile
     from langchain_core.rate_limiters import BaseRateLimiter
     from pydantic import SecretStr
+
+    from langchain_segmind._journals.entries import Journal
+    from langchain_segmind._transport.settings import AsyncHttpClient, HttpClient, HttpTimeout
 
 
 class Arguments(TypedDict, total=False):
@@ -34,20 +37,21 @@ class Arguments(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str] | None
     stop_sequences: str | Sequence[str] | None
-    timeout: float | tuple[float | None, ...] | httpx.Timeout | None
-    request_timeout: float | tuple[float | None, ...] | httpx.Timeout | None
+    timeout: float | tuple[float | None, ...] | HttpTimeout | None
+    request_timeout: float | tuple[float | None, ...] | HttpTimeout | None
     max_retries: int
     retry_unknown_outcome: bool
     streaming: bool
-    queue: bool
+    queue: bool | None
+    journal: str | PathLike[str] | Journal | None
     poll_interval: float
     queue_timeout: float
     on_submit: Callable[[str], object] | None
     min_credits: float | None
     low_credits: float | None
     default_headers: Mapping[str, str]
-    http_client: httpx.Client | None
-    http_async_client: httpx.AsyncClient | None
+    http_client: HttpClient | None
+    http_async_client: AsyncHttpClient | None
     model_kwargs: dict[str, Any]
 
     name: str | None

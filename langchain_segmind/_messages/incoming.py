@@ -21,6 +21,7 @@ from langchain_segmind.credits import CACHED, PROVIDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from langchain_segmind._journals.identity import Scope
     from langchain_segmind._protocol.answers import Accounting
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._tool_calling.toolset import ToolSet
@@ -38,6 +39,8 @@ class Call:
     """Whether decoding is constrained to a call or a wrapped answer (`strict`)."""
     resumes: object = None
     """The request id of a job that has this call's answer; nothing is posted then."""
+    scope: Scope | None = None
+    """Where a journal keeps its answer."""
     redact: Callable[[str], str] = str
     """Masks the API key in what a server may echo into the metadata."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -90,7 +91,29 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
     wire: list[WireMessage] = []
     for index, message in enumerate(messages):
         wire += _Converter(f"messages[{index}]", model, images, names).convert(message)
-    return wire
+    return [_without_special_tokens(message) for message in wire]
+
+
+def _without_special_tokens(message: WireMessage) -> WireMessage:
+    """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
+    content: str | list[Part] = message["content"]
+    if isinstance(content, str):
+        content = _SPECIAL_TOKEN.sub("<| ", content)
+    else:
+        content = [
+            TextPart(type="text", text=_SPECIAL_TOKEN.sub("<| ", part["text"]))
+            if part["type"] == "text"
+            else part
+            for part in content
+        ]
+    return {"role": message["role"], "content": content}
+
+
+# Those of Llama 3 to 3.2, from Meta's published prompt format: any other `<|…|>` is text.
+_SPECIAL_TOKEN = re.compile(
+    r"<\|(?=(?:begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
+    r"|finetune_right_pad_id|step_id|image|reserved_special_token_\d{1,3})\|>)"
+)
 
 
 def _names_of_calls(messages: Sequence[BaseMessage]) -> dict[str, str]:

@@ -6,27 +6,18 @@ import difflib
 import json
 import re
 import warnings
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from pydantic.fields import FieldInfo
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OUR_HEADERS = frozenset(
-    ["x-api-key", "content-type", "content-length", "host", "accept-encoding", "transfer-encoding"]
-)
-_NO_URL = re.compile(r"[\x00-\x20\x7f\\]")
-_HOST = re.compile(r"[A-Za-z0-9._~:%-]+")
-_SAFE_IN_A_PATH = "/%!$&'()*+,;=:@~"
 _SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 PER_CALL = ("model", "temperature", "max_tokens", "top_p", "seed", "stop")
 """The fields that a call may override."""
@@ -149,115 +140,6 @@ def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[s
         )
     values["model_kwargs"] = {**moved, **(values.get("model_kwargs") or {})}
     return values
-
-
-def normalized_base_url(url: str) -> str:
-    """Check a base URL and take off a trailing slash and API version.
-
-    Raises:
-        ValueError: It is no http(s) URL with a host and nothing but a path behind it.
-    """
-    url = url.strip()
-    if url.startswith("SG_"):
-        raise ValueError("base_url holds what looks like an API key: that is api_key's place")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or _NO_URL.search(url):
-        shown = url.rpartition("@")[2][:80]  # What stands before may be a password.
-        raise ValueError(
-            f"base_url must be an http(s) URL such as https://api.segmind.com, not {shown!r}"
-        )
-    if parts.query or parts.fragment or parts.username or parts.password:
-        raise ValueError("base_url must not carry a query, a fragment or credentials")
-    host = parts.hostname.encode("idna").decode()  # Raises ValueError for what is no host name,
-    if not _HOST.fullmatch(host):
-        raise ValueError(f"base_url names no host: {host[:80]!r}")
-    port = "" if parts.port is None else f":{parts.port}"  # and this for what is no port number.
-    host = f"[{host}]" if ":" in host else host
-    path = re.sub(r"/v[12]$", "", parts.path.rstrip("/"))
-    return f"{parts.scheme}://{host}{port}{quote(path.rstrip('/'), safe=_SAFE_IN_A_PATH)}"
-
-
-def warn_of_plain_http(base_url: str) -> None:
-    """Warn of a URL to which the key would go in the clear, beyond the network one is in."""
-    parts = urlsplit(base_url)
-    if parts.scheme == "http" and not _is_near(parts.hostname or ""):
-        warnings.warn(
-            f"base_url is http://{parts.hostname}: the API key and the prompts go there "
-            "unencrypted, for anyone on the way to read. Use https://.",
-            stacklevel=2,
-        )
-
-
-def _is_near(host: str) -> bool:
-    """Tell this machine and its network: private addresses, and names no public DNS knows."""
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_NEAR)
-
-
-_NEAR = (
-    *(".localhost", ".local", ".internal", ".lan", ".home.arpa"),
-    *(".test", ".example", ".invalid"),  # Reserved (RFC 2606): they lead nowhere.
-)
-
-
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Check headers to send along.
-
-    Raises:
-        ValueError: One is malformed, or is one that this package sets itself.
-    """
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name[:40]!r} is no header name")
-        if name.lower() in _OUR_HEADERS:
-            raise ValueError(f"default_headers cannot set {name!r}: this package does")
-        if not value.isprintable() or not value.isascii():
-            raise ValueError(f"the value of the header {name!r} has characters that HTTP forbids")
-    return dict(headers)
-
-
-def checked_timeout(timeout: object) -> object:
-    """Check a time-out in seconds and take an `httpx.Timeout` apart, which cannot be serialized.
-
-    Raises:
-        ValueError: A part of it is not a positive number of seconds.
-    """
-    if hasattr(timeout, "as_dict"):  # An httpx.Timeout, told without importing httpx.
-        timeout = tuple(Timeout(**timeout.as_dict()))
-    if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= 4:  # noqa: PLR2004
-        raise ValueError("timeout takes up to four numbers: connect, read, write, pool")
-    for part in timeout if isinstance(timeout, list | tuple) else (timeout,):
-        if isinstance(part, int | float) and not 0 < part < float("inf"):
-            raise ValueError("timeout takes positive numbers of seconds, or None for no limit")
-    return timeout
-
-
-class Timeout(NamedTuple):
-    """The seconds that each step may take, None for no limit."""
-
-    connect: float | None
-    read: float | None
-    write: float | None
-    pool: float | None
-
-
-def as_timeout(timeout: object) -> Timeout:
-    """Spell out seconds for every step, or up to four of them; what is missing has no limit."""
-    if isinstance(timeout, list | tuple):
-        return Timeout(*(*timeout, *(None,) * 4)[:4])
-    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type]
-
-
-def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:
-    """Give the deadline of a whole call: the longest that any of its steps may take."""
-    if not isinstance(timeout, list | tuple):
-        return timeout  # type: ignore[return-value]
-    return max(
-        (step for step in timeout if step is not None),
-        default=None,
-    )
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

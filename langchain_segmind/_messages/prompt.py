@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_segmind._messages.outgoing import TextPart, WireMessage
+from langchain_segmind._messages.outgoing import TextPart, WireMessage, text_of_wire
 from langchain_segmind._tool_calling.prompt import render_tools
 from langchain_segmind._tool_calling.toolset import (
     Auto,
     Choice,
+    Conversation,
     NoTools,
     ToolSet,
+    allowed_names,
+    defused,
     parse_tool_choice,
     response_format,
 )
@@ -71,6 +74,9 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
         fields["response_format"] = constraint
     text = render_tools(tools, choice, parallel=parallel)
     wrapped = constraint is not None and isinstance(choice, Auto)
+    turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
+    forced = () if isinstance(choice, Auto) else allowed_names(tools, choice)
+    tools = replace(tools, conversation=Conversation(turns), forced=forced)
     return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
 
 
@@ -106,7 +112,7 @@ def _with_schema_in_words(wire: Sequence[WireMessage], form: object) -> Sequence
     """Say in the last user message what `response_format` says, for back ends that ignore it."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
-            described = json.dumps(schema, ensure_ascii=False)
+            described = defused(json.dumps(schema, ensure_ascii=False))
             text = (
                 "\n\nReply with one JSON object and nothing else: no prose, no code fence. "
                 f"It must fit this JSON schema:\n{described}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,8 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
 from langchain_segmind._tool_calling.coercion import fit_arguments
+from langchain_segmind._tool_calling.shapes import requests_in
+from langchain_segmind._tool_calling.toolset import ToolSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,10 +125,24 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         generation = result[0]
         text = generation.text
         message = generation.message if isinstance(generation, ChatGeneration) else None
+        found = []
         if self.method == "function_calling" and isinstance(message, AIMessage):
             text = "\n".join([text, *(call["args"] or "" for call in message.invalid_tool_calls)])
-            return self._first_fit([call["args"] for call in message.tool_calls], text.strip())
-        return self._first_fit(find_objects(text), text)
+            found = [call["args"] for call in message.tool_calls]
+        found = found or [self._unwrapped(value) for value in find_objects(text)]
+        return self._first_fit(found, text.strip())
+
+    def _unwrapped(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, where the model calls the schema's name instead."""
+        (name,) = self._as_tool.names
+        if found.keys() <= self._as_tool.properties(name).keys():
+            return found
+        requests = requests_in(found, self._as_tool) or []
+        return requests[0].arguments if len(requests) == 1 and not requests[0].error else found
+
+    @cached_property
+    def _as_tool(self) -> ToolSet:
+        return ToolSet.compile([convert_to_openai_tool(self.form)])
 
     def _first_fit(self, found: Sequence[dict[str, Any]], text: str) -> Any:
         """Build the first object that fits: a model may say the schema again before it answers."""

@@ -20,7 +20,7 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     error_from_answer,
     error_from_response,
-    shortened,
+    shorten,
     words_of,
 )
 from langchain_segmind._protocol.retry import backoff, may_pass, read_rate_limit, retry_after
@@ -150,7 +150,7 @@ def submit(
             "is billed under an id that is not known here."
         )
         raise
-    request_id = _read_request_id(reply)
+    request_id = read_request_id(reply)
     _notify(on_submit, request_id)
     return request_id
 
@@ -267,7 +267,7 @@ class _Job:
         """Take the answer, remember what to ask next, or raise what will not pass."""
         self._is_due = False
         if isinstance(outcome, TransportFailure):
-            self._note_trouble(shortened(outcome.detail))
+            self._note_trouble(shorten(outcome.detail))
             return None
         if may_pass(outcome.status) or outcome.status in _PASSING_FOR_A_GET:
             self._note_trouble(_describe(outcome))
@@ -381,7 +381,7 @@ def _describe(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
 
 
-def _read_request_id(reply: Response) -> str:
+def read_request_id(reply: Response) -> str:
     """Read the id of a job that was accepted; what is no id is not asked for.
 
     Raises:
@@ -392,8 +392,8 @@ def _read_request_id(reply: Response) -> str:
         raise error_from_answer(reply, f"its body names no job: {words_of(reply.body)}")
     request_id = record.get("request_id")
     if not _is_request_id(request_id):
-        told = shortened(repr(request_id))[:80]
-        raise error_from_answer(reply, f"the job's request_id cannot be used in a URL: {told}")
+        shown = shorten(repr(request_id))[:80]
+        raise error_from_answer(reply, f"the job's request_id cannot be used in a URL: {shown}")
     return str(request_id)
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from langchain_segmind._journals.entries import Journal
+    from langchain_segmind._protocol.submit_limit import SubmitLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,33 @@ class ReadChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class UseJournal:
+    """Call a method of the journal, or its awaitable twin, whose name has an `a` in front.
+
+    The outcome is what the method returns, or a `JournalFailure`.
+    """
+
+    journal: Journal
+    method: Literal["get", "claim", "update", "release"]
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailure:
+    """The journal could not be read or written."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class EnterSubmit:
+    """Wait until few enough submits of this process are under way; the flow leaves by itself."""
+
+    submits: SubmitLimit
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Hand this to the caller, who waits for the pieces of a stream."""
 
@@ -80,7 +111,8 @@ class TransportFailure:
     """Status and headers, where the answer had begun."""
 
 
-Command = Request | Sleep | AcquireSlot | ReadChunk | Emit
-Outcome = Response | TransportFailure | bytes | None
+Command = Request | Sleep | AcquireSlot | ReadChunk | UseJournal | EnterSubmit | Emit
+Outcome = Any
+"""A `Response` or `TransportFailure` to a `Request`; see the other commands for theirs."""
 T = TypeVar("T")
 Flow = Generator[Command, Outcome, T]

@@ -1,47 +1,62 @@
-"""Tell a call from an example of one.
+"""Tell a call from an example of one, and from one that somebody else wrote.
 
-A model that explains a tool writes just what it would write to call it. Only the words around it
-tell the two apart, and only clear words count: without them a call is a call.
+A model that explains a tool, or repeats what a page says, writes just what it would write to call
+it. Only the words around it tell them apart, and only clear words count: without them a call is a
+call.
 """
 
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Literal, NamedTuple
 
 from langchain_segmind._tool_calling.scanner import Found
+from langchain_segmind._tool_calling.toolset import ToolSet
 
 _NEAR = 240
 """How many characters around a call are read for what it is meant to be."""
 
 
-def meant_calls(text: str, found: Sequence[Found]) -> list[Found]:
-    """Those that are meant as calls; examples and program text stay text."""
+def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found]:
+    """Those that are meant as calls; examples, quotations and program text stay text."""
     if not found:
         return []
-    code = _code_blocks(text, found) if any(item.as_code for item in found) else []
+    code = _blocks(text, found) if any(item.as_code for item in found) else []
+    quotations = _quotations(text)
     meant: list[Found] = []
-    example = _is_example(text, 0, found[0])
+    lead = inline = ""
     for previous, item in pairwise([None, *found]):
         if item is None:
             continue
-        if previous is not None and _SEPARATORS.fullmatch(text, previous.end, item.start) is None:
-            example = _is_example(text, previous.end, item)
-        if not example and not (item.as_code and _is_program(text, item, code)):
+        end = 0 if previous is None else previous.end
+        if previous is None or _SEPARATORS.fullmatch(text, end, item.start) is None:
+            lead = _lead(text, end, item)
+        if previous is None or "\n" in text[end : item.start]:
+            inline = _words_of_its_sentence(text, item)
+        if not (
+            lead == "example"
+            or inline
+            or _is_within(item, quotations)
+            or (lead == "quotation" and text[item.start : item.end] in tools.conversation)
+            or (item.as_code and _is_program(text, item, code))
+        ):
             meant.append(item)
     return meant
 
 
-def _is_example(text: str, previous_end: int, item: Found) -> bool:
-    before = text[max(previous_end, item.start - _NEAR) : item.start]
-    after = text[item.end : item.end + _NEAR]
-    said_before = _last_paragraph(before)
-    if _EXAMPLE_BEFORE.search(said_before) or _REFUSAL_BEFORE.search(said_before):
-        return True
-    if _EXAMPLE_AFTER.search(_next_line(after)):
-        return True
-    return _in_a_sentence(before, after)
+def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quotation", ""]:
+    """What the words before a call, and those right behind it, say of it."""
+    words = _last_paragraph(text[max(previous_end, item.start - _NEAR) : item.start])
+    if _EXAMPLE_BEFORE.search(words) or _REFUSAL_BEFORE.search(words):
+        return "example"
+    if _EXAMPLE_AFTER.search(_next_line(text[item.end : item.end + _NEAR])):
+        return "example"
+    if _WORD.search(words) is None or _SENTENCE_END.search(words):
+        return ""
+    announced = _ANNOUNCEMENT.search(words) and not _QUOTING.search(words)
+    return "" if announced else "quotation"
 
 
 def _last_paragraph(before: str) -> str:
@@ -55,40 +70,55 @@ def _next_line(after: str) -> str:
     return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][: _NEAR // 2]
 
 
-def _in_a_sentence(before: str, after: str) -> bool:
-    """Whether a call is a word of a sentence: in inline code, with words on both sides of it."""
-    line_before = before.rpartition("\n")[2]
-    if not line_before.endswith("`") or line_before.endswith("``"):
-        return False
-    words_before = line_before.strip("`*->. \t")
-    words_after = after.partition("\n")[0].lstrip("`")
-    return bool(words_before) and _WORD.search(words_after) is not None
+def _words_of_its_sentence(text: str, item: Found) -> str:
+    """The words before a call in inline code on its line, or the mark of a quotation there."""
+    line = text.rfind("\n", 0, item.start) + 1
+    if quotation := _QUOTATION.match(text, line, item.start):
+        return quotation[0]
+    before = text[max(line, item.start - _NEAR) : item.start]
+    word = _WORD.search(before) if before.endswith("`") and not before.endswith("``") else None
+    return word[0] if word else ""
 
 
 def _is_program(text: str, item: Found, code: "Sequence[_Block]") -> bool:
     """Whether a bare line of Python belongs to a program that the model shows."""
-    at = bisect_right(code, item.start, key=_start_of) - 1
-    if at >= 0 and item.end <= code[at].end:
-        return code[at].is_program
+    if (block := _is_within(item, code)) is not None:
+        return block.is_program
     before = text[max(0, item.start - _NEAR) : item.start].rstrip().rpartition("\n")[2]
     after = text[item.end : item.end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
 
 
 class _Block(NamedTuple):
-    """The inside of a fenced block."""
+    """The inside of a fenced block, or of an element that holds what somebody else said."""
 
     start: int
     end: int
-    is_program: bool
+    is_program: bool = False
     """Whether it holds anything besides calls."""
 
 
-def _start_of(block: _Block) -> int:
-    return block.start
+def _is_within(item: Found, blocks: Sequence[_Block]) -> _Block | None:
+    at = bisect_right(blocks, item.start, key=itemgetter(0)) - 1
+    return blocks[at] if at >= 0 and item.end <= blocks[at].end else None
 
 
-def _code_blocks(text: str, found: Sequence[Found]) -> list[_Block]:
+def _quotations(text: str) -> list[_Block]:
+    """The elements such as `<tool_response>…</tool_response>`; one may lack its end."""
+    blocks: list[_Block] = []
+    opening: re.Match[str] | None = None
+    for tag in _QUOTING_TAG.finditer(text):
+        if opening is None and not tag["closing"]:
+            opening = tag
+        elif opening is not None and tag["closing"]:
+            blocks.append(_Block(opening.end(), tag.start()))
+            opening = None
+    if opening is not None and opening["line"] is not None:
+        blocks.append(_Block(opening.end(), len(text)))
+    return blocks
+
+
+def _blocks(text: str, found: Sequence[Found]) -> list[_Block]:
     """The fenced blocks, each looked at once however many calls it holds; the last may be open."""
     fences = [fence.span() for fence in _FENCE.finditer(text)]
     fences.append((len(text), len(text)))
@@ -109,10 +139,27 @@ def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
 
 
 _FENCE = re.compile(r"```[\w+\-]{0,20}")
-# Possessive: a run of backticks can be divided in more ways than there is time to try.
-_OPENING = re.compile(r"(?:\s|`{1,3}+\w{0,16}+|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,20}+\Z")
+# Each backtick for itself: a run of them can be divided in more ways than there is time to try.
+_OPENING = re.compile(r"(?:\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z")
 _SEPARATORS = re.compile(r"(?:[\s;,\[\]`]|<\|\w{1,32}\|>|json){0,80}")
-_WORD = re.compile(r"^[\s,]*[A-Za-z]{2}")
+_WORD = re.compile(r"[^\W\d_]{2}")
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]*_\u2019\u201d]{0,3}\Z")
+_ANNOUNCEMENT = re.compile(
+    r"\b(?:(?:I|we)(?:['\u2019](?:ll|m|re)| will| am| are)|let me|let['\u2019]s)\b", re.IGNORECASE
+)
+_QUOTING = re.compile(
+    r"\b(?:sa(?:id|ys?)|(?:quot|cit|writ|contain|mention|includ|show|repeat|return|stat)\w*|reads?|wrote"
+    r"|sent|tells?|told)\b",
+    re.IGNORECASE,
+)
+_QUOTATION = re.compile(r"\s*(?:(?:[*+\-]|\d{1,3}[.)])\s+)?>")
+_QUOTING_TAG = re.compile(
+    r"""(?P<line> ^ \s{0,8} )? < (?P<closing> / )? (?:
+          (?:tool|function|search|retrieval) [_\-]? (?:response|result|output)s? | (?:block)?quote
+        | observation | documents? | context | (?:web_?)?page | user | e?mail | message
+        ) \b [^<>]{0,80} >""",
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
 _PROGRAM_LINE = re.compile(
     r"\s*(?:import |from \w+ import|def |class |for |if |while |return\b|print\(|with |try:|"
     r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"

@@ -15,6 +15,7 @@ from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 from langchain_segmind._tool_calling.intent import meant_calls
 from langchain_segmind._tool_calling.literals import Whole, read_value
 from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead
+from langchain_segmind._tool_calling.shapes import forced_request
 from langchain_segmind._tool_calling.toolset import ANSWER_KEY, ParsedReply, ToolSet
 
 
@@ -43,10 +44,10 @@ def parse_tool_calls(
     answer = _answer_in(text) if strict else None
     if answer is not None:
         return ParsedReply(answer)
-    if len(text) > _LONGEST or not tools.mentioned_in(text):
+    if len(text) > _LONGEST or not (tools.forced or tools.mentioned_in(text)):
         return ParsedReply(text)
-    found = scan(text, tools, truncated=truncated).found
-    return _taken_apart(text, meant_calls(text, found), new_id)
+    found = meant_calls(text, scan(text, tools, truncated=truncated).found, tools)
+    return _taken_apart(text, found or _bare_arguments(text, tools), new_id)
 
 
 class ToolCallStream:
@@ -80,7 +81,7 @@ class ToolCallStream:
     def feed(self, delta: str) -> str:
         """Take a piece of the reply; return the text that is certain by now."""
         self._parts.append(delta)
-        if self._calling:
+        if self._calling or self._tools.forced:
             return ""
         self._arrived.append(delta)
         self._arrived_length += len(delta)
@@ -158,6 +159,22 @@ def _answer_in(text: str) -> str | None:
         if isinstance(answer, str) and len(read.value) == 1 and not (stripped + ending)[read.end :]:
             return answer
     return None
+
+
+def _bare_arguments(text: str, tools: ToolSet) -> list[Found]:
+    """The object that holds a forced call's arguments, though it does not say which call."""
+    start = _OBJECT.search(text) if tools.forced else None
+    while start is not None:
+        read = read_value(text, start.start())
+        if not isinstance(read, Whole):
+            break  # What lies inside a broken object is no reply.
+        if (request := forced_request(read.value, tools)) is not None:
+            return [Found(read.start, read.end, request)]
+        start = _OBJECT.search(text, read.end)
+    return []
+
+
+_OBJECT = re.compile(r"\{\s*[\"'}\w]")
 
 
 # What remains of the text.
@@ -244,13 +261,13 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 _MOST_MARKS = 16
 _MARK = (
-    r"<\|start_header_id\|>\w{0,16}<\|end_header_id\|>|<\|\w{1,32}\|>"
+    r"<\|start_header_id\|>\w{1,16}<\|end_header_id\|>|<\|\w{1,32}\|>"
     r"|</?\|?tool[_-]?(?:calls?|use)\|?>|\[/?TOOL_CALLS\]"
 )
 _SPACE = re.compile(r"\s*+")
 # Two backticks are one mark, as they are when the third has come: else a stream lets out too much.
 _WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`{{1,2}}|{_MARK}|[;\[])\Z")
-_BETWEEN = re.compile(rf"(?:[\s;,\[\]]|```\w{{0,16}}|{_MARK}|</?function>)*+")
-_AFTER = re.compile(rf"(?:[\s;,]|{_MARK}|</function>|`(?!``))*+(?:```\s*+\Z)?")
+_BETWEEN = re.compile(rf"(?:[\s;,\[\]]++|```\w{{0,16}}|{_MARK}|</?function>)*")
+_AFTER = re.compile(rf"(?:[\s;,]++|{_MARK}|</function>|`(?!``))*(?:```\s*+\Z)?")
 _STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
-_CLOSING_FENCE = re.compile(rf"(?:[\s;,]|{_MARK})*+(?:```(?:[\s;,]|{_MARK})*+|\Z)")
+_CLOSING_FENCE = re.compile(rf"(?:[\s;,]++|{_MARK})*(?:```(?:[\s;,]++|{_MARK})*|\Z)")

@@ -451,14 +451,14 @@ _UNDECIDED = re.compile(
 _TAG = r"<\|?/\s{0,4}function\b[^<>\n]{0,80}>?"
 _CLOSING_TAG = re.compile(rf"{_TAG}|<function\s{{0,4}}/?>|/>")
 _CLOSING = re.compile(
-    rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*+"
+    rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*"
     rf"(?P<tag>{_TAG})?"
 )
 _UNFINISHED_TAG = re.compile(r"(?:<[^<>\n]{0,100})?\Z")
 _AFTER_NAME = re.compile(r"[\s>=:,(\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")
-_EMPTY_TAG = re.compile(rf"[\s>/(){{}}]{{0,40}}(?:(?P<closed>{_TAG})|(?:<\|\w{{1,32}}\|>\s*+)*+\Z)")
+_EMPTY_TAG = re.compile(rf"[\s>/(){{}}]{{0,40}}(?:(?P<closed>{_TAG})|(?:<\|\w{{1,32}}\|>\s*+)*\Z)")
 _TAG_CONTENT = re.compile(r"[^<]{0,2000}+")
 _JUNK = re.compile(r"[\s>})\]`\"';]{0,40}")
 _STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")

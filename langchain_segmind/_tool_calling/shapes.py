@@ -189,6 +189,20 @@ def _walk(value: Value) -> Iterator[Value]:
             waiting.extend(item)
 
 
+def forced_request(arguments: Value, tools: ToolSet) -> Request | None:
+    """The forced call whose bare arguments a value is, if they fit no other that is allowed."""
+    if not isinstance(arguments, dict):
+        return None
+    fitting = [name for name in tools.forced if _fits(arguments, name, tools)]
+    return with_arguments(fitting[0], arguments, tools) if len(fitting) == 1 else None
+
+
+def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
+    known = tools.properties(name).keys()
+    is_open = bool(tools.schema(name).get("additionalProperties"))
+    return tools.required(name) <= arguments.keys() and (is_open or arguments.keys() <= known)
+
+
 # A call in Python.
 
 

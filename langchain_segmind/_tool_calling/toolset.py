@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, assert_never
 
 from langchain_core.messages import InvalidToolCall
@@ -52,6 +53,26 @@ _KEYWORDS: Mapping[str, Choice] = {
 }
 
 
+class Conversation:
+    """What users and tools have said, read only where a reply may quote it."""
+
+    def __init__(self, turns: Sequence[str] = ()) -> None:
+        """Keep the turns of the role `user`, whose texts may be encoded as JSON."""
+        self._turns = turns
+
+    def __contains__(self, words: str) -> bool:
+        """Whether these words stand in it, however they are spaced and escaped."""
+        return _without_space(words) in self._words
+
+    @cached_property
+    def _words(self) -> str:
+        return "\n".join(map(_without_space, self._turns))
+
+
+def _without_space(words: str) -> str:
+    return re.sub(r"\\+[nrt]?|\s+", "", words)
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSet:
     """The tools bound to a model, compiled once."""
@@ -65,6 +86,9 @@ class ToolSet:
 
     _schemas: Mapping[str, JsonSchema] = field(repr=False)
     _mention: re.Pattern[str] = field(repr=False)
+    conversation: Conversation = field(default_factory=Conversation, repr=False)
+    forced: tuple[str, ...] = ()
+    """The tools of which one has to be called, whatever the model thinks of it."""
 
     @classmethod
     def compile(cls, tools: Sequence[Mapping[str, Any]]) -> "ToolSet":
@@ -163,7 +187,7 @@ def response_format(
     call can follow in the next turn. `parallel` therefore changes nothing here.
     """
     del parallel
-    allowed = _allowed_names(tools, choice)
+    allowed = allowed_names(tools, choice)
     match choice:
         case NoTools():
             return None
@@ -244,7 +268,8 @@ def _exact_object(properties: JsonSchema) -> JsonSchema:
     }
 
 
-def _allowed_names(tools: ToolSet, choice: Choice) -> Sequence[str]:
+def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
+    """Give the tools that a choice leaves to be called."""
     return (choice.name,) if isinstance(choice, OneTool) else tools.names
 
 

@@ -1,35 +1,42 @@
-"""Async calls, over aiohttp, whose pool stays flat with a thousand calls in flight."""
+"""Awaited calls, over aiohttp, whose pool stays flat with a thousand calls in flight."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
+import select
 import threading
 import weakref
+from base64 import b64encode
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import yarl
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError
-from aiohttp.payload import TOO_LARGE_BYTES_BODY
 
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
     KEEPALIVE_SECONDS,
     AsyncStreamedResponse,
     bounded_timeout,
-    left,
     lowercase_headers,
+    seconds_left,
 )
+from langchain_segmind._transport.environment import without_password
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
-    from langchain_segmind._transport.base import Settings
+    from aiohttp.connector import Connection
+
+    from langchain_segmind._transport.settings import Settings
+
+_SENT_IN_ONE_PIECE = 2**20
+"""Bytes: aiohttp warns of larger ones, which would hold up the event loop."""
 
 
 class AiohttpTransport:
@@ -40,12 +47,17 @@ class AiohttpTransport:
         self._base_url = settings.base_url
         # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
         self._headers = settings.headers()
+        credentials = {} if proxy is None else _proxy_credentials(proxy)
+        # A proxy is told with the request to open a tunnel, or else with each request.
+        self._proxy_headers = credentials if settings.is_https else None
+        if not settings.is_https:
+            self._headers |= credentials
         self._timeout = settings.timeout
         self._session = aiohttp.ClientSession(
             connector=_Connector(limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            proxy=proxy,
+            proxy=None if proxy is None else without_password(proxy),  # Its errors tell the URL.
         )
         home = asyncio.get_running_loop(), threading.get_ident(), os.getpid()
         self._under_way = 0
@@ -60,24 +72,27 @@ class AiohttpTransport:
         try:
             response = await self._response(request)
         except BaseException:
-            await self._ended()
+            await self._end()
             raise
+        forget = _tell_of_the_end(response)
 
         async def close() -> None:
             # It keeps the connection of an answer read to its end, and drops any other.
+            forget()
             response.release()
-            await self._ended()
+            await self._end()
 
         head = Response(response.status, lowercase_headers(response.raw_headers))
         return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
-        url = yarl.URL(self._base_url + request.path, encoded=True)
+        body = request.body
         return await self._session.request(
             request.method,
-            url,
+            yarl.URL(self._base_url + request.path, encoded=True),
             headers=self._headers,
-            data=_payload(request.body),
+            data=io.BytesIO(body) if body and len(body) > _SENT_IN_ONE_PIECE else body,
+            proxy_headers=self._proxy_headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 connect=bounded_timeout(self._timeout.connect, request.deadline),
@@ -87,92 +102,135 @@ class AiohttpTransport:
 
     def _read_timeout(self, deadline: float | None) -> float | None:
         """Spare aiohttp a timer for each read where the deadline comes first anyway."""
-        seconds, read = left(deadline), self._timeout.read
-        return None if read is None or (seconds is not None and seconds <= read) else read
+        left, read = seconds_left(deadline), self._timeout.read
+        return None if read is None or (left is not None and left <= read) else read
 
     async def close(self) -> None:
-        """Close every connection, once those in use have brought their answers.
-
-        aiohttp would not tell who waits for the rest of an answer, who then waits for ever.
-        """
+        """Close every connection, once those in use have brought their answers."""
         self._is_closed = True
         if not self._under_way:
             await self._session.close()
 
-    async def _ended(self) -> None:
+    async def _end(self) -> None:
         self._under_way -= 1
         if self._is_closed:
             await self.close()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are still open, and on which nothing came since they were last used.
+
+    aiohttp asks neither when it takes one out of its pool: the request would be lost, or answered
+    by what nobody asked for.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's.
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if (protocol := connection.protocol) not in self._used:
+                _note(protocol, self._used)
+                return connection
+            try:
+                if await _is_quiet(connection):
+                    return connection
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+
+
+def _note(protocol: Any, used: weakref.WeakSet[Any]) -> None:
+    used.add(protocol)
+    if (closed := protocol.closed) is not None:
+        closed.add_done_callback(_retrieve)
+
+
+def _retrieve(closed: asyncio.Future[None]) -> None:
+    """Take the reason why a connection ended; else asyncio would say that nobody asked."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+async def _is_quiet(connection: Connection) -> bool:
+    """Tell that a kept connection was not closed by the server, and holds no surplus."""
+    transport = connection.transport
+    if transport is None:
+        return False
+    if transport.get_extra_info("ssl_object") is not None:
+        for _ in range(_STEPS_OF_TLS_CLOSING):
+            await asyncio.sleep(0)
+    surplus = connection.protocol is None or connection.protocol.should_close
+    return not (connection.closed or surplus or _is_readable(transport.get_extra_info("socket")))
+
+
+_STEPS_OF_TLS_CLOSING = 4
+"""Turns of the event loop in which asyncio knows the end of a TLS connection, and tells nobody."""
+
+
+def _is_readable(sock: Any) -> bool:
+    if not hasattr(select, "poll"):  # Windows.
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _tell_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
+    """Let who reads a body know that its connection ended; give what undoes it.
+
+    aiohttp closes a connection with a broken chunk, and leaves the reader to wait for the rest.
+    """
+    connection, content = response.connection, response.content
+    if connection is None or connection.protocol is None:
+        return _nothing
+    if (closed := connection.protocol.closed) is None:
+        return _nothing
+
+    def tell(_: asyncio.Future[None]) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the connection ended before it did"))
+
+    closed.add_done_callback(tell)
+    return partial(closed.remove_done_callback, tell)
+
+
+def _nothing() -> None:
+    """There is nothing to undo."""
+
+
+_INHERITED: list[object] = []
+"""Kept in a forked child, where to collect them would close what belongs to the parent."""
+
+
 def _close_late(
     session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop, thread: int, process: int
 ) -> None:
-    """Close what is still open when its door is collected, on any thread, in its own process."""
-    if session.closed or process != os.getpid():
+    """Close what is still open when its transport is collected, on any thread."""
+    if session.closed:
         return
-    if loop.is_running() and thread != threading.get_ident():
+    if process != os.getpid():
+        _INHERITED.append(session)
+    elif loop.is_running() and thread != threading.get_ident():
         loop.call_soon_threadsafe(_abort, session)
     else:
         _abort(session)
 
 
-class _Protocol(ResponseHandler):
-    """A connection that tells whoever reads a body when the rest of it cannot be read.
-
-    aiohttp closes a connection with a broken chunk, and leaves the reader to wait for ever.
-    """
-
-    def set_exception(self, exc: BaseException, *args: Any, **kwargs: Any) -> None:
-        super().set_exception(exc, *args, **kwargs)
-        if isinstance(exc, HttpProcessingError) and self._payload is not None:
-            self._payload.set_exception(aiohttp.ClientPayloadError(str(exc)))
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Connections on which nothing has come since they were last used.
-
-    aiohttp looks for surplus data when it puts a connection back, not when it takes it out again;
-    an answer that nobody asked for would be that of the next call.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
-
-    async def _get(self, key: Any, traces: list[Any]) -> Any:
-        while (kept := await super()._get(key, traces)) is not None:
-            if kept.protocol is None or not kept.protocol.should_close:
-                return kept
-            kept.close()
-        return None
-
-
 def _abort(session: aiohttp.ClientSession) -> None:
     """Close a session without waiting, and also after its event loop was closed."""
-    kept = getattr(session.connector, "_conns", {}).values()
-    transports = [protocol.transport for each in kept for protocol, *_ in each]
     closing = session.close()
     with suppress(StopIteration, RuntimeError):
         closing.send(None)
     closing.close()
-    for transport in transports:
-        if transport is not None:
-            _sever(transport)
 
 
-def _sever(transport: Any) -> None:
-    # A closed loop refuses to close a transport, which then is heard of as a ResourceWarning.
-    try:
-        transport.close()
-    except RuntimeError:
-        protocol = getattr(transport, "_ssl_protocol", None)
-        transport = getattr(protocol, "_transport", transport)
-        if (connection := getattr(transport, "_sock", None)) is not None:
-            connection.close()
-            transport._sock = None  # noqa: SLF001 - asyncio has no other way.
-
-
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    """Wrap a large body, a prompt with images, which aiohttp then sends piece by piece."""
-    return body if body is None or len(body) <= TOO_LARGE_BYTES_BODY else io.BytesIO(body)
+def _proxy_credentials(proxy: str) -> dict[str, str]:
+    url = urlsplit(proxy)
+    if not url.username:
+        return {}
+    credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}

@@ -1,26 +1,18 @@
-"""What every way to Segmind has in common: a `Door` opens an exchange.
+"""What every way to Segmind has in common: a `Transport` opens an exchange.
 
-It gives status, headers and an iterator of raw chunks. There are four: `_door_httpcore` for
-blocking calls, `_door_aiohttp` for async ones, and `_door_httpx` for either client of the user's
-own. Each is imported, with its library, when it is first needed.
+It gives status, headers and an iterator of raw chunks. `httpcore` does it for blocking calls,
+`aiohttp` for awaited ones, and `injected` over a client that the user brought.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from langchain_segmind._transport.content_encoding import ACCEPT_ENCODING
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    import httpx
-    from pydantic import SecretStr
-
-    from langchain_segmind._messages.parameters import Timeout
     from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
@@ -39,7 +31,7 @@ class StreamedResponse:
 
 @dataclass(slots=True)
 class AsyncStreamedResponse:
-    """As `Opened`, on an event loop."""
+    """As `StreamedResponse`, on an event loop."""
 
     head: Response
     chunks: AsyncIterator[bytes]
@@ -60,58 +52,24 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where requests go, and how; equal settings may share what is costly to build."""
-
-    base_url: str
-    api_key: SecretStr
-    default_headers: Mapping[str, str] = field(repr=False)
-    timeout: Timeout
-    http_client: httpx.Client | None = None
-    http_async_client: httpx.AsyncClient | None = None
-
-    def headers(self) -> dict[str, str]:
-        """Give the headers of every request: the only place where the key is spelled out."""
-        headers = {
-            "User-Agent": "langchain-segmind",
-            "Accept": "application/json, text/event-stream",
-            **self.default_headers,
-            "Accept-Encoding": ACCEPT_ENCODING,
-            "Content-Type": "application/json",
-            "x-api-key": self.api_key.get_secret_value(),
-        }
-        # The last of a name counts, however it is spelled: no header is sent twice.
-        return dict({name.lower(): (name, value) for name, value in headers.items()}.values())
-
-    @property
-    def is_https(self) -> bool:
-        """Whether TLS is needed to get there."""
-        return self.base_url.startswith("https:")
-
-
-class _Sockets(threading.local):
-    """What bounds each socket operation of this thread, whatever drips in meanwhile."""
-
-    deadline: float | None = None
-
-
-SOCKETS = _Sockets()
-
-
-def left(deadline: float | None) -> float | None:
+def seconds_left(deadline: float | None) -> float | None:
     """Give the seconds until a deadline."""
     return None if deadline is None else deadline - time.monotonic()
 
 
 def bounded_timeout(timeout: float | None, deadline: float | None) -> float | None:
     """Let a step end just before the deadline, so that what was never sent is told as that."""
-    if deadline is None:
+    if (left := seconds_left(deadline)) is None:
         return timeout
-    left = max(0.001, (deadline - time.monotonic()) * 0.98)
+    left = max(0.001, left * 0.98)
     return left if timeout is None else min(timeout, left)
 
 
 def lowercase_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Give headers by their name in lower case."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+def drop_frames(interruption: BaseException) -> None:
+    """Leave the frames of a library behind, which have the key among their locals."""
+    interruption.__traceback__ = interruption.__context__ = None

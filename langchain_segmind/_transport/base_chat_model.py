@@ -8,23 +8,26 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from langchain_segmind._messages.parameters import (
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._transport.clients import Clients
+from langchain_segmind._transport.imports import import_for_calls
+from langchain_segmind._transport.settings import (
+    Settings,
     as_timeout,
     checked_headers,
     checked_timeout,
     normalized_base_url,
     warn_of_plain_http,
 )
-from langchain_segmind._protocol.account import account_of
-from langchain_segmind._transport.base import Settings
-from langchain_segmind._transport.driver import Clients
 from langchain_segmind._version import __version__
 from langchain_segmind.exceptions import SegmindAuthenticationError
-from langchain_segmind.rate_limiters import SegmindRateLimiter
+from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+    from langchain_core.rate_limiters import BaseRateLimiter
 
     from langchain_segmind._protocol.account import Account
 
@@ -88,6 +91,7 @@ class BaseSegmindChatModel(BaseChatModel):
 
     @model_validator(mode="after")
     def _check_and_sign(self) -> Self:
+        import_for_calls()
         self._join_limiter(account_of(self.base_url, self._checked_key()))
         self._add_version("langchain-segmind", __version__)
         return self
@@ -163,8 +167,20 @@ class BaseSegmindChatModel(BaseChatModel):
 
     def _join_limiter(self, account: Account) -> None:
         """Let the limiter count with all models that use this key at this host."""
-        if isinstance(self.rate_limiter, SegmindRateLimiter):
-            self.rate_limiter = self.rate_limiter.joined_to(account)
+        limiter = self.rate_limiter
+        if limiter is None:
+            return
+        if isinstance(limiter, DeferredRateLimiter):
+            limiter = limiter.limiter
+        if isinstance(limiter, SegmindRateLimiter):
+            limiter = limiter.joined_to(account)
+        if limiter is not getattr(self.rate_limiter, "limiter", None):
+            self.rate_limiter = DeferredRateLimiter(limiter)
+
+    def _limiter(self) -> BaseRateLimiter | None:
+        """Give the limiter that exchanges ask."""
+        limiter = self.rate_limiter
+        return limiter.limiter if isinstance(limiter, DeferredRateLimiter) else limiter
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep an assigned key as secret as one given at construction."""

@@ -1,4 +1,4 @@
-"""What the network did, told from the exceptions of four libraries."""
+"""What the network did, told from the exceptions of three libraries, and of two continuations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _KINDS: dict[str, Kind] = {
     "builtins.TimeoutError": "timeout",
     "builtins.OSError": "lost",
 }
-"""By name, since none of the libraries is imported before it is used; the nearest base counts."""
+"""By name, since none of the libraries is imported before it is used; the nearest base counts.
+httpx2 and httpcore2 continue httpx and httpcore under the same names."""
 
 
 def failure_from(error: Exception, head: Response | None) -> TransportFailure | None:
@@ -64,8 +65,11 @@ def failure_from(error: Exception, head: Response | None) -> TransportFailure | 
 
 
 def _kind(error: Exception) -> Kind | None:
-    names = (f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__)
-    return next((_KINDS[name] for name in names if name in _KINDS), None)
+    return next((_KINDS[name] for name in map(_name, type(error).__mro__) if name in _KINDS), None)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__.partition('.')[0].removesuffix('2')}.{kind.__name__}"
 
 
 def _message(error: Any) -> str:

@@ -1,10 +1,11 @@
-"""Clients of the user's own: their proxies, TLS settings, hooks and limits apply."""
+"""Clients of the user's own, of httpx or httpx2: their proxies, TLS, hooks and limits apply.
+
+Neither library is imported here: what is used of them is the same in both.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
@@ -16,35 +17,24 @@ from langchain_segmind._transport.base import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from langchain_segmind._messages.parameters import Timeout
-    from langchain_segmind._transport.base import Settings
+    from langchain_segmind._transport.settings import AsyncHttpClient, HttpClient, Settings
 
 
 class InjectedTransport:
-    """An `httpx.Client` of the user's: its proxies, TLS settings, hooks and limits apply."""
+    """A blocking client of the user's."""
 
-    def __init__(self, client: httpx.Client, settings: Settings) -> None:
+    def __init__(self, client: HttpClient, settings: Settings) -> None:
         """Keep the client, which stays the user's to close."""
-        self._client = client
-        self._base_url = settings.base_url
-        self._headers = settings.headers()
-        self._timeout = settings.timeout
+        self._client: Any = client
+        self._settings = settings
 
     def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
-        built = self._client.build_request(
-            request.method,
-            self._base_url + request.path,
-            headers=self._headers,
-            content=request.body,
-            timeout=_steps(self._timeout, request.deadline),
-        )
+        built = self._client.build_request(**_arguments(request, self._settings))
         response = self._client.send(built, stream=True, follow_redirects=False)
+        head = Response(response.status_code, _headers(response))
         if response.is_stream_consumed:
-            return StreamedResponse(
-                _decoded_head(response), iter([response.content]), response.close
-            )
-        head = Response(response.status_code, dict(response.headers))
+            return StreamedResponse(head, iter([response.content]), response.close)
         return StreamedResponse(head, response.iter_raw(), response.close)
 
     def close(self) -> None:
@@ -52,47 +42,42 @@ class InjectedTransport:
 
 
 class AsyncInjectedTransport:
-    """An `httpx.AsyncClient` of the user's."""
+    """An async client of the user's."""
 
-    def __init__(self, client: httpx.AsyncClient, settings: Settings) -> None:
+    def __init__(self, client: AsyncHttpClient, settings: Settings) -> None:
         """Keep the client, which stays the user's to close."""
-        self._client = client
-        self._base_url = settings.base_url
-        self._headers = settings.headers()
-        self._timeout = settings.timeout
+        self._client: Any = client
+        self._settings = settings
 
     async def open(self, request: Request) -> AsyncStreamedResponse:
         """Send the request and wait for the head of the answer."""
-        built = self._client.build_request(
-            request.method,
-            self._base_url + request.path,
-            headers=self._headers,
-            content=request.body,
-            timeout=_steps(self._timeout, request.deadline),
-        )
+        built = self._client.build_request(**_arguments(request, self._settings))
         response = await self._client.send(built, stream=True, follow_redirects=False)
+        head = Response(response.status_code, _headers(response))
         if response.is_stream_consumed:
-            return AsyncStreamedResponse(
-                _decoded_head(response), _once(response.content), response.aclose
-            )
-        head = Response(response.status_code, dict(response.headers))
+            return AsyncStreamedResponse(head, _once(response.content), response.aclose)
         return AsyncStreamedResponse(head, response.aiter_raw(), response.aclose)
 
     async def close(self) -> None:
         """Leave the user's client open."""
 
 
-def _steps(timeout: Timeout, deadline: float | None) -> httpx.Timeout:
-    return httpx.Timeout(
-        **{name: bounded_timeout(seconds, deadline) for name, seconds in timeout._asdict().items()}
-    )
+def _arguments(request: Request, settings: Settings) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": settings.base_url + request.path,
+        "headers": settings.headers(),
+        "content": request.body,
+        # Four numbers, which both libraries take; neither takes the other's object.
+        "timeout": tuple(bounded_timeout(step, request.deadline) for step in settings.timeout),
+    }
 
 
-def _decoded_head(response: httpx.Response) -> Response:
-    # httpx.MockTransport, and hooks that read, give a body that has been decoded already.
+def _headers(response: Any) -> dict[str, str]:
     headers = dict(response.headers)
-    headers.pop("content-encoding", None)
-    return Response(response.status_code, headers)
+    if response.is_stream_consumed:  # A mock transport, or a hook, has read and so decoded it.
+        headers.pop("content-encoding", None)
+    return headers
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

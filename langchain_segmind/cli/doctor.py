@@ -122,7 +122,7 @@ def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
     try:
         with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
             clients = llm._connected()  # noqa: SLF001 - of this package.
-            balance = driver.run(_dated(llm._balance_flow(clients), date), clients)  # noqa: SLF001
+            balance = driver.run(_dated(llm._exchanges(clients).fetch_balance(), date), clients)  # noqa: SLF001
     except SegmindError as error:
         yield _refused(error)
     else:

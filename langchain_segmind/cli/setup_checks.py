@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from langchain_segmind._messages.parameters import check_slug, normalized_base_url
+from langchain_segmind._messages.parameters import check_slug
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
-from langchain_segmind._transport.driver import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.environment import (
+    proxy_for,
+    ssl_context,
+    trust_store,
+    without_password,
+)
+from langchain_segmind._transport.settings import normalized_base_url
 from langchain_segmind._version import __version__
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.exceptions import SegmindError
@@ -125,11 +131,13 @@ def check_certificates() -> Finding:
         count = len(ssl_context().get_ca_certs())
     except SegmindError as error:
         return Finding("certificates", "problem", str(error))
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        if os.environ.get(name):
-            told = f"those of {name}={os.environ[name]}"
-            return Finding("certificates", "ok", f"{told}{f' ({count})' if count else ''}")
-    return Finding("certificates", "ok", f"those that come with certifi ({count})")
+    store = trust_store()
+    told = {
+        "operating system": "those of the operating system",
+        "certifi": "those that come with certifi, since the operating system has none",
+    }.get(store.source, f"those of {store.source}={store.location}")
+    # Those of a folder are loaded when they are needed.
+    return Finding("certificates", "ok", f"{told}{f' ({count})' if count else ''}")
 
 
 def check_model(slug: str) -> Finding:

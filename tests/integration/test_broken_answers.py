@@ -277,7 +277,7 @@ some_headers = st.dictionaries(
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(status=st.sampled_from([200, 200, 200, 200, 302, 400, 406, 429, 503]), data=st.data())
 def test_whatever_is_answered_ends_in_a_message_or_in_our_error(
     colour: str, status: int, data: st.DataObject

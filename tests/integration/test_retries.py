@@ -265,7 +265,7 @@ def test_a_hook_that_raises_for_status_changes_nothing(colour: str) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_an_outage_is_not_made_worse_by_retries(colour: str) -> None:
-    """150 calls at once would be 450 requests; after it, a call has all of its retries."""
+    """150 calls would be 450 requests; when it is over, a call has all its retries again."""
     down = http({"error": "Server had some issue"}, 503)
     answers = [*[down] * 200, *[GOOD] * 50, down, down, GOOD]
     with faults(*answers) as server:

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import langchain_segmind
@@ -37,7 +38,10 @@ def unpacked(distributions: Distributions, tmp_path_factory: pytest.TempPathFact
     """Give the folder that unpacking the sdist makes."""
     folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(distributions.sdist) as archive:
-        archive.extractall(folder, filter="data")
+        # Filters are younger than 3.11.2; 3.12 and 3.13 warn where none is chosen.
+        if hasattr(tarfile, "data_filter"):
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(folder)
     [inside] = folder.iterdir()
     return inside
 
@@ -105,6 +109,15 @@ def test_every_dependency_has_both_bounds(metadata: Message) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert all(re.search(r">=[\d.]+,<\d+$", line) for line in project["dependencies"])
     assert len(metadata.get_all("Requires-Dist", [])) > len(project["dependencies"])
+
+
+def test_the_recipe_for_conda_asks_for_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text("utf-8"))
+    python, *run = recipe["requirements"]["run"]
+    assert recipe["context"]["version"] == project["version"]
+    assert python.replace("${{ python_min }}", "3.11") == f"python {project['requires-python']}"
+    assert [line.replace(" ", "") for line in run] == project["dependencies"]
 
 
 @pytest.mark.skipif(

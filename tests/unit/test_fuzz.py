@@ -15,7 +15,7 @@ from langchain_segmind import SegmindError
 
 CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
 WORDS = (Path(__file__).parents[2] / "fuzz" / "words.dict").read_text(encoding="utf-8")
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+ANY_SPEED = settings(suppress_health_check=list(HealthCheck))
 
 pieces = st.sampled_from(
     [line[1:-1].encode().decode("unicode_escape") for line in WORDS.splitlines() if line[:1] == '"']
@@ -41,9 +41,10 @@ def test_the_corpus_holds(name: str) -> None:
         TARGETS[name](path.read_bytes())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", TARGETS)
 def test_whatever_comes_keeps_the_promises(name: str) -> None:
-    @FEW
+    @ANY_SPEED
     @given(anything)
     def check(data: bytes) -> None:
         TARGETS[name](data)
@@ -75,7 +76,7 @@ calls = st.fixed_dictionaries(
 kinds = ["human", "ai", "system", "tool", "function", "chat"]
 
 
-@FEW
+@ANY_SPEED
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -9,18 +9,18 @@ import pytest
 from pydantic import SecretStr
 
 from langchain_segmind import SegmindError
-from langchain_segmind._messages.parameters import as_timeout
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
     Response,
     Sleep,
 )
-from langchain_segmind._transport import driver
-from langchain_segmind._transport.base import Settings
+from langchain_segmind._transport.clients import Clients
 from langchain_segmind._transport.content_encoding import UnreadableBodyError
-from langchain_segmind._transport.driver import Clients, arun, proxy_for, run
+from langchain_segmind._transport.driver import AsyncDriver, Driver, arun, run
+from langchain_segmind._transport.environment import proxy_for
 from langchain_segmind._transport.failures import failure_from
+from langchain_segmind._transport.settings import Settings, as_timeout
 
 if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Flow
@@ -160,7 +160,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = driver.Driver(clients, None).perform(Request("POST", "/v1/x", b"{}"))
+        reply = Driver(clients, None).perform(Request("POST", "/v1/x", b"{}"))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
@@ -174,7 +174,7 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        performer = driver.AsyncDriver(Clients(given), None)
+        performer = AsyncDriver(Clients(given), None)
         reply = await performer.perform(Request("POST", "/v1/x", b"{}"))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"

@@ -155,6 +155,30 @@ def test_text_in_a_result_cannot_leave_its_frame() -> None:
     assert "<|" not in data
 
 
+TOKENS = ["<|eot_id|>", "<|start_header_id|>", "<|begin_of_text|>", "<|reserved_special_token_7|>"]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_no_text_ends_a_turn_with_a_token_of_the_model(token: str) -> None:
+    """Neither a user, a system prompt nor a tool; also where two blocks make up the token."""
+    spaced = token.replace("<|", "<| ")
+    sent = wire(SystemMessage(token), HumanMessage([token[:5], token[5:]]), AIMessage(token))
+    assert sent == [("system", spaced), ("user", spaced), ("assistant", spaced)]
+    ((_, result),) = wire(ToolMessage(token, tool_call_id="c1"))
+    assert token not in str(result)
+    look: list[str | dict[Any, Any]] = [
+        f"{token}?",
+        {"type": "image_url", "image_url": {"url": URI}},
+    ]
+    ((_, parts),) = wire(HumanMessage(look), images=True)
+    assert parts[0] == {"type": "text", "text": f"{spaced}?"}  # type: ignore[index]
+
+
+def test_all_other_text_goes_out_as_it_is() -> None:
+    text = "a <| b |> c, <|x|>, <|im_end|>, <|eot_id>, | |\n\t\u200b\u2028 </s>"
+    assert wire(HumanMessage(text)) == [("user", text)]
+
+
 def test_calls_and_results_shaped_as_anthropic_shapes_them() -> None:
     use = {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "1", "is_error": False}

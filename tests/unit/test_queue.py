@@ -599,7 +599,7 @@ FAULTS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.lists(FAULTS, max_size=30), st.floats(0, 1), st.integers(0, 3))
 def test_nothing_is_paid_twice_and_nothing_paid_for_is_lost(
     faults: list[str], jitter: float, retries: int
@@ -627,7 +627,6 @@ def _outcome(driver: Driver, flow: Flow[Finished]) -> Finished | SegmindError:
         return error
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(FAULTS, max_size=20))
 def test_a_lost_answer_can_be_fetched_later(faults: list[str]) -> None:
     """Once the id is known, resuming comes to the answer, whatever breaks on the way there."""

@@ -61,6 +61,13 @@ def acquire(limiter: SegmindRateLimiter, colour: str, *, blocking: bool = True) 
     return asyncio.run(limiter.aacquire(blocking=blocking))
 
 
+def joined(llm: ChatSegmindLlama) -> SegmindRateLimiter:
+    """Give the limiter that a model's exchanges ask."""
+    limiter = llm._limiter()
+    assert isinstance(limiter, SegmindRateLimiter)
+    return limiter
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 class TestWaiting:
     def test_the_plan_goes_at_once_and_the_next_when_its_minute_is_over(self, colour: str) -> None:
@@ -117,8 +124,7 @@ class TestWaiting:
 
         def model(key: str, host: str) -> SegmindRateLimiter:
             llm = ChatSegmindLlama(api_key=key, base_url=host, rate_limiter=clock.limiter(1))
-            assert isinstance(llm.rate_limiter, SegmindRateLimiter)
-            return llm.rate_limiter
+            return joined(llm)
 
         host = f"https://{colour}.example"
         assert acquire(model("SG_1", host), colour, blocking=False)
@@ -179,18 +185,15 @@ class TestCopies:
         llm = ChatSegmindLlama(
             api_key="SG_pickled", rate_limiter=SegmindRateLimiter(requests_per_minute=1)
         )
-        assert llm.rate_limiter is not None
-        assert llm.rate_limiter.acquire(blocking=False)
+        assert joined(llm).acquire(blocking=False)
         for other in (copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), llm.model_copy()):
-            assert isinstance(other.rate_limiter, SegmindRateLimiter)
-            assert not other.rate_limiter.acquire(blocking=False)
+            assert not joined(other).acquire(blocking=False)
 
     def test_a_limiter_assigned_later_joins_with_the_first_call(self) -> None:
         llm = ChatSegmindLlama(api_key="SG_assigned")
         llm.rate_limiter = SegmindRateLimiter(requests_per_minute=1)
         account = llm._connected().account
-        assert llm.rate_limiter is not None
-        assert llm.rate_limiter.acquire(blocking=False)
+        assert joined(llm).acquire(blocking=False)
         assert not account.requests.reserve_now(now=0.0, limit=1, seconds=1e9)
 
     def test_nonsense_is_refused(self) -> None:

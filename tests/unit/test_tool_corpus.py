@@ -1,6 +1,7 @@
 """Replies in the shapes that Llama 3.x is known to give, each with the source of its shape."""
 
 import json
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
-from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
+from langchain_segmind._tool_calling.toolset import Conversation, ParsedReply, ToolSet
 
 CORPUS = Path(__file__).parent / "tool_corpus"
 TOOLS = ToolSet.compile(json.loads((CORPUS / "tools.json").read_text(encoding="utf-8")))
@@ -19,8 +20,14 @@ def entries(name: str) -> list[Any]:
     return [pytest.param(json.loads(line), id=f"{name}-{at}") for at, line in enumerate(lines, 1)]
 
 
+def tools_of(entry: dict[str, Any]) -> ToolSet:
+    """Give the tools, and what users and tools have said in the conversation."""
+    return replace(TOOLS, conversation=Conversation(entry.get("said", ())))
+
+
 def parsed(entry: dict[str, Any]) -> ParsedReply:
-    return parse_tool_calls(entry["reply"], TOOLS, truncated=entry.get("truncated", False))
+    truncated = entry.get("truncated", False)
+    return parse_tool_calls(entry["reply"], tools_of(entry), truncated=truncated)
 
 
 def calls_of(reply: ParsedReply) -> list[list[Any]]:
@@ -62,8 +69,9 @@ def test_a_stream_adds_up_to_the_whole(entry: dict[str, Any], size: int) -> None
         count(),
         count(),
     )
-    expected = parse_tool_calls(text, TOOLS, truncated=truncated, new_id=lambda: f"{next(whole)}")
-    stream = ToolCallStream(TOOLS, new_id=lambda: f"{next(piecewise)}")
+    tools = tools_of(entry)
+    expected = parse_tool_calls(text, tools, truncated=truncated, new_id=lambda: f"{next(whole)}")
+    stream = ToolCallStream(tools, new_id=lambda: f"{next(piecewise)}")
     shown = "".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size))
     rest = stream.finish(truncated=truncated)
     assert (shown + rest.content, rest.tool_calls, rest.invalid_tool_calls) == (

@@ -1,6 +1,7 @@
 """Properties that hold for every reply, and for the hostile ones above all."""
 
 import re
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -63,7 +64,6 @@ FRAGMENTS = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), min_size=1, max_size=4))
 def test_what_is_rendered_is_read_back(calls: list[tuple[str, dict[str, Any]]]) -> None:
     """A history's calls, parsed as a reply, are the same calls: no name, value or text is lost."""
@@ -85,7 +85,7 @@ def is_within(part: str, whole: str) -> bool:
     return all(letter in rest for letter in part)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(FRAGMENTS, st.booleans())
 @example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
 def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
@@ -99,7 +99,6 @@ def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> 
         assert reply.content == text
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet="abc xyz.,!?\n", max_size=40), st.text(alphabet="abc xyz.,!?\n", max_size=40)
 )
@@ -108,7 +107,7 @@ def test_the_words_around_a_call_remain(before: str, after: str) -> None:
     assert letters(reply.content) == letters(before + after)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(FRAGMENTS, st.lists(st.integers(1, 20), max_size=30), st.booleans())
 def test_a_stream_is_the_whole_however_it_is_cut(
     text: str,
@@ -200,6 +199,66 @@ class TestStrict:
 
     def test_a_call_is_still_a_call(self) -> None:
         assert len(parse_tool_calls(CALL, TOOLS, strict=True).tool_calls) == 1
+
+
+def tool_of(name: str, *required: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {key: {} for key in required}
+    return {"name": name, "parameters": {"properties": properties, "required": list(required)}}
+
+
+def forced(*tools: dict[str, Any]) -> ToolSet:
+    compiled = ToolSet.compile(tools)
+    return replace(compiled, forced=compiled.names)
+
+
+class TestForced:
+    """Under a forced choice the model need not say which tool it calls, where just one fits."""
+
+    TOOLS = forced(
+        tool_of("W", "city", "degrees"), tool_of("find", "query"), tool_of("get", "query")
+    )
+
+    @pytest.mark.parametrize(
+        ("reply", "content"),
+        [
+            ('{"city": "Paris", "degrees": 21}', ""),
+            (
+                'Here it is:\n```json\n{"city": "Paris", "degrees": 21}\n```\nBye.',
+                "Here it is:\nBye.",
+            ),
+            ('{"note": 1}\n\n{"city": "Paris", "degrees": 21}', '{"note": 1}'),
+        ],
+    )
+    @pytest.mark.parametrize("size", [3, 1000])
+    def test_bare_arguments_are_the_call_they_fit(
+        self, reply: str, content: str, size: int
+    ) -> None:
+        stream = ToolCallStream(self.TOOLS)
+        shown = [stream.feed(reply[at : at + size]) for at in range(0, len(reply), size)]
+        rest = stream.finish(truncated=False)
+        assert [(c["name"], c["args"]) for c in rest.tool_calls] == [
+            ("W", {"city": "Paris", "degrees": 21})
+        ]
+        assert "".join(shown) + rest.content == content
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            '{"query": "tides"}',  # Two tools take that.
+            '{"city": "Paris"}',
+            '{"city": "Paris", "degrees": 21, "wind": 3}',
+            '{"city": "Paris", "degrees": 21',
+            '[{"query": 1}, {}]',
+            "I cannot.",
+        ],
+    )
+    def test_what_fits_no_tool_or_several_stays_text(self, reply: str) -> None:
+        assert parse_tool_calls(reply, self.TOOLS, truncated=True) == ParsedReply(reply)
+
+    def test_a_free_choice_takes_no_bare_arguments(self) -> None:
+        reply = '{"city": "Paris", "degrees": 21}'
+        tools = replace(self.TOOLS, forced=())
+        assert parse_tool_calls(reply, tools) == ParsedReply(reply)
 
 
 HOSTILE = [

@@ -1,0 +1,1 @@
+"""The parts of `langchain_segmind.journals`."""

@@ -1,0 +1,212 @@
+"""The SQLite file of a journal: how it is made, opened and checked, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind._journals.filesystems import network_file_system
+from langchain_segmind.exceptions import SegmindJournalError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+VERSION = 1
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait while another process writes."""
+_OLDEST_SQLITE = (3, 35)  # The first with RETURNING.
+
+# What is long comes last: who reads states does not read past it.
+_SCHEMA = """
+CREATE TABLE segmind_journal (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    fingerprint TEXT NOT NULL,
+    state TEXT NOT NULL,
+    claim_id TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    request_id TEXT,
+    accounting TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    lease_until REAL NOT NULL,
+    error BLOB,
+    answer BLOB
+)
+"""
+
+
+class Database:
+    """One connection to the file; whoever uses it holds its desk's lock."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file, or make it."""
+        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SegmindJournalError(
+                f"Python's SQLite is {sqlite3.sqlite_version}, and a journal needs 3.35 or later: "
+                "use a newer Python, or PostgresJournal."
+            )
+        self.path = path
+        self.connection = _open(path)
+        self.file = _identity(path)
+        self._synchronous = ""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def check_file(self) -> None:
+        """Make sure that the path still leads to the file that is open.
+
+        SQLite would go on to write into a deleted file, and nobody would ever read it.
+        """
+        if _identity(self.path) != self.file:
+            raise SegmindJournalError(
+                f"The journal {self.path} was deleted or replaced while it was in use. Put the "
+                "file back; without it, what was paid for would be paid again. To begin anew on "
+                "purpose, make a new SqliteJournal."
+            )
+
+    def synchronize(self, *, durable: bool) -> None:
+        """Choose what the next commit outlives: FULL a power cut, NORMAL the process alone."""
+        mode = "FULL" if durable else "NORMAL"
+        if mode != self._synchronous:
+            self.connection.execute(f"PRAGMA synchronous={mode}")
+            self._synchronous = mode
+
+    def run(self, steps: Any) -> Any:
+        """Run steps to their end."""
+        try:
+            statement = next(steps)
+            while True:
+                sql, parameters = statement
+                statement = steps.send(self.connection.execute(_render(sql), parameters).fetchall())
+        except StopIteration as end:
+            return end.value
+
+
+@cache
+def _render(sql: str) -> str:
+    # SQLite has its clock from the machine, and all who share a file are on one machine.
+    return sql.replace("{now}", "((julianday('now') - 2440587.5) * 86400.0)")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - A third of the time, for every write.
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open(path: str) -> sqlite3.Connection:
+    kind = network_file_system(Path(path).resolve())
+    if kind:
+        raise SegmindJournalError(
+            f"The journal {path} is on a network file system ({kind}), where SQLite's locks do "
+            "not hold. Use a local disk, or PostgresJournal for several machines."
+        )
+    _make_private(path)
+    return _connect(path)
+
+
+def _make_private(path: str) -> None:
+    """Make a file that its owner alone reads; SQLite makes those beside it with the same mode.
+
+    One that exists is not even opened: closing it would drop the locks that other connections of
+    this process have on it, as POSIX has it.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise SegmindJournalError(
+            f"The journal {path} cannot be made: {error.strerror}. Its folder has to exist, and "
+            "has to be writable."
+        ) from error
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    import sqlite3  # noqa: PLC0415 - As above.
+
+    connection = sqlite3.connect(
+        path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA fullfsync=ON")  # macOS's fsync alone does not reach the disk.
+        _set_wal(connection, time.monotonic() + LOCK_TIMEOUT)
+        _make_table(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Switch to the write-ahead log, which SQLite does not wait for where two do so at once."""
+    import sqlite3  # noqa: PLC0415 - As above.
+
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - Not for secrets.
+        else:
+            return
+
+
+def _make_table(connection: sqlite3.Connection, path: str) -> None:
+    if _version(connection) == 0:
+        connection.execute("BEGIN IMMEDIATE")
+        if _version(connection) == 0:
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    if (version := _version(connection)) != VERSION:
+        raise SegmindJournalError(
+            f"The journal {path} has version {version} and this langchain-segmind reads version "
+            f"{VERSION}: update langchain-segmind, or use another file."
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether others held the lock for too long."""
+    return _code(error) in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+
+
+_REASONS = {
+    5: f"another program has held its lock for {LOCK_TIMEOUT:.0f} s; end that program",
+    8: "it is read-only; make the file and its folder writable",
+    10: "the disk failed or is full; free some space",
+    13: "the disk is full; free some space",
+    14: "it cannot be opened; its folder has to exist, and both have to be readable and writable",
+    26: "the file is no SQLite database; use another path",
+}
+
+
+def explain(error: sqlite3.Error, path: str) -> SegmindJournalError:
+    """Say what went wrong with the file, and what to do."""
+    reason = _REASONS.get(_code(error), "restore it, or use another path")
+    if "no such table" in str(error):
+        reason = (
+            "its table was deleted; restore the file, or use another path to begin anew: then "
+            "what was paid for is paid again"
+        )
+    return SegmindJournalError(f"The journal {path} cannot be used: {error}: {reason}.")
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # Extended codes add bits above.

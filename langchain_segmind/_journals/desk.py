@@ -1,0 +1,256 @@
+"""Where the threads and tasks of a process hand in what is to be written to one SQLite file.
+
+Whoever has the lock writes for all who wait, in one transaction: a commit that reaches the disk
+takes a millisecond or several, and so they share it. A task has a thread wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_segmind._journals.database import Database, explain, is_busy
+from langchain_segmind.exceptions import SegmindJournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_segmind._journals.steps import Operation, Task
+
+T = TypeVar("T")
+
+
+class _Order:
+    """One operation that was handed in, and what came of it."""
+
+    __slots__ = ("durable", "error", "future", "is_done", "operation", "result")
+
+    def __init__(
+        self, operation: Operation[Any], *, durable: bool, future: asyncio.Future[Any] | None = None
+    ) -> None:
+        self.operation = operation
+        self.durable = durable
+        self.future = future
+        self.is_done = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self, database: Database) -> None:
+        try:
+            self.result = database.run(self.operation())
+        except Exception as error:  # noqa: BLE001 - It is the caller's, in another thread.
+            self.fail(error, database.path)
+        self.is_done = True
+
+    def fail(self, error: Exception, path: str) -> None:
+        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+
+        self.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
+        self.is_done = True
+
+    def tell(self) -> None:
+        """Hand the result to the task that waits, on its loop."""
+        if self.future is None or self.future.done():  # It was cancelled.
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Desk:
+    """The orders of this process for one file."""
+
+    def __init__(self, path: str) -> None:
+        """Open nothing yet."""
+        self.path = path
+        self.file: tuple[int, int] | None = None
+        self.begin_anew()
+        with _FORKING:
+            _DESKS.add(self)
+
+    def begin_anew(self) -> None:
+        """Leave orders, locks and thread behind: after a fork they are another process's."""
+        self.lock = threading.Lock()
+        self.orders: deque[_Order] = deque()
+        self.database: Database | None = None
+        self._wake = threading.Event()
+        self._starting = threading.Lock()
+        self._writer: threading.Thread | None = None
+
+    def run(self, task: Task[T]) -> T:
+        """Write this, and what others have handed in, unless they have written it already."""
+        order = _Order(task.operation, durable=task.durable)
+        self.orders.append(order)
+        with self.lock:
+            if not order.is_done:
+                self._write()
+        if order.error is not None:
+            raise order.error
+        if not order.is_done:
+            raise _interruption(self.path)
+        return order.result  # type: ignore[no-any-return]
+
+    async def arun(self, task: Task[T]) -> T:
+        """Hand this in, and wait on the loop for what comes of it."""
+        future = asyncio.get_running_loop().create_future()
+        self._submit(_Order(task.operation, durable=task.durable, future=future))
+        try:
+            return await future  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            if task.undo is not None:  # Orders are written in the order in which they came.
+                self._submit(_Order(task.undo, durable=False))
+            raise
+
+    def _submit(self, order: _Order) -> None:
+        """Hand this in for the thread that writes."""
+        self.orders.append(order)
+        with self._starting:
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write_on, name="segmind-journal", daemon=True
+                )
+                self._writer.start()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write what is waiting, close the file, and end the thread."""
+        with self.lock:
+            if self.orders:
+                self._write()
+            self.disconnect()
+        with self._starting:
+            self._writer = None
+        self._wake.set()
+
+    def disconnect(self) -> None:
+        """Close the file; the caller has the lock."""
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+    def _write_on(self) -> None:
+        while self._writer is threading.current_thread():
+            self._wake.wait()
+            self._wake.clear()
+            with self.lock:
+                if self.orders:
+                    self._write()
+
+    def _write(self) -> None:
+        """Write all that was handed in; the caller has the lock."""
+        orders = [self.orders.popleft() for _ in range(len(self.orders))]
+        try:
+            self._run(orders)
+        finally:
+            self._tell(orders)
+
+    def _run(self, orders: Sequence[_Order]) -> None:
+        try:
+            database = self._connect()
+            database.synchronize(durable=any(order.durable for order in orders))
+            if len(orders) > 1 and _run_together(orders, database):
+                return
+        except Exception as error:  # noqa: BLE001 - It is that of all who wait.
+            for order in orders:
+                order.fail(error, self.path)
+            return
+        for order in orders:
+            order.run(database)
+
+    def _connect(self) -> Database:
+        if self.database is None:
+            self.database = Database(self.path)
+            self.file = self.file or self.database.file
+            self.database.file = self.file
+        self.database.check_file()
+        return self.database
+
+    def _tell(self, orders: Sequence[_Order]) -> None:
+        """Wake the loops of those who wait, each once."""
+        loops: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
+        for order in orders:
+            if not order.is_done:
+                order.error = _interruption(self.path)
+            if order.future is not None:
+                loops.setdefault(order.future.get_loop(), []).append(order)
+        for loop, told in loops.items():
+            with suppress(RuntimeError):  # The loop is closed, and nobody waits there.
+                loop.call_soon_threadsafe(_tell_all, told)
+
+
+def _run_together(orders: Sequence[_Order], database: Database) -> bool:
+    """Run them in one transaction; tell whether all of it was committed."""
+    import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+
+    connection = database.connection
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            raise  # Each alone would wait as long again.
+        return False
+    try:
+        results = [database.run(order.operation()) for order in orders]
+        connection.execute("COMMIT")
+    except Exception:  # noqa: BLE001 - Each is run alone, and has an error of its own.
+        return False
+    else:
+        for order, result in zip(orders, results, strict=True):
+            order.result, order.is_done = result, True
+        return True
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _tell_all(orders: Sequence[_Order]) -> None:
+    for order in orders:
+        order.tell()
+
+
+def _interruption(path: str) -> SegmindJournalError:
+    return SegmindJournalError(
+        f"Writing to the journal {path} was interrupted. {SegmindJournalError.advice}"
+    )
+
+
+_FORKING = threading.Lock()
+_DESKS: weakref.WeakSet[Desk] = weakref.WeakSet()
+_HELD: list[Desk] = []
+
+
+def _before_fork() -> None:
+    """Close every file: a connection must not be carried over a fork, not even unused.
+
+    SQLite counts the locks of a file per process, in memory that a child inherits. What the child
+    opens then takes no lock of its own at all, and others delete the log beneath it.
+    """
+    _FORKING.acquire()
+    for desk in list(_DESKS):
+        desk.lock.acquire()
+        _HELD.append(desk)
+        desk.disconnect()
+
+
+def _after_in_parent() -> None:
+    while _HELD:
+        _HELD.pop().lock.release()
+    _FORKING.release()
+
+
+def _after_in_child() -> None:
+    while _HELD:
+        _HELD.pop().begin_anew()
+    _FORKING.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )

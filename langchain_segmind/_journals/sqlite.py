@@ -1,0 +1,78 @@
+"""A journal in one SQLite file, for all processes of a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_segmind._journals.desk import Desk
+from langchain_segmind._journals.sql import Cipher, SqlJournal
+
+if TYPE_CHECKING:
+    from langchain_segmind._journals.steps import Task
+
+T = TypeVar("T")
+
+
+class SqliteJournal(SqlJournal):
+    """A journal in one SQLite file: for the threads, tasks and processes of one machine.
+
+    The file is made on first use, for its owner alone (0600). A journal may be pickled, copied
+    and carried over a fork: each has a connection of its own to the same path.
+
+    Example:
+        ```python
+        from langchain_segmind.journals import SqliteJournal
+
+        journal = SqliteJournal("run.sqlite")
+        for entry in journal.entries("unknown"):
+            print(entry.key, entry.request_id, entry.error)
+        ```
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encrypt: Cipher | None = None,
+        decrypt: Cipher | None = None,
+    ) -> None:
+        """Name the file; it is opened on first use.
+
+        Args:
+            path: The file, not on a network file system: its locks do not hold there.
+            encrypt: Seals answers and errors before they are stored.
+            decrypt: Opens what `encrypt` sealed.
+
+        Raises:
+            ValueError: Only one of the two was given.
+        """
+        super().__init__(encrypt=encrypt, decrypt=decrypt)
+        self.path = os.path.abspath(path)  # noqa: PTH100 - The current folder may change.
+        self._desk = Desk(self.path)
+        weakref.finalize(self, self._desk.close)
+
+    def __repr__(self) -> str:
+        return f"SqliteJournal({self.path!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the path."""
+        made = partial(type(self), self.path, encrypt=self.encrypt, decrypt=self.decrypt)
+        return made, ()
+
+    def close(self) -> None:
+        """Write what is waiting, and close the file; the next call opens it again."""
+        self._desk.close()
+
+    async def aclose(self) -> None:
+        """Do as `close`."""
+        await asyncio.to_thread(self._desk.close)
+
+    def _run(self, task: Task[T]) -> T:
+        return self._desk.run(task)
+
+    async def _arun(self, task: Task[T]) -> T:
+        return await self._desk.arun(task)

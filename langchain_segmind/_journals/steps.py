@@ -1,0 +1,200 @@
+# ruff: noqa: S608 - Statements are put together of constants; what callers give are parameters.
+"""What a journal does, as steps of SQL: each is sent rows, whichever store and colour runs it.
+
+Each statement is atomic and expects what the one before saw, so that the steps are right without a
+transaction around them, and within one that several share. `?` stands for a parameter, and
+`{now}` for the store's clock: those of the callers may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from langchain_segmind._journals.entries import LEASE_MARGIN, JournalEntry, State
+from langchain_segmind._journals.holders import is_dead
+
+T = TypeVar("T")
+Statement: TypeAlias = tuple[str, Sequence[Any]]
+Steps: TypeAlias = Generator[Statement, Sequence[tuple[Any, ...]], T]
+Operation: TypeAlias = Callable[[], Steps[T]]
+"""Steps that can be begun anew, where a first attempt was undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[T]):
+    """An operation, and what a store should know of it."""
+
+    operation: Operation[T]
+    durable: bool = False
+    """It outlives the machine once it is done, and not the process alone."""
+    second: Operation[T] | None = None
+    """Takes its place where a first attempt may have been done unheard."""
+    undo: Operation[Any] | None = None
+    """Follows it where the one who awaited it was cancelled."""
+
+
+PAGE = 500
+_HOUR = 3600.0  # Segmind forgets a job an hour after its submission.
+
+
+class Row(NamedTuple):
+    """An entry as the store has it."""
+
+    key: str
+    fingerprint: str
+    claim_id: str
+    holder: str
+    state: State = "sending"
+    request_id: str | None = None
+    answer: bytes | None = None
+    accounting: str | None = None
+    error: bytes | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    lease_until: float = 0.0
+    id: int = 0
+    now: float = 0.0
+
+    def made_at(self, now: float, lease: float) -> Row:
+        """Give the row of a claim that was made now."""
+        return self._replace(created_at=now, updated_at=now, lease_until=now + lease)
+
+    def is_given_up(self) -> bool:
+        """Tell whether this was sent, or was going to be, by someone who will not tell."""
+        return self.state == "sending" and (
+            self.now > self.lease_until + LEASE_MARGIN or is_dead(self.holder)
+        )
+
+
+# The rows that SQLite gives of a write cost as much as the write: only what is new is asked for.
+_KNOWN = ", ".join(Row._fields[:6])
+_REST = f"{', '.join(Row._fields[7:-1])}, {{now}}"
+_ROW = f"{_KNOWN}, answer, {_REST}"
+_OF_ENTRY = "WHERE key = ? AND claim_id = ? AND state = ?"
+
+INSERT = (
+    "INSERT INTO segmind_journal"
+    " (key, fingerprint, state, claim_id, holder, created_at, updated_at, lease_until)"
+    " VALUES (?, ?, 'sending', ?, ?, {now}, {now}, {now} + ?)"
+    " ON CONFLICT DO NOTHING RETURNING created_at"
+)
+REPLACE = (
+    "UPDATE segmind_journal SET state = 'sending', claim_id = ?, holder = ?, request_id = NULL,"
+    " answer = NULL, accounting = NULL, error = NULL, created_at = {now}, updated_at = {now},"
+    f" lease_until = {{now}} + ? {_OF_ENTRY} RETURNING created_at"
+)
+UPDATE = (
+    "UPDATE segmind_journal SET state = ?, request_id = COALESCE(?, request_id),"
+    " answer = COALESCE(?, answer), accounting = COALESCE(?, accounting),"
+    f" error = COALESCE(?, error), updated_at = {{now}} {_OF_ENTRY} RETURNING updated_at"
+)
+GIVE_UP = (
+    "UPDATE segmind_journal SET state = 'unknown', updated_at = {now}"
+    f" {_OF_ENTRY} RETURNING {_ROW}"
+)
+RELEASE = f"DELETE FROM segmind_journal {_OF_ENTRY} RETURNING key"
+SELECT = f"SELECT {_ROW} FROM segmind_journal WHERE key = ?"
+SELECT_MANY = f"SELECT {_ROW} FROM segmind_journal WHERE key IN"
+FORGET = "DELETE FROM segmind_journal WHERE key = ? RETURNING key"
+_IS_OLD = (
+    "updated_at < {now} - ? AND (state IN ('answered', 'unknown')"
+    f" OR (updated_at < {{now}} - {_HOUR} AND lease_until < {{now}}))"
+)
+PURGE = (  # Whether it is old is asked again of what somebody changes meanwhile.
+    "DELETE FROM segmind_journal WHERE id IN"
+    f" (SELECT id FROM segmind_journal WHERE {_IS_OLD} ORDER BY id LIMIT {PAGE})"
+    f" AND {_IS_OLD} RETURNING key"
+)
+_PAGE = f"FROM segmind_journal WHERE id > ? ORDER BY id LIMIT {PAGE}"
+PAGE_WITH_ANSWERS = f"SELECT {_ROW} {_PAGE}"
+PAGE_WITHOUT = f"SELECT {_KNOWN}, NULL, {_REST} {_PAGE}"
+
+
+def claim(
+    key: str, fingerprint: str, claim_id: str, holder: str, lease: float, *, replace_unknown: bool
+) -> Steps[tuple[Row, bool]]:
+    """Insert a claim where there is none, or read the entry that is there."""
+    new = Row(key=key, fingerprint=fingerprint, claim_id=claim_id, holder=holder)
+    while True:
+        rows = yield INSERT, (key, fingerprint, claim_id, holder, lease)
+        if rows:
+            return new.made_at(rows[0][0], lease), True
+        row = yield from read(key)
+        if row is None:
+            continue  # Deleted in between.
+        if row.claim_id == claim_id and row.state == "sending":
+            return row, True  # It was ours before the connection broke.
+        if not (replace_unknown and row.state == "unknown" and row.fingerprint == fingerprint):
+            return row, False
+        rows = yield REPLACE, (claim_id, holder, lease, key, row.claim_id, row.state)
+        if rows:
+            return new.made_at(rows[0][0], lease), True
+
+
+def read(key: str) -> Steps[Row | None]:
+    """Read the entry of a key."""
+    rows = yield SELECT, (key,)
+    return (yield from _settle(Row._make(rows[0]))) if rows else None
+
+
+def read_many(keys: Sequence[str]) -> Steps[list[Row]]:
+    """Read the entries of some keys."""
+    rows = yield f"{SELECT_MANY} ({', '.join('?' for _ in keys)})", keys
+    return (yield from _settle_all(rows))
+
+
+def read_page(after: int, *, answers: bool) -> Steps[list[Row]]:
+    """Read the next entries in the order in which they were made."""
+    rows = yield (PAGE_WITH_ANSWERS if answers else PAGE_WITHOUT), (after,)
+    return (yield from _settle_all(rows))
+
+
+def _settle_all(rows: Sequence[tuple[Any, ...]]) -> Steps[list[Row]]:
+    settled: list[Row] = []
+    for values in rows:
+        row = yield from _settle(Row._make(values))
+        if row is not None:
+            settled.append(row)
+    return settled
+
+
+def _settle(row: Row) -> Steps[Row | None]:
+    """Turn what will not be heard of into `unknown`, unless it has just been heard of."""
+    if not row.is_given_up():
+        return row
+    rows = yield GIVE_UP, (row.key, row.claim_id, row.state)
+    return Row._make(rows[0]) if rows else (yield from read(row.key))
+
+
+def update(
+    entry: JournalEntry, state: State, kept: Sequence[Any], *, is_second: bool = False
+) -> Steps[float | None]:
+    """Move an entry on, where it is still as it was read; give when.
+
+    A second attempt, after a connection that broke, also finds what the first one did unheard.
+    """
+    rows = yield UPDATE, (state, *kept, entry.key, entry.claim_id, entry.state)
+    if rows:
+        return float(rows[0][0])
+    row = (yield from read(entry.key)) if is_second else None
+    if row is None or (row.claim_id, row.state) != (entry.claim_id, state):
+        return None
+    return row.updated_at
+
+
+def release(key: str, claim_id: str, state: State, *, is_second: bool = False) -> Steps[bool]:
+    """Delete an entry, where it is still as it was read."""
+    rows = yield RELEASE, (key, claim_id, state)
+    return bool(rows) or (is_second and (yield from read(key)) is None)
+
+
+def forget(key: str) -> Steps[bool]:
+    """Delete the entry of a key."""
+    return bool((yield FORGET, (key,)))
+
+
+def purge_page(seconds: float) -> Steps[int]:
+    """Delete some of what is old; fewer than a page are the last ones."""
+    return len((yield PURGE, (seconds, seconds)))

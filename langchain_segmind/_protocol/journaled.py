@@ -1,0 +1,319 @@
+"""A call whose identity a journal keeps: its answer is paid for once, whoever asks for it again.
+
+An entry is written before each POST and moved on after it, so that a kill leaves no more in doubt
+than what was on its way. From the moment the journal has a request id, anyone can fetch the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_segmind._journals.entries import Journal, JournalEntry
+from langchain_segmind._protocol.answers import Accounting, Finished, read_response
+from langchain_segmind._protocol.calls import Clock, may_be_billed
+from langchain_segmind._protocol.queue import read_request_id
+from langchain_segmind._protocol.responses import (
+    UnusableAnswerError,
+    completion_from,
+    decode_json,
+    words_of,
+)
+from langchain_segmind._protocol.types import (
+    Command,
+    EnterSubmit,
+    Flow,
+    JournalFailure,
+    Outcome,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+    UseJournal,
+)
+from langchain_segmind.credits import CACHED
+from langchain_segmind.exceptions import (
+    SegmindError,
+    SegmindIdempotencyError,
+    SegmindJobFailedError,
+    SegmindJobNotFoundError,
+    SegmindJournalError,
+    SegmindOutcomeUnknownError,
+    SegmindResponseError,
+    SegmindTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from langchain_segmind._protocol.submit_limit import SubmitLimit
+
+Recorded: TypeAlias = Generator[Command, Outcome, tuple[Outcome, JournalEntry | None]]
+
+logger = logging.getLogger("langchain_segmind")
+
+LEASE = 600.0
+"""Seconds that a claim without a deadline of its own is held for."""
+LEASE_MARGIN = 10.0
+"""Seconds beyond a request's deadline in which its outcome is still being written."""
+FIRST_LOOK, LOOK_GROWTH, LONGEST_LOOK = 0.02, 1.5, 1.0
+"""Seconds between two looks at an entry that someone else is sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledCall:
+    """One call, and what it may do to be answered."""
+
+    journal: Journal
+    key: str
+    fingerprint: str
+    send: Callable[[], Flow[Response | Finished]]
+    """Posts it, and waits for the answer: a `Response` of v1, or what the queue has finished."""
+    fetch: Callable[[str], Flow[Finished]]
+    """Waits for the answer of a job by its request id; posts nothing."""
+    clock: Clock
+    timeout: float | None
+    """Seconds to wait for someone else's submit."""
+    submits: SubmitLimit | None
+    """Bounds the submits under way; None where calls do not go through the queue."""
+    retry_unknown_outcome: bool = False
+
+    def answer(self) -> Flow[Finished]:
+        """Give the answer that the journal has, or that is fetched, or that is paid for now.
+
+        Raises:
+            SegmindIdempotencyError: The key was used for something else.
+            SegmindOutcomeUnknownError: It may have been paid for, and cannot be fetched.
+            SegmindJournalError: The journal cannot be used; nothing was sent.
+            SegmindError: What the exchange came to.
+        """
+        deadline = None if self.timeout is None else self.clock.monotonic() + self.timeout
+        looks = 0
+        while True:
+            entry = yield from self._look_up()
+            if entry is None:
+                finished = yield from self._send_or_give_way()
+            elif entry.state == "answered":
+                return _read(entry)
+            elif entry.state == "submitted":
+                finished = yield from self._fetch(entry)
+            elif entry.state == "sending":
+                yield from self._wait(looks, deadline)
+                looks += 1
+                continue
+            elif self.retry_unknown_outcome:
+                finished = yield from self._send_or_give_way()
+            else:
+                raise _describe_unknown(self.key, entry)
+            if finished is not None:
+                return finished
+
+    def _look_up(self) -> Flow[JournalEntry | None]:
+        entry = yield UseJournal(self.journal, "get", (self.key,))
+        _check(entry)
+        if entry is not None and entry.fingerprint != self.fingerprint:
+            raise SegmindIdempotencyError(
+                f"The idempotency key {self.key!r} was first used with another prompt, model, "
+                "host, account or parameter. Nothing was sent. Use another key for another call, "
+                f"or journal.forget({self.key!r})."
+            )
+        return entry  # type: ignore[no-any-return]
+
+    def _wait(self, looks: int, deadline: float | None) -> Flow[None]:
+        seconds = min(FIRST_LOOK * LOOK_GROWTH ** min(looks, 40), LONGEST_LOOK)
+        if deadline is not None and self.clock.monotonic() + seconds > deadline:
+            raise SegmindTimeoutError(
+                f"Another call with the idempotency key {self.key!r} is being sent, and was not "
+                "answered in time. Nothing was sent by this one; ask again with the same key.",
+                outcome_unknown=True,
+            )
+        yield Sleep(seconds)
+
+    def _fetch(self, entry: JournalEntry) -> Flow[Finished | None]:
+        """Fetch the answer of a job; None where the entry has to be looked at anew."""
+        try:
+            finished = yield from self.fetch(entry.request_id or "")
+        except SegmindJobNotFoundError as error:
+            yield from self._move(entry, state="unknown", error=error.message)
+            return None
+        except SegmindJobFailedError:
+            yield from self._drop(entry)  # It was not billed: this call is sent like a new one.
+            return None
+        yield from self._move(entry, state="answered", **_to_keep(finished))
+        return finished
+
+    # --- Sending --------------------------------------------------------------------------------
+
+    def _send_or_give_way(self) -> Flow[Finished | None]:
+        """Send, and write down each POST before and after; None where someone else was faster."""
+        flow, outcome, entry = self.send(), None, None
+        try:
+            while True:
+                command = flow.send(outcome)
+                if isinstance(command, Request) and command.method == "POST":
+                    outcome, entry = yield from self._post(command)
+                else:
+                    outcome = yield command
+        except StopIteration as stop:
+            answer: Response | Finished = stop.value
+        except _OvertakenError:
+            return None
+        except SegmindJobFailedError:
+            yield from self._drop(entry)
+            raise
+        finally:
+            flow.close()
+        if isinstance(answer, Response):
+            return read_response(answer)
+        if entry is not None:
+            yield from self._move(entry, state="answered", **_to_keep(answer))
+        return answer
+
+    def _post(self, request: Request) -> Recorded:
+        """Post with an entry that says so; at most a few submits of a process at a time."""
+        if self.submits is None:
+            return (yield from self._record(request))
+        yield EnterSubmit(self.submits)
+        try:
+            return (yield from self._record(request))
+        finally:
+            self.submits.release()
+
+    def _record(self, request: Request) -> Recorded:
+        entry = yield from self._claim(request)
+        try:
+            outcome = yield request
+        except GeneratorExit:
+            # It was cancelled on its way. This blocks for a moment, but nobody is left to await it.
+            self.journal.update(entry, state="unknown", error="The call was cancelled.")
+            raise
+        if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
+            return outcome, (yield from self._move(entry, **self._describe_paid(outcome)))
+        if may_be_billed(outcome):
+            error = (
+                outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
+            )
+            return outcome, (yield from self._move(entry, state="unknown", error=error))
+        yield from self._drop(entry)
+        return outcome, None
+
+    def _claim(self, request: Request) -> Flow[JournalEntry]:
+        lease = LEASE
+        if request.deadline is not None:
+            lease = max(request.deadline - self.clock.monotonic(), 0.0) + LEASE_MARGIN
+        claim = yield UseJournal(
+            self.journal,
+            "claim",
+            (self.key, self.fingerprint),
+            {"lease_seconds": lease, "replace_unknown": self.retry_unknown_outcome},
+        )
+        _check(claim)
+        if not claim.is_new:
+            raise _OvertakenError
+        return claim.entry  # type: ignore[no-any-return]
+
+    def _describe_paid(self, response: Response) -> dict[str, Any]:
+        """Say what a 200 came to: an id of the queue, or an answer of v1, readable or not."""
+        if self.submits is not None:
+            try:
+                return {"state": "submitted", "request_id": read_request_id(response)}
+            except SegmindResponseError as error:
+                return {"state": "unknown", "error": error.message}
+        try:
+            return {"state": "answered", **_to_keep(read_response(response))}
+        except SegmindResponseError as error:
+            return {"state": "answered", "answer": response.body, "error": error.message}
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def _move(self, entry: JournalEntry, **change: Any) -> Flow[JournalEntry | None]:
+        """Move an entry on; what is paid for is not lost where that fails."""
+        moved = yield UseJournal(self.journal, "update", (entry,), change)
+        if moved is None:
+            # Its lease may have passed meanwhile, on a laptop that slept, and others gave it up.
+            current = yield UseJournal(self.journal, "get", (self.key,))
+            if isinstance(current, JournalEntry) and current.claim_id == entry.claim_id:
+                moved = yield UseJournal(self.journal, "update", (current,), change)
+        if isinstance(moved, JournalFailure):
+            kept = change.get("accounting") or {}
+            self._warn(
+                moved, kept.get("request_id") or change.get("request_id") or entry.request_id
+            )
+            return None
+        return moved  # type: ignore[no-any-return]
+
+    def _drop(self, entry: JournalEntry | None) -> Flow[None]:
+        """Delete the entry of what was not billed: the next call is sent like a new one."""
+        if entry is None:
+            return
+        dropped = yield UseJournal(self.journal, "release", (entry,))
+        if isinstance(dropped, JournalFailure):
+            self._warn(dropped, entry.request_id)
+
+    def _warn(self, failure: JournalFailure, request_id: str | None) -> None:
+        logger.error(
+            "The journal could not be written for %r (request id %s), and the call goes on: %s",
+            self.key,
+            request_id,
+            failure.error,
+        )
+
+
+class _OvertakenError(Exception):
+    """Someone else has claimed the key since it was looked up."""
+
+
+def _check(outcome: object) -> None:
+    """Raise what the journal could not do before anything was sent."""
+    if isinstance(outcome, JournalFailure):
+        if isinstance(outcome.error, SegmindError):
+            raise outcome.error
+        raise SegmindJournalError(
+            f"The journal cannot be used ({type(outcome.error).__name__}: {outcome.error}). "
+            f"Nothing was sent. {SegmindJournalError.advice}"
+        )
+
+
+def _describe_unknown(key: str, entry: JournalEntry) -> SegmindOutcomeUnknownError:
+    job = (
+        f", as the job {entry.request_id}, which Segmind no longer knows"
+        if entry.request_id
+        else ""
+    )
+    return SegmindOutcomeUnknownError(
+        f"The call {key!r} was sent before{job}, and its answer was lost. It may have been billed. "
+        f"{SegmindOutcomeUnknownError.advice}",
+        request_id=entry.request_id,
+        outcome_unknown=True,
+    )
+
+
+def _to_keep(finished: Finished) -> dict[str, Any]:
+    """Give what an entry keeps of an answer."""
+    accounting = finished.accounting
+    return {
+        "answer": finished.raw,
+        "accounting": {
+            **accounting.credits.as_dict(),
+            "request_id": accounting.request_id,
+            "extra": dict(accounting.extra),
+        },
+    }
+
+
+def _read(entry: JournalEntry) -> Finished:
+    """Read the answer that was kept; it costs nothing now."""
+    kept = entry.accounting or {}
+    extra = {**(kept.get("extra") or {}), "replayed": True}
+    try:
+        completion = completion_from(decode_json(entry.answer or b""))
+    except UnusableAnswerError as error:
+        raise SegmindResponseError(
+            f"The answer that the journal keeps for {entry.key!r} cannot be used: {error}. It was "
+            f"paid for; journal.forget({entry.key!r}) lets the call be paid for anew.",
+            request_id=kept.get("request_id"),
+        ) from None
+    return Finished(
+        completion, Accounting(CACHED, kept.get("request_id"), extra), entry.answer or b""
+    )

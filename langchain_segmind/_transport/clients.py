@@ -1,0 +1,171 @@
+"""Building, sharing and closing the transports of one model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_segmind._protocol.account import account_of
+from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.imports import import_aiohttp_transport
+from langchain_segmind._transport.redaction import KeyRedactor
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator
+
+    from langchain_segmind._protocol.types import TransportFailure
+    from langchain_segmind._transport.aiohttp import AiohttpTransport
+    from langchain_segmind._transport.base import AsyncTransport, Transport
+    from langchain_segmind._transport.settings import Settings
+    from langchain_segmind.exceptions import SegmindError
+
+
+@dataclass(slots=True)
+class _Transports:
+    """What one process has opened: one transport for blocking calls, one for each event loop."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    blocking: Transport | None = None
+    awaited: dict[asyncio.AbstractEventLoop, tuple[AsyncTransport, AsyncGenerator[None, None]]] = (
+        field(default_factory=dict)
+    )
+
+
+class Clients:
+    """The transports of one model, in each process that uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Build nothing yet: a thousand models cost a thousand of these and no more."""
+        self.settings = settings
+        self.account = account_of(settings.base_url, settings.api_key)
+        self.redactor = KeyRedactor(settings.api_key.get_secret_value())
+        self._way = settings.base_url
+        self._by_process: dict[int, _Transports] = {}
+        weakref.finalize(self, _close_own, self._by_process)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Clients:
+        """Start a copy with transports of its own: connections belong to one owner."""
+        return Clients(self.settings)
+
+    @property
+    def _own(self) -> _Transports:
+        """What this process has opened: a forked child shares nothing with its parent."""
+        process = os.getpid()
+        own = self._by_process.get(process)
+        return own or self._by_process.setdefault(process, _Transports())
+
+    def sync_transport(self) -> Transport:
+        """Give the transport of blocking calls, building it at the first one."""
+        own = self._own
+        if own.blocking is not None:
+            return own.blocking
+        with own.lock:
+            if own.blocking is None:
+                own.blocking = self._build()
+            return own.blocking
+
+    async def async_transport(self) -> AsyncTransport:
+        """Give the running loop's transport, building it at the first call."""
+        loop, awaited = asyncio.get_running_loop(), self._own.awaited
+        if (held := awaited.get(loop)) is not None:
+            return held[0]
+        transport = await self._build_async()
+        if (held := awaited.get(loop)) is not None:
+            await transport.close()  # Another task of this loop was quicker.
+            return held[0]
+        lifetime = _until_the_loop_ends(transport, awaited)
+        await anext(lifetime)
+        for other in list(awaited):  # A copy: other threads add their loops meanwhile.
+            if other.is_closed():
+                awaited.pop(other, None)
+        awaited[loop] = (transport, lifetime)
+        return transport
+
+    def located(self, failure: TransportFailure) -> TransportFailure:
+        """Say what could not be reached."""
+        if failure.sent:
+            return failure
+        return replace(failure, detail=f"{failure.detail} (at {self._way})")
+
+    def redacted_error(self, error: SegmindError) -> SegmindError:
+        """Mask the key in an error, and leave the frames behind that hold what a server echoed."""
+        return self.redactor.error(error).with_traceback(None)
+
+    def close(self) -> None:
+        """Close the transport of blocking calls; a later call opens a new one."""
+        own = self._own
+        with own.lock:
+            transport, own.blocking = own.blocking, None
+        if transport is not None:
+            transport.close()
+
+    async def aclose(self) -> None:
+        """Close the running loop's transport, and that of blocking calls."""
+        held = self._own.awaited.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            await held[1].aclose()
+        self.close()
+
+    def _build(self) -> Transport:
+        if self.settings.http_client is not None:
+            from langchain_segmind._transport.injected import InjectedTransport  # noqa: PLC0415
+
+            return InjectedTransport(self.settings.http_client, self.settings)
+        from langchain_segmind._transport.httpcore import HttpcoreTransport  # noqa: PLC0415
+
+        proxy = self._proxy()
+        tls = ssl_context() if self.settings.is_https or proxy else None
+        return HttpcoreTransport(self.settings, proxy, tls)
+
+    async def _build_async(self) -> AsyncTransport:
+        if self.settings.http_async_client is not None:
+            from langchain_segmind._transport.injected import AsyncInjectedTransport  # noqa: PLC0415
+
+            return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
+        # Both take milliseconds that the event loop does not have.
+        transport, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
+        if transport is None:
+            from langchain_segmind._transport.threaded import ThreadedTransport  # noqa: PLC0415
+
+            return ThreadedTransport(self.sync_transport())
+        return transport(self.settings, self._proxy(), tls)
+
+    def _proxy(self) -> str | None:
+        proxy = proxy_for(self.settings.base_url)
+        through = f", through the proxy {without_password(proxy)}" if proxy else ""
+        self._way = self.settings.base_url + through
+        return proxy
+
+
+def _aiohttp_and_certificates(
+    settings: Settings,
+) -> tuple[type[AiohttpTransport] | None, ssl.SSLContext | None]:
+    return import_aiohttp_transport(), ssl_context() if settings.is_https else None
+
+
+async def _until_the_loop_ends(
+    transport: AsyncTransport, awaited: dict[asyncio.AbstractEventLoop, Any]
+) -> AsyncGenerator[None, None]:
+    """Close a transport when its event loop shuts generators down, or its owner is collected."""
+    try:
+        yield
+    finally:
+        awaited.pop(asyncio.get_running_loop(), None)
+        await transport.close()
+
+
+_INHERITED: list[_Transports] = []
+"""Kept in a forked child, where to collect them would close what belongs to the parent."""
+
+
+def _close_own(by_process: dict[int, _Transports]) -> None:
+    """Close what this process has opened, when the clients are collected."""
+    own = by_process.pop(os.getpid(), None)
+    if own is not None and own.blocking is not None:
+        own.blocking.close()
+    _INHERITED.extend(by_process.values())

@@ -1,0 +1,37 @@
+"""Awaited calls over blocking ones, for a process that cannot import aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from langchain_segmind._transport.base import AsyncStreamedResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from langchain_segmind._protocol.types import Request
+    from langchain_segmind._transport.base import Transport
+
+
+class ThreadedTransport:
+    """Each step in a thread: some 32 calls at once, which is enough for the rare case."""
+
+    def __init__(self, transport: Transport) -> None:
+        """Take the transport of blocking calls, whose owner closes it."""
+        self._transport = transport
+
+    async def open(self, request: Request) -> AsyncStreamedResponse:
+        """Send the request and wait for the head of the answer."""
+        answer = await asyncio.to_thread(self._transport.open, request)
+        close = partial(asyncio.to_thread, answer.close)
+        return AsyncStreamedResponse(answer.head, _awaited(answer.chunks), close)
+
+    async def close(self) -> None:
+        """Leave the transport open."""
+
+
+async def _awaited(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk

@@ -43,7 +43,7 @@ class ServerWindow:
         """Take what an answer names, when so many more have been sent since it was asked for."""
         left = limit.remaining - sent_since
         resets_at = now + min(limit.reset, LONGEST_RESET)
-        if abs(resets_at - self.resets_at) < SAME_WINDOW:
+        if self.is_known(now) and abs(resets_at - self.resets_at) < SAME_WINDOW:
             self.left = min(self.left, left)  # Answers overtake each other: the least holds.
         elif resets_at > self.resets_at:
             self.resets_at, self.left = resets_at, left

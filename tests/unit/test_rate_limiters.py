@@ -233,6 +233,15 @@ class TestServersWord:
         account.requests.observe(RateLimit(5, 30.2), asked_at=clock.now, now=clock.now)
         assert not limiter.acquire(blocking=False)
 
+    def test_a_new_window_begins_where_the_last_has_ended(self) -> None:
+        """However short they are: what is left of one says nothing about the next."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1000).joined_to(account)
+        account.requests.observe(RateLimit(0, 0.3), asked_at=clock.now, now=clock.now)
+        clock.now += 0.4
+        account.requests.observe(RateLimit(1, 0.3), asked_at=clock.now, now=clock.now)
+        assert [limiter.acquire(blocking=False) for _ in range(2)] == [True, False]
+
     def test_a_plan_given_too_low_grows_by_halves_of_what_is_left(self) -> None:
         """Others may use the key: half of it, until the next answer says what is left then."""
         clock, account = Clock(), Account()

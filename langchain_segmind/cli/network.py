@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from langchain_segmind._protocol.responses import shortened
+from langchain_segmind._protocol.responses import shorten
 from langchain_segmind._transport.environment import ssl_context
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.cli.setup_checks import GATEWAY, LOCAL
@@ -126,13 +126,13 @@ def _tunnel(connection: socket.socket, way: Way) -> Finding:
             answer.begin()
             status, reason = answer.status, answer.reason
     except (OSError, http.client.HTTPException) as error:
-        told = f"The proxy broke off: {shortened(str(error)) or type(error).__name__}."
+        told = f"The proxy broke off: {shorten(str(error)) or type(error).__name__}."
         raise _WayEnded("tunnel", told, _advice_on(way)) from None
     if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
         advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
         raise _WayEnded("tunnel", "The proxy wants a user and a password.", advice)
     if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-        told = f"The proxy refuses to connect to {target}: {status} {shortened(reason)}."
+        told = f"The proxy refuses to connect to {target}: {status} {shorten(reason)}."
         raise _WayEnded("tunnel", told, f"Ask who runs the proxy to allow {target}.")
     return Finding("tunnel", "ok", f"The proxy connects to {target}.")
 

@@ -33,6 +33,7 @@ from tests.servers import COLOURS, ask, completion, faults, http, model, refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_segmind.gateway import RunningGateway
     from tests.servers import FaultServer, Received, Wire
 
 PATHS = ("v1", "v2")
@@ -309,16 +310,30 @@ async def _calls(llm: ChatSegmindLlama) -> None:
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_the_limiter_counts_retries_and_waits_for_resets(colour: str) -> None:
-    """The first two go at once; the third learns of the window, and everyone waits for it."""
-    limiter = SegmindRateLimiter(requests_per_minute=1000)
-    with serve(Settings(rpm=2, rate_window=0.3)) as gateway:
-        llm = ChatSegmindLlama(
-            api_key=gateway.api_key, base_url=gateway.url, rate_limiter=limiter, max_retries=1
-        )
-        with llm:
-            for _ in range(4):
+class TestLimiter:
+    def test_a_plan_given_too_high_is_corrected_before_a_refusal(self, colour: str) -> None:
+        """The answers say that two are all, and everyone waits for the reset unrefused."""
+        with serve(Settings(rpm=2, rate_window=0.3)) as gateway, limited(gateway, 1000) as llm:
+            for _ in range(5):
                 ask(llm, colour)
-    assert gateway.account.charge_count == 4
-    window = llm._connected().account.requests
-    assert len(window._slots) <= gateway.account.post_count
+            assert gateway.account.post_count == gateway.account.charge_count == 5
+
+    def test_a_plan_given_too_low_is_corrected_too(self, colour: str) -> None:
+        """Nobody waits a minute, neither who comes later nor who waits already."""
+        with serve(Settings(rpm=500)) as gateway, limited(gateway, 1) as llm:
+            for _ in range(5):
+                ask(llm, colour)
+            if colour == "sync":
+                llm.batch(["hi"] * 5)
+            else:
+                asyncio.run(llm.abatch(["hi"] * 5))
+            assert gateway.account.charge_count == 10
+
+
+def limited(gateway: RunningGateway, requests_per_minute: int) -> ChatSegmindLlama:
+    return ChatSegmindLlama(
+        api_key=gateway.api_key,
+        base_url=gateway.url,
+        rate_limiter=SegmindRateLimiter(requests_per_minute=requests_per_minute),
+        max_retries=1,
+    )

@@ -64,9 +64,9 @@ def saver(tmp_path: Path) -> Iterator[SqliteSaver]:
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
 
-def graph(saver: Any, **nodes: Callable[[State], Any]) -> Any:
+def graph(saver: Any, **nodes: Any) -> Any:
     """Build a graph of nodes, one after the other."""
-    builder = StateGraph(State)
+    builder: Any = StateGraph(State)
     before = START
     for name, node in nodes.items():
         builder.add_node(name, node)
@@ -123,7 +123,7 @@ def test_a_retry_of_a_node_that_used_an_answer_gets_a_fresh_one(
             raise ValueError(answer)
         return {"answers": [answer]}
 
-    builder = StateGraph(State)
+    builder: Any = StateGraph(State)
     policy = RetryPolicy(max_attempts=5, initial_interval=0.01, retry_on=ValueError)
     builder.add_node("node", node, retry_policy=policy)
     builder.add_edge(START, "node")
@@ -152,7 +152,7 @@ def test_a_retry_of_a_node_that_got_no_answer_gets_the_one_that_was_paid_for(
             )
             return {"answers": [model.invoke("hi").text]}
 
-        builder = StateGraph(State)
+        builder: Any = StateGraph(State)
         policy = RetryPolicy(max_attempts=2, initial_interval=0.01, retry_on=SegmindError)
         builder.add_node("node", node, retry_policy=policy)
         builder.add_edge(START, "node")

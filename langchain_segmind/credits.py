@@ -19,6 +19,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
+from langchain_segmind._protocol.per_process import PerProcess
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         self.tokens: TokensDict = TokensDict(input_tokens=0, output_tokens=0, total_tokens=0)
         """Tokens of the answers that came from Segmind."""
         self._outer = outer
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         """Count what has been answered."""
@@ -135,7 +136,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
         """Count what was paid for and could not be used."""
         if isinstance(error, SegmindError) and error.credits is not None:
-            with self._lock:
+            with self._lock.get():
                 self._spend(error.credits.as_dict())
         if self._outer is not None:
             self._outer.on_llm_error(error, **kwargs)
@@ -146,7 +147,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         metadata = message.response_metadata
         if metadata.get("model_provider") != PROVIDER or "credits" not in metadata:
             return
-        with self._lock:
+        with self._lock.get():
             if metadata["credits"] == CACHED.as_dict():
                 self.cached += 1
                 return

@@ -18,9 +18,17 @@ class PerProcess(Generic[Value]):
     there. Comparing process ids needs no hook into the fork.
     """
 
-    def __init__(self, make: Callable[[], Value]) -> None:
-        """Make the value of this process; each child will make its own when it first asks."""
+    def __init__(
+        self, make: Callable[[], Value], leave: Callable[[Value], object] = lambda _: None
+    ) -> None:
+        """Make the value of this process; each child will make its own when it first asks.
+
+        Args:
+            make: Makes a value.
+            leave: Takes what a child has of its parent's, which it must not use.
+        """
         self._make = make
+        self._leave = leave
         self._values = {os.getpid(): make()}
 
     def get(self) -> Value:
@@ -32,5 +40,6 @@ class PerProcess(Generic[Value]):
     def _adopt(self, pid: int) -> Value:
         value = self._values.setdefault(pid, self._make())  # One for all threads that ask at once.
         for other in [known for known in list(self._values) if known != pid]:
-            self._values.pop(other, None)  # Its number may be given to a child of ours.
+            if (left := self._values.pop(other, None)) is not None:
+                self._leave(left)  # Gone: its number may be given to a child of ours.
         return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.account import account_of
+from langchain_segmind._protocol.per_process import PerProcess
 from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
 from langchain_segmind._transport.imports import import_aiohttp_transport
 from langchain_segmind._transport.redaction import KeyRedactor
@@ -36,6 +36,10 @@ class _Transports:
     )
 
 
+_INHERITED: list[_Transports] = []
+"""Kept in a forked child, where to collect them would close what belongs to the parent."""
+
+
 class Clients:
     """The transports of one model, in each process that uses it."""
 
@@ -45,23 +49,16 @@ class Clients:
         self.account = account_of(settings.base_url, settings.api_key)
         self.redactor = KeyRedactor(settings.api_key.get_secret_value())
         self._way = settings.base_url
-        self._by_process: dict[int, _Transports] = {}
-        weakref.finalize(self, _close_own, self._by_process)
+        self._transports = PerProcess(_Transports, _INHERITED.append)
+        weakref.finalize(self, _close_own, self._transports)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Clients:
         """Start a copy with transports of its own: connections belong to one owner."""
         return Clients(self.settings)
 
-    @property
-    def _own(self) -> _Transports:
-        """What this process has opened: a forked child shares nothing with its parent."""
-        process = os.getpid()
-        own = self._by_process.get(process)
-        return own or self._by_process.setdefault(process, _Transports())
-
     def sync_transport(self) -> Transport:
         """Give the transport of blocking calls, building it at the first one."""
-        own = self._own
+        own = self._transports.get()
         if own.blocking is not None:
             return own.blocking
         with own.lock:
@@ -71,7 +68,7 @@ class Clients:
 
     async def async_transport(self) -> AsyncTransport:
         """Give the running loop's transport, building it at the first call."""
-        loop, awaited = asyncio.get_running_loop(), self._own.awaited
+        loop, awaited = asyncio.get_running_loop(), self._transports.get().awaited
         if (held := awaited.get(loop)) is not None:
             return held[0]
         transport = await self._build_async()
@@ -98,7 +95,7 @@ class Clients:
 
     def close(self) -> None:
         """Close the transport of blocking calls; a later call opens a new one."""
-        own = self._own
+        own = self._transports.get()
         with own.lock:
             transport, own.blocking = own.blocking, None
         if transport is not None:
@@ -106,7 +103,7 @@ class Clients:
 
     async def aclose(self) -> None:
         """Close the running loop's transport, and that of blocking calls."""
-        held = self._own.awaited.pop(asyncio.get_running_loop(), None)
+        held = self._transports.get().awaited.pop(asyncio.get_running_loop(), None)
         if held is not None:
             await held[1].aclose()
         self.close()
@@ -159,13 +156,7 @@ async def _until_the_loop_ends(
         await transport.close()
 
 
-_INHERITED: list[_Transports] = []
-"""Kept in a forked child, where to collect them would close what belongs to the parent."""
-
-
-def _close_own(by_process: dict[int, _Transports]) -> None:
+def _close_own(transports: PerProcess[_Transports]) -> None:
     """Close what this process has opened, when the clients are collected."""
-    own = by_process.pop(os.getpid(), None)
-    if own is not None and own.blocking is not None:
-        own.blocking.close()
-    _INHERITED.extend(by_process.values())
+    if (blocking := transports.get().blocking) is not None:
+        blocking.close()

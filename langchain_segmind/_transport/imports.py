@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from langchain_core.callbacks import CallbackManager
+from langchain_core.messages import HumanMessage
 
 if TYPE_CHECKING:
     from langchain_segmind._transport.aiohttp import AiohttpTransport
@@ -20,13 +24,10 @@ def import_for_calls() -> None:
 
     Not when the package is imported, which is to take no longer than langchain-core does.
     """
-    import httpx2  # noqa: F401
-    from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
-
-    from langchain_segmind._transport import httpcore  # noqa: F401
-
-    CallbackManager.configure()  # langchain-core imports its tracers when it first needs them.
-    AsyncCallbackManager.configure()
+    import_module("langchain_segmind._transport.httpcore")
+    # langchain-core imports its tracers and a translator of messages when it first needs them.
+    CallbackManager.configure()
+    _ = HumanMessage("").content_blocks
 
 
 _importing_process: int | None = None

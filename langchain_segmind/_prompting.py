@@ -47,6 +47,8 @@ class BoundTools(list[dict[str, Any]]):
 
 def _as_function(tool: Any) -> dict[str, Any]:
     converted: dict[str, Any] = {}
+    if isinstance(schema := getattr(tool, "args_schema", None), dict):  # As MCP's tools have it.
+        check_schema(schema, f"the tool {tool.name!r}")
     try:
         if not isinstance(tool, dict) or tool.get("type") in _OWN_TYPES:
             converted = convert_to_openai_tool(tool)
@@ -119,11 +121,9 @@ def _format_from(form: object) -> Any:
     try:
         match form:
             case {"json_schema": {"schema": Mapping() as schema}}:
-                check_schema(schema)
+                check_schema(schema, "response_format")
     except ValueError as error:
-        raise SegmindInvalidInputError(
-            f"The schema of response_format cannot be used: {error}. Nothing was sent."
-        ) from None
+        raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
     return form
 
 

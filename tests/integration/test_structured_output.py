@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
@@ -174,6 +175,8 @@ def test_a_schema_that_cannot_be_used_is_refused_when_it_is_bound(
         llm.with_structured_output(DANGLING, method=method)
     with pytest.raises(ValueError, match=r"tool 'W' cannot be used.*leads to nothing"):
         llm.bind_tools([{"name": "W", "parameters": DANGLING}])
+    with pytest.raises(ValueError, match=r"tool 'W' cannot be used.*leads to nothing"):
+        llm.bind_tools([StructuredTool(name="W", args_schema=DANGLING, func=print)])
     form = {"type": "json_schema", "json_schema": {"name": "W", "schema": DANGLING}}
     with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
         llm.bind(response_format=form).invoke("Go.")

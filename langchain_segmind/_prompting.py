@@ -92,17 +92,19 @@ def prompted(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
         SegmindInvalidInputError: `tool_choice` names no tool, a schema cannot be used, or tools
             meet a `response_format` that cannot be told from a call.
     """
-    fields = {**given, "response_format": _format_from(given.get("response_format"))}
+    fields = dict(given)
+    form = _format_from(fields.pop("response_format", None))
     tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))
     strict = bool(fields.pop("strict", None))
     parallel = fields.pop("parallel_tool_calls", None)
-    form = fields["response_format"]
     if tools is None:
+        if form is not None:
+            fields["response_format"] = form
         return Prompt(_with_schema_in_words(wire, form, "Reply"), fields)
     answer = None if form is None else _answer_schema(form, choice)
-    fields["response_format"] = response_format(
-        tools, choice, strict=strict, parallel=parallel, answer=answer
-    )
+    constraint = response_format(tools, choice, strict=strict, parallel=parallel, answer=answer)
+    if constraint is not None:
+        fields["response_format"] = constraint
     text = render_tools(tools, choice, parallel=parallel)
     wrapped = strict and isinstance(choice, Auto) and answer is None
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]

@@ -164,6 +164,15 @@ def test_a_class_may_stand_for_its_response_format(
     assert sent["json_schema"]["schema"]["required"][0] == "name"
 
 
+def test_a_response_format_among_the_models_own_fields_stays(scripted: Scripted) -> None:
+    running, form = scripted.running, {"type": "json_object"}
+    own: dict[str, Any] = {"model_kwargs": {"response_format": form}}
+    scripted.will_say("{}")
+    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url, **own) as llm:
+        llm.invoke("Go.")
+    assert scripted.bodies[0]["response_format"] == form
+
+
 DANGLING = {"title": "W", "type": "object", "properties": {"x": {"$ref": "#/$defs/Gone"}}}
 
 

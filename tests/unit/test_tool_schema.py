@@ -34,10 +34,9 @@ def holding(schema: Any) -> dict[str, Any]:
     ],
 )
 def test_what_cannot_be_used_is_refused(schema: Any, why: str) -> None:
-    with pytest.raises(
-        ValueError, match="The schema of it cannot be used.*" + why.replace("[", r"\[")
-    ):
+    with pytest.raises(ValueError, match="The schema of it cannot be used: ") as refusal:
         check_schema(holding(schema), "it")
+    assert why in str(refusal.value)
 
 
 class Tree(BaseModel):

@@ -47,6 +47,8 @@ class BoundTools(list[dict[str, Any]]):
 
 def _as_function(tool: Any) -> dict[str, Any]:
     converted: dict[str, Any] = {}
+    if isinstance(schema := getattr(tool, "args_schema", None), dict):  # As MCP's tools have it.
+        check_schema(schema, f"the tool {tool.name!r}")
     try:
         if not isinstance(tool, dict) or tool.get("type") in _OWN_TYPES:
             converted = convert_to_openai_tool(tool)
@@ -90,17 +92,19 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
         SegmindInvalidInputError: `tool_choice` names no tool, a schema cannot be used, or tools
             meet a `response_format` that cannot be told from a call.
     """
-    fields = {**given, "response_format": _format_from(given.get("response_format"))}
+    fields = dict(given)
+    form = _format_from(fields.pop("response_format", None))
     tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))
     strict = bool(fields.pop("strict", None))
     parallel = fields.pop("parallel_tool_calls", None)
-    form = fields["response_format"]
     if tools is None:
+        if form is not None:
+            fields["response_format"] = form
         return Prompt(_with_schema_in_words(wire, form, "Reply"), fields)
     answer = None if form is None else _answer_schema(form, choice)
-    fields["response_format"] = response_format(
-        tools, choice, strict=strict, parallel=parallel, answer=answer
-    )
+    constraint = response_format(tools, choice, strict=strict, parallel=parallel, answer=answer)
+    if constraint is not None:
+        fields["response_format"] = constraint
     text = render_tools(tools, choice, parallel=parallel)
     wrapped = strict and isinstance(choice, Auto) and answer is None
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
@@ -119,11 +123,9 @@ def _format_from(form: object) -> Any:
     try:
         match form:
             case {"json_schema": {"schema": Mapping() as schema}}:
-                check_schema(schema)
+                check_schema(schema, "response_format")
     except ValueError as error:
-        raise SegmindInvalidInputError(
-            f"The schema of response_format cannot be used: {error}. Nothing was sent."
-        ) from None
+        raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
     return form
 
 

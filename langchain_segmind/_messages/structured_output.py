@@ -48,7 +48,7 @@ def structured_chain(
     """
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
-    check_schema(_json_schema(schema))
+    check_schema(_json_schema(schema), "the answer")
     asked = _asking(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:

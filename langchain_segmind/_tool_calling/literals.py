@@ -140,17 +140,19 @@ def read_literal(text: str) -> Value:
     """
     text = text.strip()
     read = read_value(text, 0)
-    if not isinstance(read, Whole) or read.end != len(text):
-        return None
-    waiting: list[Value] = [read.value]
+    whole = isinstance(read, Whole) and read.end == len(text) and not holds_call(read.value)
+    return read.value if whole else None  # type: ignore[union-attr]
+
+
+def holds_call(value: Value) -> bool:
+    """Whether a value is a call in Python, or holds one at any depth."""
+    waiting: list[Value] = [value]
     for item in waiting:
         if isinstance(item, dict):
             waiting += item.values()
         elif isinstance(item, list):
             waiting += item
-        elif isinstance(item, PythonCall):
-            return None
-    return read.value
+    return any(isinstance(item, PythonCall) for item in waiting)
 
 
 class _Reader:

@@ -6,13 +6,24 @@ from typing import Any
 from urllib.parse import unquote
 
 
-def check_schema(schema: Mapping[str, Any]) -> None:
+def check_schema(schema: Mapping[str, Any], owner: str) -> None:
     """Check what a JSON schema says of types, patterns and references.
+
+    Args:
+        schema: A tool's, or that of an answer.
+        owner: Whose it is, in words.
 
     Raises:
         ValueError: A type is unknown, a pattern is none, or a `$ref` leads to nothing or out of the
             schema: the network is never asked.
     """
+    try:
+        _check_all(schema)
+    except ValueError as error:
+        raise ValueError(f"The schema of {owner} cannot be used: {error}.") from None
+
+
+def _check_all(schema: Mapping[str, Any]) -> None:
     waiting: list[Any] = [schema]
     for node in waiting:
         if isinstance(node, Mapping):

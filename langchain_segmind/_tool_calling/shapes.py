@@ -17,8 +17,8 @@ from langchain_segmind._tool_calling.literals import (
     Frame,
     PythonCall,
     Value,
-    Whole,
-    read_value,
+    holds_call,
+    read_literal,
 )
 from langchain_segmind._tool_calling.toolset import ToolSet
 
@@ -81,7 +81,7 @@ def unknown_request(value: Value) -> Request | None:
         return None
     match rest:
         case {"parameters": dict(arguments)} | {"arguments": dict(arguments)} if len(rest) == 1:
-            return None if _holds_a_call(arguments) else Request(name, arguments)
+            return None if holds_call(arguments) else Request(name, arguments)
         case _:
             return None
 
@@ -177,7 +177,7 @@ def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
     if read is None:
         return _invalid(name, arguments, "The arguments are not a JSON object.")
     read = _unnested(name, read, tools)
-    if _holds_a_call(read):
+    if holds_call(read):
         return _invalid(name, arguments, "The arguments hold another call.")
     plain = _without_schema(read, tools.schema(name))
     if plain is None:
@@ -198,10 +198,8 @@ def _as_object(arguments: Value) -> dict[str, Value] | None:
 
 
 def _read_object(text: str) -> dict[str, Value] | None:
-    text = text.strip()
-    read = read_value(text, 0)
-    whole = isinstance(read, Whole) and read.end == len(text)
-    return read.value if whole and isinstance(read.value, dict) else None  # type: ignore[union-attr]
+    read = read_literal(text)
+    return read if isinstance(read, dict) else None
 
 
 def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[str, Value]:
@@ -212,16 +210,6 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
         return arguments
     inner = _as_object(arguments[inner_keys[0]])
     return arguments if inner is None else inner
-
-
-def _holds_a_call(value: Value) -> bool:
-    waiting: list[Value] = [value]
-    for item in waiting:
-        if isinstance(item, dict):
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
-    return any(isinstance(item, PythonCall) for item in waiting)
 
 
 def forced_request(arguments: Value, tools: ToolSet) -> Request | None:

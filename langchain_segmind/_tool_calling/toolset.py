@@ -304,11 +304,7 @@ def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
 
 def _parameters(function: Mapping[str, Any]) -> JsonSchema:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    try:
-        check_schema(schema)
-    except ValueError as error:
-        name = function["name"]
-        raise ValueError(f"The schema of the tool {name!r} cannot be used: {error}.") from None
+    check_schema(schema, f"the tool {function['name']!r}")
     return dict(schema)
 
 

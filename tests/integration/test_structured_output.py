@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
@@ -163,6 +164,15 @@ def test_a_class_may_stand_for_its_response_format(
     assert sent["json_schema"]["schema"]["required"][0] == "name"
 
 
+def test_a_response_format_among_the_models_own_fields_stays(scripted: Scripted) -> None:
+    running, form = scripted.running, {"type": "json_object"}
+    own: dict[str, Any] = {"model_kwargs": {"response_format": form}}
+    scripted.will_say("{}")
+    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url, **own) as llm:
+        llm.invoke("Go.")
+    assert scripted.bodies[0]["response_format"] == form
+
+
 DANGLING = {"title": "W", "type": "object", "properties": {"x": {"$ref": "#/$defs/Gone"}}}
 
 
@@ -174,6 +184,8 @@ def test_a_schema_that_cannot_be_used_is_refused_when_it_is_bound(
         llm.with_structured_output(DANGLING, method=method)
     with pytest.raises(ValueError, match=r"tool 'W' cannot be used.*leads to nothing"):
         llm.bind_tools([{"name": "W", "parameters": DANGLING}])
+    with pytest.raises(ValueError, match=r"tool 'W' cannot be used.*leads to nothing"):
+        llm.bind_tools([StructuredTool(name="W", args_schema=DANGLING, func=print)])
     form = {"type": "json_schema", "json_schema": {"name": "W", "schema": DANGLING}}
     with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
         llm.bind(response_format=form).invoke("Go.")

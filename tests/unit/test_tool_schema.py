@@ -34,8 +34,9 @@ def holding(schema: Any) -> dict[str, Any]:
     ],
 )
 def test_what_cannot_be_used_is_refused(schema: Any, why: str) -> None:
-    with pytest.raises(ValueError, match=why.replace("[", r"\[")):
-        check_schema(holding(schema))
+    with pytest.raises(ValueError, match="The schema of it cannot be used: ") as refusal:
+        check_schema(holding(schema), "it")
+    assert why in str(refusal.value)
 
 
 class Tree(BaseModel):
@@ -59,13 +60,13 @@ class Tree(BaseModel):
     ],
 )
 def test_what_is_only_unusual_is_not(schema: Any) -> None:
-    check_schema(holding(schema))
+    check_schema(holding(schema), "it")
 
 
 def test_names_in_references_are_unescaped() -> None:
-    check_schema({"$defs": {"a/b~c d": {}}, "$ref": "#/$defs/a~1b~0c%20d"})
+    check_schema({"$defs": {"a/b~c d": {}}, "$ref": "#/$defs/a~1b~0c%20d"}, "it")
 
 
 def test_what_pydantic_and_langchain_write_is_fine() -> None:
-    check_schema(Tree.model_json_schema())
-    check_schema(convert_to_openai_tool(Tree)["function"]["parameters"])
+    check_schema(Tree.model_json_schema(), "it")
+    check_schema(convert_to_openai_tool(Tree)["function"]["parameters"], "it")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from contextlib import suppress
 from dataclasses import replace
+from http import HTTPStatus
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,11 @@ _TOOLS = ToolSet.compile(
 
 
 _LONGEST_MESSAGE = 2000
+_MOST_BYTES = 1000
+_MOST_POSTS = 3
+"""One, and two retries."""
+_MOST_REQUESTS = 200
+"""In the 60 seconds that a job is waited for; most questions wait for one."""
 
 
 # --- What is promised --------------------------------------------------------------------------
@@ -115,7 +122,7 @@ def _reply(data: bytes) -> Response:
     """Read `status`, header lines, a blank line and a body; what is missing has a default."""
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.decode("latin-1").split("\n")
-    status = int(first) if first.isdecimal() and first.isascii() and len(first) == 3 else 200  # noqa: PLR2004
+    status = int(first) if re.fullmatch("[0-9]{3}", first) else HTTPStatus.OK
     pairs = (line.partition(":") for line in lines)
     return Response(status, {name.lower(): value.strip() for name, _, value in pairs}, body)
 
@@ -150,13 +157,13 @@ def body(data: bytes) -> None:
     for parts in (pieces, [whole]):
         out, said = b"", ""
         try:
-            decoder = BodyDecoder("gzip" if len(whole) % 2 else "deflate", 1000)
+            decoder = BodyDecoder("gzip" if len(whole) % 2 else "deflate", _MOST_BYTES)
             for part in parts:
                 out += decoder.feed(part)
             decoder.finish()
         except UnreadableBodyError as error:
             said = str(error)
-        assert len(out) <= 1000  # noqa: PLR2004 - the limit above.
+        assert len(out) <= _MOST_BYTES
         outcomes.append((said, "" if said else out))
     assert bool(outcomes[0][0]) == bool(outcomes[1][0])
     assert outcomes[0][1] == outcomes[1][1]
@@ -172,7 +179,7 @@ def answers(data: bytes) -> None:
         _check_result(result)
         _check_result_is_bound(result, call.tools)
 
-    if reply.status == 200:  # noqa: PLR2004 - OK.
+    if reply.status == HTTPStatus.OK:
         _attempt(read)
     else:
         _check_error(error_from_response(reply, NOW))
@@ -237,8 +244,8 @@ def queue(data: bytes) -> None:
         _check_result(Call("llama", b"{}", tools=_tools_for(data)).result(finished))
 
     _attempt(read)
-    assert sum(request.method == "POST" for request in clock.requests) <= 3  # noqa: PLR2004 - 1 + 2.
-    assert len(clock.requests) <= 200  # noqa: PLR2004 - of the 60 seconds; most wait for one.
+    assert sum(request.method == "POST" for request in clock.requests) <= _MOST_POSTS
+    assert len(clock.requests) <= _MOST_REQUESTS
     assert all(_is_ours(request.path) for request in clock.requests)
 
 

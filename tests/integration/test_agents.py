@@ -18,6 +18,7 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel, Field
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
+from langchain_segmind._tool_calling.toolset import ToolSet
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 
 if TYPE_CHECKING:
@@ -148,11 +149,9 @@ def test_a_forced_choice_constrains_decoding(
     form = scripted.bodies[0]["response_format"]
     schema = form["json_schema"]["schema"]
     calls = schema.get("anyOf", [schema])
-    lowercase_headers = [allowed["properties"]["name"]["const"] for allowed in calls]
+    named = [allowed["properties"]["name"]["const"] for allowed in calls]
     assert form["type"] == "json_schema"
-    assert lowercase_headers == (
-        ["add", "shout"] if choice in ("any", "required", True) else ["add"]
-    )
+    assert named == (["add", "shout"] if choice in ("any", "required", True) else ["add"])
 
 
 def test_no_tools_are_told_of_where_none_may_be_called(
@@ -231,8 +230,6 @@ def test_tools_and_response_format_exclude_each_other(
 def test_what_depends_on_the_tools_alone_is_made_once(
     llm: ChatSegmindLlama, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from langchain_segmind._tool_calling.toolset import ToolSet  # noqa: PLC0415 - the count is the point.
-
     made: list[int] = []
     compile_ = ToolSet.compile
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ from langchain_segmind import (
     get_credits_callback,
 )
 from langchain_segmind.gateway import Settings, serve
-from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url
+from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,18 +153,13 @@ async def test_a_cancelled_call_is_not_sent_again(
     """The queue's id is in the log by then."""
     with faults(hang_after_submit) as server:
         calling = asyncio.create_task(caller(server, path).ainvoke("hi"))
-        await _until(lambda: any(_is_waited_for(each, path) for each in server.requests))
+        await asyncio.to_thread(wait_for, partial(_is_called, server, path))
         with caplog.at_level(logging.WARNING, "langchain_segmind"):
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
         assert posts(server) == 1
     assert (f"llm.resume('{ID}')" in caplog.text) == (path == "v2")
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what it waits for happens in another thread.
-        await asyncio.sleep(0.005)
 
 
 def hang_after_submit(received: Received, wire: Wire) -> bytes | None:
@@ -173,8 +169,10 @@ def hang_after_submit(received: Received, wire: Wire) -> bytes | None:
     return None
 
 
-def _is_waited_for(received: Received, path: str) -> bool:
-    return received.line.startswith("GET" if path == "v2" else "POST")
+def _is_called(server: FaultServer, path: str) -> bool:
+    """Tell whether the answer is waited for: the queue's is, once it is asked after."""
+    method = "GET" if path == "v2" else "POST"
+    return any(received.line.startswith(method) for received in server.requests)
 
 
 @pytest.mark.parametrize("colour", COLOURS)

@@ -48,8 +48,7 @@ class TestReading:
         ],
     )
     def test_headers(self, cost: str, amount: float | None) -> None:
-        credits = Credits.from_headers({"x-cost": cost})  # noqa: A001
-        assert credits == Credits(remaining=None, cost=amount)
+        assert Credits.from_headers({"x-cost": cost}) == Credits(remaining=None, cost=amount)
 
     @pytest.mark.parametrize("metrics", [None, "text", [], {"cost": True}, {"cost": [1]}])
     def test_metrics_that_say_nothing(self, metrics: object) -> None:

@@ -87,8 +87,8 @@ def is_within(part: str, whole: str) -> bool:
 
 @settings(max_examples=400, deadline=None)
 @given(FRAGMENTS, st.booleans())
-@example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
-def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
+@example(text='{"name": "get", "parameters": {"a": 1}} and more', truncated=False)
+def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:
     """Whatever the model writes: only bound tools are called, and what remains was in the reply."""
     reply = parse_tool_calls(text, TOOLS, truncated=truncated)
     calls = [*reply.tool_calls, *reply.invalid_tool_calls]
@@ -113,7 +113,7 @@ def test_the_words_around_a_call_remain(before: str, after: str) -> None:
 def test_a_stream_is_the_whole_however_it_is_cut(
     text: str,
     sizes: list[int],
-    truncated: bool,  # noqa: FBT001
+    truncated: bool,
 ) -> None:
     """The pieces let out and the rest make the same text, with the same calls."""
     whole, piecewise = count(), count()
@@ -267,7 +267,7 @@ def test_more_calls_than_any_model_writes_are_no_calls() -> None:
 
 def test_half_a_surrogate_pair_in_an_argument_is_mended() -> None:
     for quoted in (r'"\ud800"', r"'\ud800'", r'"""\ud800"""'):
-        reply = parse_tool_calls('{"name": "get", "parameters": {"a": %s}}' % quoted, TOOLS)  # noqa: UP031
+        reply = parse_tool_calls(f'{{"name": "get", "parameters": {{"a": {quoted}}}}}', TOOLS)
         assert reply.tool_calls[0]["args"] == {"a": "\ufffd"}
 
 

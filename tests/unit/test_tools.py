@@ -102,8 +102,8 @@ class TestChoice:
 
     def test_a_keyword_wins_over_a_tool_of_that_name(self) -> None:
         assert parse_tool_choice("any", ["any"]) == AnyTool()
-        lowercase_headers = {"type": "function", "function": {"name": "any"}}
-        assert parse_tool_choice(lowercase_headers, ["any"]) == OneTool("any")
+        named = {"type": "function", "function": {"name": "any"}}
+        assert parse_tool_choice(named, ["any"]) == OneTool("any")
 
 
 class TestResponseFormat:

@@ -259,7 +259,7 @@ class TestRateLimit:
 @pytest.mark.parametrize("given_whole", [False, True])
 def test_a_body_that_would_fill_the_memory_is_refused(
     path: str,
-    given_whole: bool,  # noqa: FBT001
+    given_whole: bool,
     client: httpx.Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -157,7 +157,7 @@ def test_a_host_that_does_not_answer_is_told_as_nothing_sent(transport: str) -> 
         patience = (TIMEOUT, 20 * TIMEOUT)
         with faults() as server, pytest.raises(SegmindTimeoutError) as caught:
             ask(model(server, base_url=f"http://127.0.0.1:{port}", timeout=patience), transport)
-        assert time.monotonic() - began < LATEST
+        assert time.monotonic() - began < patience[1]
         for filler in fillers:
             filler.close()
     assert not caught.value.outcome_unknown

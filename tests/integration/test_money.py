@@ -122,7 +122,7 @@ class TestPosts:
 
     def test_nor_is_one_that_is_too_late(self, path: str, colour: str) -> None:
         with faults(on_post(hang)) as server, pytest.raises(SegmindTimeoutError) as caught:
-            ask(caller(server, path, timeout=0.05), colour)
+            ask(caller(server, path, timeout=0.5), colour)
         assert (posts(server), caught.value.outcome_unknown) == (1, True)
 
     def test_a_useless_answer_is_not_asked_for_again(self, path: str, colour: str) -> None:

@@ -54,24 +54,11 @@ class Database:
             )
         self.path = path
         self.connection = _open(path)
-        self.file = _identity(path)
         self._synchronous = ""
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
-
-    def check_file(self) -> None:
-        """Make sure that the path still leads to the file that is open.
-
-        SQLite would go on to write into a deleted file, and nobody would ever read it.
-        """
-        if _identity(self.path) != self.file:
-            raise SegmindJournalError(
-                f"The journal {self.path} was deleted or replaced while it was in use. Put the "
-                "file back; without it, what was paid for would be paid again. To begin anew on "
-                "purpose, make a new SqliteJournal."
-            )
 
     def synchronize(self, *, durable: bool) -> None:
         """Choose what the next commit outlives: FULL a power cut, NORMAL the process alone."""
@@ -97,9 +84,24 @@ def _render(sql: str) -> str:
     return sql.replace("{now}", "((julianday('now') - 2440587.5) * 86400.0)")
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def check_file(path: str, file: tuple[int, int]) -> None:
+    """Make sure that a path still leads to the file that was opened there.
+
+    SQLite would go on to write into a deleted one, which nobody would ever read, and a new one
+    would have forgotten everything.
+    """
+    if identify(path) != file:
+        raise SegmindJournalError(
+            f"The journal {path} was deleted or replaced while it was in use. Put the file back; "
+            "without it, what was paid for would be paid again. To begin anew on purpose, make a "
+            "new SqliteJournal."
+        )
+
+
+def identify(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from any other; nothing, where there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - A third of the time, for every write.
+        status = os.stat(path)  # noqa: PTH116 - A third of Path.stat's time.
     except OSError:
         return None
     return status.st_dev, status.st_ino

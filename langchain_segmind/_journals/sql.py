@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -36,8 +35,20 @@ class News(NamedTuple):
         """Give the entry as it is now, if it was written."""
         if updated_at is None:
             return None
-        added = {name: value for name, value in self._asdict().items() if value is not None}
-        return replace(entry, **added, updated_at=updated_at)
+        return JournalEntry(  # dataclasses.replace takes a fifth of the whole call.
+            key=entry.key,
+            fingerprint=entry.fingerprint,
+            state=self.state,
+            claim_id=entry.claim_id,
+            holder=entry.holder,
+            request_id=entry.request_id if self.request_id is None else self.request_id,
+            answer=entry.answer if self.answer is None else self.answer,
+            accounting=entry.accounting if self.accounting is None else self.accounting,
+            error=entry.error if self.error is None else self.error,
+            created_at=entry.created_at,
+            updated_at=updated_at,
+            lease_until=entry.lease_until,
+        )
 
 
 class SqlJournal(Journal):

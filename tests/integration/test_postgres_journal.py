@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
-psycopg = pytest.importorskip("psycopg", reason="psycopg is of the extra 'postgres'")
-psycopg_pool = pytest.importorskip("psycopg_pool")
+if not os.environ.get("REQUIRE_POSTGRES"):
+    pytest.importorskip("psycopg_pool", reason="psycopg is of the extra 'postgres'")
+psycopg = importlib.import_module("psycopg")
+psycopg_pool = importlib.import_module("psycopg_pool")
 
 # From Python 3.12 on a fork beside threads is warned of; that it works is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

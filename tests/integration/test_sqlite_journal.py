@@ -88,6 +88,16 @@ def test_a_deleted_file_is_an_error_until_it_is_back(path: Path) -> None:
     journal.close()
 
 
+def test_a_file_that_was_deleted_while_closed_is_not_made_anew(path: Path) -> None:
+    journal = SqliteJournal(path)
+    claim(journal, "a")
+    journal.close()
+    path.unlink()
+    with pytest.raises(SegmindJournalError, match="was deleted or replaced"):
+        journal.get("a")
+    assert not path.exists()
+
+
 def test_a_deleted_table_says_what_to_do(path: Path) -> None:
     journal = SqliteJournal(path)
     claim(journal, "a")

@@ -33,6 +33,7 @@ lint: $(VENV)/.dev ## Check style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(if $(wildcard .github),$(BIN)/zizmor --offline --quiet .github)
 
 format: $(VENV)/.dev ## Put the code into its form

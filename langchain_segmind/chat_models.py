@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
+MODELS = tuple(PROFILES)
+"""The slugs that are known here; any other is passed on as it is."""
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Model = TypeVar("_Model", bound="BaseModel")
 _CLOCK = Clock(time.monotonic, time.time, random.random)

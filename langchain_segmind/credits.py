@@ -12,6 +12,8 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -81,6 +83,8 @@ class CreditBalance:
     """What was paid for."""
     free_credits: float
     """What was a gift."""
+    as_of: datetime | None = field(default=None, compare=False)
+    """When it was so, by Segmind's clock; None where the answer does not say."""
     total: float = field(init=False)
     """Both together."""
 
@@ -88,14 +92,21 @@ class CreditBalance:
         object.__setattr__(self, "total", self.credits + self.free_credits)
 
     @classmethod
-    def from_answer(cls, data: object) -> Self | None:
+    def from_answer(cls, data: object, headers: Mapping[str, str]) -> Self | None:
         """Read the answer of `/v1/get-user-credits`; None where it holds no balance."""
         if not isinstance(data, dict):
             return None
         amounts = amount(data.get("credits")), amount(data.get("free-credits"))
         if amounts == (None, None):
             return None
-        return cls(amounts[0] or 0.0, amounts[1] or 0.0)
+        return cls(amounts[0] or 0.0, amounts[1] or 0.0, _date(headers))
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 class TokensDict(TypedDict):

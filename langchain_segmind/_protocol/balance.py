@@ -51,7 +51,7 @@ def fetch_balance(
 
 def _balance_from(reply: Response) -> CreditBalance:
     try:
-        balance = CreditBalance.from_answer(decode_json(reply.body))
+        balance = CreditBalance.from_answer(decode_json(reply.body), reply.headers)
     except UnusableAnswerError:
         balance = None
     if balance is None:

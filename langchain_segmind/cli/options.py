@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from langchain_segmind._version import __version__
+from langchain_segmind import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -170,7 +170,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
                 self.tokens["output_tokens"] += usage["output_tokens"]
                 self.tokens["total_tokens"] += usage["total_tokens"]
 
-    def _spend(self, credits: CreditsDict) -> None:  # noqa: A002 - the name it has everywhere.
+    def _spend(self, credits: CreditsDict) -> None:
         self.cost += credits["cost"] or 0.0
         if credits["remaining"] is not None:
             self.remaining = credits["remaining"]

@@ -181,10 +181,10 @@ class DeferredRateLimiter(BaseRateLimiter):
         """Stand in front of a limiter."""
         self.limiter = limiter
 
-    def acquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - LangChain's signature.
+    def acquire(self, *, blocking: bool = True) -> bool:
         """Let LangChain's own question pass."""
         return True
 
-    async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - as above.
+    async def aacquire(self, *, blocking: bool = True) -> bool:
         """Let LangChain's own question pass."""
         return True

@@ -73,14 +73,18 @@ class SqlJournal(Journal):
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Take a key that nobody has taken, or give its entry as it stands."""
-        row, is_new = self._run(_claim(key, fingerprint, lease_seconds, replace_unknown))
+        row, is_new = self._run(
+            _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
+        )
         return Claim(self._entry(row), is_new)
 
     async def aclaim(
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Do as `claim`; a caller who is cancelled meanwhile leaves no claim behind."""
-        row, is_new = await self._arun(_claim(key, fingerprint, lease_seconds, replace_unknown))
+        row, is_new = await self._arun(
+            _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
+        )
         return Claim(self._entry(row), is_new)
 
     def update(
@@ -230,7 +234,8 @@ def _claim(
     key: str,
     fingerprint: str,
     lease_seconds: float,
-    replace_unknown: bool,  # noqa: FBT001 - The caller's keyword.
+    *,
+    replace_unknown: bool,
 ) -> Task[tuple[Row, bool]]:
     claim_id = uuid4().hex
     who = key, fingerprint, claim_id, this_process(), float(lease_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
@@ -62,8 +62,7 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
 def _whole_chunk(result: ChatResult) -> ChatGenerationChunk:
     """Give a whole answer as the one chunk of a stream: the gateway sends no events today."""
     generation = result.generations[0]
-    message = generation.message
-    assert isinstance(message, AIMessage)  # noqa: S101 - `result_of` makes no other.
+    message = cast("AIMessage", generation.message)  # `result_of` makes no other.
     return ChatGenerationChunk(
         message=AIMessageChunk(
             content=message.content,

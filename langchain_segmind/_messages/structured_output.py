@@ -123,7 +123,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:  # noqa: ARG002 - LangChain's.
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Read the first generation.
 
         Raises:

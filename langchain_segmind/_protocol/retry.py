@@ -155,11 +155,15 @@ def read_rate_limit(headers: Mapping[str, str], now: float) -> RateLimit | None:
     return RateLimit(int(remaining), max(0.0, reset - now))
 
 
+_LATEST = 1e11
+"""Unix seconds, in the year 5138: what is more are milliseconds."""
+
+
 def _moment(value: str) -> float | None:
     """Read a moment in UTC: ISO 8601, an HTTP date, or a Unix time in seconds or milliseconds."""
     text = value.strip()
     if (number := _number(text)) is not None:
-        return number / 1000 if number > 1e11 else number  # noqa: PLR2004 - 1e11 s is year 5138.
+        return number / 1000 if number > _LATEST else number
     try:
         moment = datetime.fromisoformat(text.removesuffix(" UTC"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -89,7 +89,7 @@ class Clients:
             return failure
         return replace(failure, detail=f"{failure.detail} (at {self._way})")
 
-    def redacted_error(self, error: SegmindError) -> SegmindError:
+    def redact_error(self, error: SegmindError) -> SegmindError:
         """Mask the key in an error, and leave the frames behind that hold what a server echoed."""
         return self.redactor.error(error).with_traceback(None)
 

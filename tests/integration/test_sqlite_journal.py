@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from langchain_segmind import SegmindJournalError
 from langchain_segmind._journals import filesystems
 from langchain_segmind.journals import SqliteJournal
 from tests.journals import JournalStories, Make, claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # From Python 3.12 on a fork beside threads is warned of; that it works is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -35,7 +39,7 @@ class TestSqliteJournal(JournalStories):
         return lambda **ciphers: SqliteJournal(path, **ciphers)
 
     @contextlib.contextmanager
-    def holding_the_lock(self, path: Path):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def holding_the_lock(self, path: Path) -> Iterator[None]:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             yield
@@ -126,7 +130,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         SqliteJournal(tmp_path / "none" / "run.sqlite").get("a")
 
 
-def errors_as_nobody(path: Path, told) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def errors_as_nobody(path: Path, told: Any) -> None:
     if os.getuid() == 0:
         os.setuid(65534)  # Root may write everywhere.
     journal = SqliteJournal(path)
@@ -151,7 +155,7 @@ def test_a_read_only_file_is_an_error(path: Path) -> None:
     process.join()
 
 
-def fill_the_disk(path: Path, told) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def fill_the_disk(path: Path, told: Any) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
     journal = SqliteJournal(path)
     for number in range(1000):

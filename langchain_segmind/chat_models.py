@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic import Field, field_validator, model_validator
 
 from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
-from langchain_segmind._messages.outgoing import text_of_wire, to_wire
+from langchain_segmind._messages.outgoing import to_wire
 from langchain_segmind._messages.parameters import (
     PER_CALL,
     Amount,
@@ -36,7 +36,7 @@ from langchain_segmind._messages.parameters import (
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
-from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
+from langchain_segmind._messages.token_counter import TokenCounter
 from langchain_segmind._protocol.calls import Clock
 from langchain_segmind._protocol.exchanges import Exchanges
 from langchain_segmind._protocol.queue import Queue
@@ -45,15 +45,10 @@ from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
 from langchain_segmind._transport.settings import total_seconds
-from langchain_segmind.exceptions import SegmindInvalidInputError
 from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Iterator,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from typing import Unpack
 
     from langchain_core.callbacks import (
@@ -90,8 +85,24 @@ def _inspected(method: _Method) -> _Method:
     return method
 
 
-class ChatSegmindLlama(BaseSegmindChatModel):
+class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     """A Llama model hosted by Segmind.
+
+    Args:
+        model: The slug, `llama-v3p1-70b-instruct` if not given.
+        temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
+        model_kwargs: More fields for the body of every call.
+        api_key: Else from SEGMIND_API_KEY.
+        base_url: Else from SEGMIND_BASE_URL, else Segmind's own.
+        timeout: Seconds for the whole call, retries included (120).
+        max_retries: How often what cost nothing is sent again (2).
+        retry_unknown_outcome: Whether to send again what may have been paid for.
+        min_credits, low_credits: Refuse calls, or warn, below this balance.
+        rate_limiter: Paces the calls; see `SegmindRateLimiter`.
+        queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
+        journal: Where it is kept what was paid for: the path of a SQLite file, or a `Journal`.
+        streaming: Whether to ask for an event stream.
+        http_client, http_async_client, default_headers: How Segmind is reached.
 
     Example:
         ```python
@@ -104,8 +115,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     """
 
     model: ModelSlug = DEFAULT_MODEL
-    """The slug, the last part of the model's URL on segmind.com; `llama-v3p1-70b-instruct` if not
-    given."""
+    """The slug, the last part of the model's URL on segmind.com."""
 
     temperature: Temperature | None = None
     """Randomness, 0 to 2; the model's own default where it is not given."""
@@ -151,14 +161,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     """Seconds to wait for a queued job, from its submission or from `resume`."""
 
     on_submit: Callable[[str], object] | None = Field(default=None, exclude=True, repr=False)
-    """Called with the request id of every queued job as soon as it is known, before the wait.
-
-    What it writes down can be fetched with `resume`, even by another process. It runs where the
-    call runs, on the event loop too, so it has to be quick; what it raises is logged."""
+    """Called with the request id of every queued job as soon as it is known, before the wait: what
+    it writes down can be fetched with `resume`. It runs where the call runs, on the event loop too,
+    so it has to be quick; what it raises is logged."""
 
     min_credits: Amount | None = None
-    """Credits (US dollars). Refuse calls while the last balance seen for this key is below: nothing
-    is sent then.
+    """Credits (US dollars). Refuse calls while the last balance seen for this key is below.
 
     Any model of this process that uses the key at this host may have seen it. After topping up,
     `get_credits` sees the new balance, and calls go through again."""
@@ -173,8 +181,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     if TYPE_CHECKING:
 
-        def __init__(self, **arguments: Unpack[Arguments]) -> None:
-            """Take any field by its name or its alias."""
+        def __init__(self, **arguments: Unpack[Arguments]) -> None: ...  # noqa: D107 - editors show the class's own.
 
     @model_validator(mode="before")
     @classmethod
@@ -186,11 +193,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     @field_validator("journal", mode="before")
     @classmethod
     def _open_journal(cls, journal: Any) -> Any:
-        if journal is None:
-            return None
         from langchain_segmind._journals.opening import open_journal
 
-        return open_journal(journal)
+        return None if journal is None else open_journal(journal)
 
     @field_validator("model_kwargs", mode="after")
     @classmethod
@@ -285,16 +290,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     def _scope(self, idempotency_key: object, run_manager: BaseRunManager | None) -> Scope | None:
         """Find the identity of a call, which only a journal has a use for."""
-        if self.journal is None:
-            if idempotency_key is not None:
-                raise SegmindInvalidInputError(
-                    "idempotency_key needs a journal to be kept in: "
-                    'ChatSegmindLlama(journal="run.sqlite"). Nothing was sent.'
-                )
+        if self.journal is None and idempotency_key is None:
             return None
         from langchain_segmind._journals.identity import scope_of
 
-        return scope_of(idempotency_key, None if run_manager is None else run_manager.metadata)
+        metadata = None if run_manager is None else run_manager.metadata
+        return scope_of(self.journal, idempotency_key, metadata)
 
     @property
     def _through_queue(self) -> bool:
@@ -557,6 +558,13 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     # --- What LangChain asks ---
 
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show the model, and what else was set."""
+        yield "model", self.model
+        for name, field in type(self).model_fields.items():
+            if name in self.model_fields_set - {"model", "metadata", "profile"} and field.repr:
+                yield name, getattr(self, name)
+
     @property
     def model_name(self) -> str:
         """The slug, under the name that LangChain's own models use."""
@@ -572,16 +580,6 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
         return {**given, "model_name": self.model, **self.model_kwargs}
 
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Tell that `langchain_core.load.dumps` works."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Give the place where `langchain_core.load.loads` finds the class."""
-        return ["langchain_segmind", "chat_models"]
-
     def _resolve_model_profile(self) -> ModelProfile | None:
         return PROFILES.get(self.model)
 
@@ -595,21 +593,6 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
         return [free_of_charge(kept) for kept in super()._convert_cached_generations(cache_val)]
-
-    def get_num_tokens(self, text: str) -> int:
-        """Estimate the tokens of a text without a download; exact with `custom_get_token_ids`."""
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
-        return estimate_tokens(text)
-
-    def get_num_tokens_from_messages(
-        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
-        """Estimate the tokens of a prompt, with its tools, without a download."""
-        wire = to_wire(messages, model=self.model, images=True)
-        given = {} if tools is None else {"tools": list(tools)}
-        texts = [text_of_wire(message) for message in render_prompt(wire, given).messages]
-        return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)
 
 
 @cache

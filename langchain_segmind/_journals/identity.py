@@ -42,12 +42,19 @@ def fingerprint_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def scope_of(idempotency_key: object, metadata: Mapping[str, Any] | None) -> Scope | None:
+def scope_of(
+    journal: object, idempotency_key: object, metadata: Mapping[str, Any] | None
+) -> Scope | None:
     """Find a call's scope: its own key, its config's, or its place in a LangGraph run.
 
     Raises:
-        SegmindInvalidInputError: A key is no text of 1 to 255 characters.
+        SegmindInvalidInputError: A key is no text of 1 to 255 characters, or has no journal.
     """
+    if journal is None:
+        raise SegmindInvalidInputError(
+            "idempotency_key needs a journal to be kept in: "
+            'ChatSegmindLlama(journal="run.sqlite"). Nothing was sent.'
+        )
     if idempotency_key is not None:
         return Scope(_check_key(idempotency_key), is_whole=True)
     metadata = metadata or {}
@@ -62,10 +69,10 @@ def scope_of(idempotency_key: object, metadata: Mapping[str, Any] | None) -> Sco
 def _check_key(key: object) -> str:
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)  # A row's number.
-    if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY:
+    if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
         raise SegmindInvalidInputError(
             f"idempotency_key={str(key)[:40]!r} is refused: a text of 1 to {LONGEST_KEY} "
-            "characters. Nothing was sent."
+            "printable characters. Nothing was sent."
         )
     return key
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import httpx
 
 from langchain_segmind import ChatSegmindLlama

@@ -13,7 +13,6 @@ import time
 from functools import partial
 from typing import Any
 
-import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import pytest
 
 from langchain_segmind import SegmindError, SegmindTimeoutError, _retry

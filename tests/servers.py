@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import httpx
 
 from langchain_segmind import ChatSegmindLlama

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._batch.budget import Budget, BudgetReachedError
 from langchain_segmind._batch.requests import BadRequestError, BatchRequest
+from langchain_segmind._batch.iteration import iterate
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._batch.runner import Requests, Runner, as_samples
 from langchain_segmind._batch.schemas import Form
@@ -124,7 +124,7 @@ def run_sync(
     schema: dict[str, Any] | type | None = None,
     schema_retries: int = 0,
 ) -> Generator[BatchResult]:
-    """Do as `run`, blocking: calls go on while the caller waits for the next result.
+    """Do as `run`, blocking: the calls are made in a thread, and go on whatever the caller does.
 
     Args:
         requests: As above.
@@ -147,10 +147,4 @@ def run_sync(
         schema=schema,
         schema_retries=schema_retries,
     )
-    with asyncio.Runner() as loop:
-        try:
-            while (result := loop.run(anext(results, None))) is not None:  # type: ignore[arg-type]
-                yield result
-        finally:
-            loop.run(results.aclose())
-            loop.run(llm.aclose())
+    yield from iterate(results, llm.aclose, in_flight)

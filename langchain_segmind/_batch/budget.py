@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 ASSUMED_PRICE = 1e-6
 """Credits a token before any answer has said: what hosted models of 70B cost, 0.9 a million."""
-UNSEEN_ANSWER = 256
+UNSEEN_ANSWER = 64
 """Tokens of an answer before one has been seen, where a call has no `max_tokens`."""
 LONGER_THAN_SEEN = 4
-SHORTEST_BOUND = 64
+SHORTEST_BOUND = 32
 """Tokens that an answer may always have, where a call has no `max_tokens`."""
 
 
@@ -144,6 +144,11 @@ class Budget:
                 self._add(size, 1)
         else:
             self._add(size, 1)
+
+    def learn(self, size: Size, usage: Mapping[str, Any] | None, cost: float | None) -> None:
+        """Take what an answer cost for a bound of what the next ones can cost."""
+        if self.is_limited and cost is not None:
+            self.prices.learn(size, usage, cost)
 
     def settle(self, size: Size, cost: float | None) -> None:
         """Take a call out of what is in flight: for its cost, or the dearest where that is lost."""

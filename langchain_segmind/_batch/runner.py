@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import suppress
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,8 @@ from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
 from langchain_segmind._batch.requests import BatchRequest, key_of
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._journals.identity import fingerprint_of
-from langchain_segmind._messages.tokens import estimate_tokens
+from langchain_segmind._messages.outgoing import text_of_wire
+from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._protocol.answers import Accounting, Finished
 from langchain_segmind._protocol.responses import completion_from, decode_json
 from langchain_segmind._protocol.types import Request, UseJournal
@@ -93,6 +96,7 @@ class Runner:
         form: Form | None = None,
         schema_retries: int = 0,
         on_replay: Callable[[JournalEntry], object] | None = None,
+        is_written: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Take what to answer; nothing is read or sent before `results`."""
         self._llm = llm
@@ -102,6 +106,7 @@ class Runner:
         self._form = form
         self._retries = schema_retries if form is not None else 0
         self._on_replay = on_replay
+        self._is_written = is_written
         self._slots = asyncio.Semaphore(in_flight)
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
         self._running: dict[asyncio.Task[None], _Attempt] = {}
@@ -247,8 +252,8 @@ class Runner:
             flow = self._guarded(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
             finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
             cost = finished.accounting.credits.cost
-            if cost is not None and not finished.accounting.extra.get("replayed"):
-                self._budget.prices.learn(size, finished.completion.get("usage"), cost)
+            if not finished.accounting.extra.get("replayed"):
+                self._budget.learn(size, finished.completion.get("usage"), cost)
             return self._result_of(attempt, finished)
         except SegmindError as error:
             if isinstance(error, _ENDS_THE_RUN):
@@ -281,13 +286,20 @@ class Runner:
                 if not attempt.is_sending and (
                     self._is_stopped or (self._is_ending and posts)
                 ):
-                    raise _StoppedError
+                    flow.throw(_StoppedError())
                 attempt.is_sending = attempt.is_sending or claims
                 outcome = yield command
                 if isinstance(command, UseJournal) and command.method != "get":
                     attempt.is_sending = claims and getattr(outcome, "is_new", False)
         except StopIteration as stop:
             return stop.value
+        except GeneratorExit:
+            if not attempt.is_sending:
+                # Thrown, and not closed: a flow warns of what it is made to forget, and here the
+                # journal has it.
+                with suppress(_StoppedError):
+                    flow.throw(_StoppedError())
+            raise
         finally:
             flow.close()
 
@@ -296,13 +308,17 @@ class Runner:
             return _UNCOUNTED
         given, llm = attempt.sample.request.parameters, self._llm
         most = given.get("max_tokens") or given.get("max_completion_tokens") or llm.max_tokens
-        return Size(estimate_tokens(attempt.call.body.decode()), most)
+        texts = [text_of_wire(message) for message in json.loads(attempt.call.body)["messages"]]
+        prompt = PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
+        return Size(prompt, most)
 
     # --- Reading --------------------------------------------------------------------------------
 
     def _replayed(self, attempt: _Attempt) -> BatchResult | None:
         """Give what the journal has; None where something is still to be done or told."""
-        entry = attempt.entry
+        entry, who = attempt.entry, attempt.sample
+        if entry is None and self._is_written(attempt.key):  # Its journal was lost.
+            return BatchResult(who.request.custom_id, who.number, replayed=True)
         if entry is None or entry.state != "answered" or entry.fingerprint != attempt.fingerprint:
             return None
         raw = entry.answer or b""
@@ -344,7 +360,7 @@ class Runner:
         )
 
 
-_UNCOUNTED = Size(0, 0)
+_UNCOUNTED = Size(1, 1)
 
 
 def _with_cost(result: BatchResult, paid: float | None) -> BatchResult:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+import subprocess
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from langchain_segmind import ChatSegmindLlama
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from langchain_core.messages import AIMessage
 
@@ -297,6 +300,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.005)
     raise AssertionError("it did not come to pass")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of this machine's loopback; give the files of it and of its key."""
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", folder / "key", "-out", folder / "cert", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("there is no openssl to make a certificate with")
+    return folder / "cert", folder / "key"
 
 
 def refused_url() -> str:

@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import httpx
+import pytest
 
 from langchain_segmind import ChatSegmindLlama
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from pathlib import Path
 
     from langchain_core.messages import AIMessage
 
@@ -392,6 +395,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.005)
     raise AssertionError("it did not come to pass")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of this machine's loopback; give the files of it and of its key."""
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", folder / "key", "-out", folder / "cert", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("there is no openssl to make a certificate with")
+    return folder / "cert", folder / "key"
 
 
 def refused_url() -> str:

@@ -80,8 +80,8 @@ def progress() -> Iterator[Quiet]:
         yield Quiet()
         return
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra.
-        from rich.live import Live  # noqa: PLC0415 - as above.
+        from rich.console import Console
+        from rich.live import Live
     except ImportError:
         yield Lines(sys.stderr)
         return
@@ -92,9 +92,9 @@ def progress() -> Iterator[Quiet]:
 
 def draw(tally: Tally, balance: float | None) -> Any:
     """Draw how a run goes."""
-    from rich.console import Group  # noqa: PLC0415 - as above.
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415 - as above.
-    from rich.table import Table  # noqa: PLC0415 - as above.
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
 
     finished = tally.total - tally.left
     head = Table.grid(padding=(0, 2))

@@ -108,7 +108,9 @@ class RequestFile:
         for number, line in self._lines():
             try:
                 record = _record(line)
-                is_plain = b"\\ud" not in line and b"\\uD" not in line  # No half of a surrogate pair.
+                is_plain = (
+                    b"\\ud" not in line and b"\\uD" not in line
+                )  # No half of a surrogate pair.
                 custom_id = plain_id(record) if is_plain else None
                 if custom_id is None:
                     request = BatchRequest.from_record(record)
@@ -154,7 +156,9 @@ class RequestFile:
             if hash(custom_id) not in hashes:
                 continue
             if custom_id in first:
-                check.note(number, f"custom_id {custom_id!r} was on line {first[custom_id]} already")
+                check.note(
+                    number, f"custom_id {custom_id!r} was on line {first[custom_id]} already"
+                )
             elif len(first) < MOST_PROBLEMS:
                 first[custom_id] = number
 

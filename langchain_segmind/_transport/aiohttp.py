@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
+import re
 import select
 import threading
+import time
 import weakref
 from base64 import b64encode
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 
     from langchain_segmind._transport.settings import Settings
 
+SHORTEST_KEEPALIVE = 0.5
+"""Seconds: what ended sooner was not ended for being idle."""
+_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b")
 _SENT_IN_ONE_PIECE = 2**20
 """Bytes: aiohttp warns of larger ones, which would hold up the event loop."""
 
@@ -53,8 +60,9 @@ class AiohttpTransport:
         if not settings.is_https:
             self._headers |= credentials
         self._timeout = settings.timeout
+        self._connector = _Connector(limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=None if proxy is None else without_password(proxy),  # Its errors tell the URL.
@@ -83,6 +91,8 @@ class AiohttpTransport:
             await self._end()
 
         head = Response(response.status, lowercase_headers(response.raw_headers))
+        if announced := _KEEP_ALIVE.search(head.headers.get("keep-alive", "")):
+            self._connector.expire_before(float(announced[1]))
         return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
@@ -117,54 +127,80 @@ class AiohttpTransport:
             await self.close()
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Connections that are still open, and on which nothing came since they were last used.
+@dataclass(slots=True)
+class _Kept:
+    """A connection that has been used, and since when it is idle; the future while it is not."""
 
-    aiohttp asks neither when it takes one out of its pool: the request would be lost, or answered
-    by what nobody asked for.
+    idle_since: float = math.inf
+
+    def begin_to_idle(self) -> None:
+        self.idle_since = time.monotonic()
+
+    def end_to_idle(self) -> float:
+        """Give the seconds for which it was idle."""
+        idle, self.idle_since = time.monotonic() - self.idle_since, math.inf
+        return idle
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that the server has most likely kept, and on which nothing came meanwhile.
+
+    aiohttp asks for neither when it takes one out of its pool: the request would be lost, or
+    answered by what nobody asked for.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._used: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._longest_idle = KEEPALIVE_SECONDS
+        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's.
         while True:
             connection = await super().connect(req, traces, timeout)
-            if (protocol := connection.protocol) not in self._used:
-                _note(protocol, self._used)
-                return connection
             try:
-                if await _is_quiet(connection):
-                    return connection
+                if await self._can_be_used(connection):
+                    break
             except BaseException:
                 connection.close()
                 raise
             connection.close()
+        connection.add_callback(self._kept[connection.protocol].begin_to_idle)
+        return connection
 
+    def expire_before(self, server_timeout: float) -> None:
+        """Keep connections for less time than the server does."""
+        if server_timeout >= SHORTEST_KEEPALIVE:
+            self._longest_idle = min(self._longest_idle, 0.8 * server_timeout)
 
-def _note(protocol: Any, used: weakref.WeakSet[Any]) -> None:
-    used.add(protocol)
-    if (closed := protocol.closed) is not None:
-        closed.add_done_callback(_retrieve)
+    async def _can_be_used(self, connection: Connection) -> bool:
+        protocol = connection.protocol
+        if protocol is None or protocol.closed is None:
+            return False
+        if (kept := self._kept.get(protocol)) is None:
+            self._kept[protocol] = kept = _Kept()
+            protocol.closed.add_done_callback(partial(self._learn, kept))
+            return True
+        idle = kept.end_to_idle()
+        return idle < self._longest_idle and await _is_quiet(connection)
 
-
-def _retrieve(closed: asyncio.Future[None]) -> None:
-    """Take the reason why a connection ended; else asyncio would say that nobody asked."""
-    if not closed.cancelled():
-        closed.exception()
+    def _learn(self, kept: _Kept, closed: asyncio.Future[None]) -> None:
+        """Take it from a connection that the server has closed how long it keeps them."""
+        if not closed.cancelled():
+            closed.exception()  # Else asyncio would say that nobody asked.
+        if not self.closed and (idle := kept.end_to_idle()) < self._longest_idle:
+            self.expire_before(idle)
 
 
 async def _is_quiet(connection: Connection) -> bool:
     """Tell that a kept connection was not closed by the server, and holds no surplus."""
-    transport = connection.transport
-    if transport is None:
+    transport, protocol = connection.transport, connection.protocol
+    if transport is None or protocol is None:
         return False
     if transport.get_extra_info("ssl_object") is not None:
         for _ in range(_STEPS_OF_TLS_CLOSING):
             await asyncio.sleep(0)
-    surplus = connection.protocol is None or connection.protocol.should_close
-    return not (connection.closed or surplus or _is_readable(transport.get_extra_info("socket")))
+    is_open = not (connection.closed or protocol.should_close)
+    return is_open and not _is_readable(transport.get_extra_info("socket"))
 
 
 _STEPS_OF_TLS_CLOSING = 4

@@ -22,7 +22,7 @@ def batch(arguments: Sequence[str]) -> int:
     """Run the command and give its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        from langchain_segmind.cli.batch import run_batch  # noqa: PLC0415 - --help is quick without.
+        from langchain_segmind.cli.batch import run_batch
 
         return run_batch(options)
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["gateway"]:
         return _gateway(given[1:])
     if given[:1] == ["batch"]:
-        from langchain_segmind.cli.batch_options import batch  # noqa: PLC0415 - not needed to chat.
+        from langchain_segmind.cli.batch_options import batch
 
         return batch(given[1:])
     options = build_parser().parse_args(given)
@@ -110,7 +110,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _gateway(arguments: list[str]) -> int:
-    import runpy  # noqa: PLC0415 - as above.
+    import runpy
 
     sys.argv[1:] = arguments
     runpy.run_module("langchain_segmind.gateway", run_name="__main__")

@@ -38,6 +38,7 @@ from tests.servers import (
     Received,
     Wire,
     ask,
+    certificate,
     chunked,
     completion,
     delta,
@@ -538,19 +539,8 @@ print(llm.invoke("a").content, asyncio.run(llm.ainvoke("b")).content)
 
 
 def test_a_private_authority_is_trusted_through_ssl_cert_file(tmp_path: Path) -> None:
-    made = subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("there is no openssl to make a certificate with")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    context.load_cert_chain(*certificate(tmp_path))
     with faults(echo, tls=context) as server:
         url = server.url.replace("http:", "https:")
         trusting = run_python(TLS_CALLER, url, SSL_CERT_FILE=str(tmp_path / "cert"))

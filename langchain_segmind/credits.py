@@ -83,7 +83,7 @@ class CreditBalance:
     """What was paid for."""
     free_credits: float
     """What was a gift."""
-    as_of: datetime | None = field(default=None, compare=False)
+    as_of: datetime | None = field(default=None, compare=False, repr=False)
     """When it was so, by Segmind's clock; None where the answer does not say."""
     total: float = field(init=False)
     """Both together."""

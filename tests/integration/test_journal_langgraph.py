@@ -136,11 +136,11 @@ def test_a_retry_of_a_node_that_got_no_answer_gets_the_one_that_was_paid_for(
     saver: SqliteSaver, tmp_path: Path
 ) -> None:
     async def slow(_body: Any) -> str:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)
         return "Hello!"
 
     with serve(engine=ScriptedEngine(slow)) as gateway:
-        patience = iter([0.1, 5.0])
+        patience = iter([0.7, 30.0])
 
         def node(_state: State) -> State:
             model = ChatSegmindLlama(

@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 GATEWAY = $(BIN)/python -m langchain_segmind.gateway
+# Most tests wait for sockets and processes; those of a file share what is costly to make.
+WORKERS ?= 3
+SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
 FUZZED = headers body answers events queue exchanges tools messages
 # pip's own last words are of versions that do not exist, also where there is no network.
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
@@ -18,18 +21,19 @@ demo: $(VENV)/.demo $(if $(SEGMIND_API_KEY),,$(VENV)/.model) ## Talk to a Llama:
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev ## Run all tests, with branch coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term:skip-covered
 
 test-random: $(VENV)/.dev ## Run the property tests on examples of this run alone, twenty times as many
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m hypothesis --timeout=3600
 
 test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
-	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest
+	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev ## Check style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(if $(wildcard .github),$(BIN)/zizmor --offline --quiet .github)
 
 format: $(VENV)/.dev ## Put the code into its form

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script, and no package.
 """Print the changelog's section of a release: `release_notes.py v1.2.3`.
 
 Fails unless the tag, the version in pyproject.toml and a dated section of the changelog agree.

@@ -1,4 +1,3 @@
-# ruff: noqa: S101, T201 - a command that prints.
 """Run everybody in turn, round after round, and write what it came to.
 
 The server has a core of its own, and so has the contestant whose turn it is: each lives in a
@@ -184,7 +183,7 @@ class Bench:
             self._running.pop(name).stop()
         if name not in self._running:
             self._running[name] = Worker(
-                subprocess.Popen(  # noqa: S603 - ourselves.
+                subprocess.Popen(
                     [sys.executable, "-m", "benchmarks.worker", str(self._core), name, self._url],
                     cwd=HERE.parent,
                     env=_plain_environment(),
@@ -235,7 +234,7 @@ def imports(rounds: int) -> dict[str, float]:
     command = [sys.executable, "-c", _IMPORT]
     found = []
     for _ in range(rounds + 1):  # The first time may compile.
-        told = subprocess.run(  # noqa: S603 - ourselves.
+        told = subprocess.run(
             command, check=True, cwd=HERE.parent, env=_plain_environment(), stdout=subprocess.PIPE
         )
         core, ours = map(float, told.stdout.split())
@@ -247,7 +246,7 @@ def imports(rounds: int) -> dict[str, float]:
 @contextmanager
 def local_server(core: int) -> Iterator[str]:
     """Run the server on a core of its own; give its address."""
-    process = subprocess.Popen(  # noqa: S603 - ourselves.
+    process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.server", str(core)],
         cwd=HERE.parent,
         stdout=subprocess.PIPE,
@@ -268,7 +267,7 @@ def main() -> None:
     parser.add_argument("--only", help="run the experiments whose names begin so, write nothing")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:  # noqa: PLR2004
+    if len(cores) == 1:
         parser.error("two cores are needed: one for the server, one for the rest")
     chosen = [
         experiment

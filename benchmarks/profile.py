@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a command that prints.
 """Whose time a call takes: `python -m benchmarks.profile` samples CPU time and writes PROFILE.md.
 
 A timer interrupts the process after some CPU time, again and again; the sample goes to the package
@@ -36,6 +35,8 @@ SOCKETS = ("httpcore/_backends/sync.py", "asyncio/selector_events.py")
 SECONDS = 30.0
 """Of CPU time, for each kind of call."""
 IN_FLIGHT = 64
+LEAST_SHARE = 0.01
+"""Of the time: who took less is not named."""
 
 
 @contextmanager
@@ -76,8 +77,8 @@ def profiled(url: str, *, is_async: bool) -> tuple[Counter[str], float]:
     """Sample calls for a while; give the samples, and the microseconds of a call."""
     contestant = build(OURS, url)
     call, acall = contestant.call, contestant.acall
-    assert call is not None  # noqa: S101 - every model has both.
-    assert acall is not None  # noqa: S101 - as above.
+    assert call is not None
+    assert acall is not None
 
     async def many() -> int:
         async def one_after_another() -> int:
@@ -109,7 +110,7 @@ def table(title: str, samples: Counter[str], microseconds: float) -> str:
     rows = [
         f"| {owner} | {share:.0%} | {share * microseconds:,.0f} µs |"
         for owner, share in shares
-        if share >= 0.01  # noqa: PLR2004 - a hundredth.
+        if share >= LEAST_SHARE
     ]
     head = (f"## {title}: {microseconds:,.0f} µs of CPU time", "")
     return "\n".join((*head, "| whose | share | |", "| --- | --- | --- |", *rows, ""))

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - prints what it found.
 """What was measured, against what issue 4 asks: a table, its data and a chart."""
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Row:
 
 
 def rows(found: Mapping[str, Results]) -> list[Row]:
-    """Judge each numbered line of the issue."""
+    """Judge each target."""
     return [
         *_calls(found),
         *_in_flight(found),
@@ -63,16 +62,16 @@ def rows(found: Mapping[str, Results]) -> list[Row]:
 
 
 def _threads(ours: Mapping[str, Any]) -> Row:
-    return _against("4", "`batch`, 64 threads", ours, "one thread", {"cpu": ours["alone"]}, 1.3)
+    return _against("4", "`batch`, 64 threads", ours, ("one thread", {"cpu": ours["alone"]}), 1.3)
 
 
 def _calls(found: Mapping[str, Results]) -> list[Row]:
     sync, parallel = found["sync"], found["parallel"]
     return [
         *_beside("1", "`invoke`", sync, "httpx", 1.0),
-        _against("1", "`invoke`", sync[OURS], *_best(sync, "cpu"), 0.75),
+        _against("1", "`invoke`", sync[OURS], _best(sync, "cpu"), 0.75),
         *_beside("2", "`ainvoke`, 64 in flight", parallel, "httpx over aiohttp", 1.15),
-        _against("2", "`ainvoke`, 64 in flight", parallel[OURS], *_best(parallel, "cpu"), 0.5),
+        _against("2", "`ainvoke`, 64 in flight", parallel[OURS], _best(parallel, "cpu"), 0.5),
     ]
 
 
@@ -81,8 +80,8 @@ def _beside(number: str, what: str, found: Results, raw: str, target: float) -> 
     apart = {"cpu": found[raw]["cpu"] + found[CORE]["cpu"]}
     both = found[f"{raw} + {CORE}"]
     return [
-        _against(number, what, found[OURS], f"{raw}, plus a {CORE}", apart, target),
-        _against(number, what, found[OURS], "the two in turn in one process", both, target),
+        _against(number, what, found[OURS], (f"{raw}, plus a {CORE}", apart), target),
+        _against(number, what, found[OURS], ("the two in turn in one process", both), target),
     ]
 
 
@@ -90,9 +89,9 @@ def _in_flight(found: Mapping[str, Results]) -> list[Row]:
     flight, memory = found["flight"], found["flight memory"]
     ours = flight[OURS]
     # A peer that gives errors for answers is no fast one.
-    replace_surrogates = {name: flight[name] for name in PEERS if not flight[name].get("errors")}
-    best = max(replace_surrogates, key=lambda name: float(replace_surrogates[name]["rate"]))
-    rate = float(replace_surrogates[best]["rate"])
+    without_errors = {name: flight[name] for name in PEERS if not flight[name].get("errors")}
+    best = max(without_errors, key=lambda name: float(without_errors[name]["rate"]))
+    rate = float(without_errors[best]["rate"])
     peer, least = _best(memory, "bytes")
     few, many = found["abatch"][OURS]["few"], found["abatch"][OURS]["cpu"]
     return [
@@ -155,14 +154,14 @@ def _growth(found: Mapping[str, Results]) -> list[Row]:
         "256 bound tools": ("tools 256", "tools 128", "128"),
     }
     return [
-        _against("6", what, found[double][OURS], said, found[once][OURS], 2.2)
+        _against("6", what, found[double][OURS], (said, found[once][OURS]), 2.2)
         for what, (double, once, said) in sizes.items()
     ]
 
 
 def _streams(stream: Results) -> Row:
     # 25 µs, on a machine on which langchain-mistralai took 24.
-    return _against("7", "stream, a chunk", stream[OURS], *_best(stream, "cpu"), 25 / 24)
+    return _against("7", "stream, a chunk", stream[OURS], _best(stream, "cpu"), 25 / 24)
 
 
 def _polls(polls: Results | None) -> list[Row]:
@@ -174,14 +173,14 @@ def _polls(polls: Results | None) -> list[Row]:
     ]
 
 
-def _against(  # noqa: PLR0917 - a row, from left to right.
+def _against(
     number: str,
     what: str,
     ours: Mapping[str, Any],
-    whose: str,
-    theirs: Mapping[str, Any],
+    other: tuple[str, Mapping[str, Any]],
     target: float,
 ) -> Row:
+    whose, theirs = other
     against = f"{whose}: {_us(theirs['cpu'])}"
     return Row(number, what, _us(ours["cpu"]), against, target, ours["cpu"] / theirs["cpu"])
 

@@ -54,14 +54,14 @@ class Gateway:
         """Start it and wait until it listens."""
         command = [sys.executable, "-m", "benchmarks.soak_gateway"]
         root = Path(__file__).parents[1]
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves.
+        self._process = subprocess.Popen(
             command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.addresses: dict[str, str] = self._hear()
 
     def report(self) -> dict[str, Any]:
         """Ask what was paid for since the last time."""
-        assert self._process.stdin is not None  # noqa: S101 - a pipe, as above.
+        assert self._process.stdin is not None
         self._process.stdin.write("report\n")
         self._process.stdin.flush()
         report: dict[str, Any] = self._hear()
@@ -72,7 +72,7 @@ class Gateway:
         self._process.communicate()
 
     def _hear(self) -> Any:
-        assert self._process.stdout is not None  # noqa: S101 - as above.
+        assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
 
@@ -83,10 +83,10 @@ class Dispatcher:
         """Start the threads and the loop that live long."""
         self._soak = soak
         self._pause = 1 / rate
-        self._random = Random(3)  # noqa: S311 - repeatable is what is wanted.
-        self._pool = _all_started(ThreadPoolExecutor(THREADS, "soak"))
+        self._random = Random(3)
+        self._pool = _started_pool(THREADS, "soak")
         self.loop = asyncio.new_event_loop()
-        self.loop.set_default_executor(_all_started(ThreadPoolExecutor(LOOP_THREADS)))
+        self.loop.set_default_executor(_started_pool(LOOP_THREADS, "soak-loop"))
         self.loop.set_exception_handler(self._complain)
         self._thread = threading.Thread(target=self.loop.run_forever, name="soak-loop")
         self._thread.start()
@@ -171,10 +171,11 @@ class Dispatcher:
         self._soak.tally.note(f"asyncio: {context['message']}")
 
 
-def _all_started(pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
-    """Start a pool's threads: one that starts later takes its memory in the middle of the hour."""
-    everyone = threading.Barrier(pool._max_workers)  # noqa: SLF001 - as it was given.
-    for waiting in [pool.submit(everyone.wait) for _ in range(everyone.parties)]:
+def _started_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """Start all threads: one that starts later takes its memory in the middle of the hour."""
+    pool = ThreadPoolExecutor(threads, name)
+    everyone = threading.Barrier(threads)
+    for waiting in [pool.submit(everyone.wait) for _ in range(threads)]:
         waiting.result()
     return pool
 

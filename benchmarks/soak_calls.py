@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MOST_CALLS = 2_000_000
+MOST_STRANGE = 100
+"""What the soak itself keeps must not grow."""
 UNUSED, ANSWERED, UNKNOWN, CANCELLED, REFUSED, ELSEWHERE = b".AUCRE"
 """What the caller was told; `ELSEWHERE` are streams, which the gateway knows nothing of."""
 NOWHERE = "http://127.0.0.1:9"
@@ -104,7 +106,7 @@ class Tally:
         """Count something that should never happen."""
         words = re.sub("0x[0-9a-f]+", "0x…", words)
         with self._lock:
-            if len(self.strange) < 100 or words in self.strange:  # noqa: PLR2004 - must not grow.
+            if len(self.strange) < MOST_STRANGE or words in self.strange:
                 self.strange[words] += 1
 
     def count(self, name: str) -> None:
@@ -143,7 +145,7 @@ class Soak:
     def __init__(self, *, url: str, streams: str, key: str) -> None:
         """Build the models."""
         self.tally = Tally()
-        self.random = Random(2)  # noqa: S311 - repeatable is what is wanted.
+        self.random = Random(2)
         self._settings = {"base_url": url, "api_key": key}
         self._streams = streams
         self.plain = self.model()
@@ -275,7 +277,7 @@ def dropped(soak: Soak) -> None:
 @_kind(3)
 def copied(soak: Soak) -> None:
     """Use copies of a model."""
-    pickled = pickle.loads(pickle.dumps(soak.plain))  # noqa: S301 - our own.
+    pickled = pickle.loads(pickle.dumps(soak.plain))
     for llm in (copy.copy(soak.plain), copy.deepcopy(soak.plain), pickled):
         with soak.tally.call() as asked:
             asked.answer = llm.invoke(asked.prompt, temperature=0.5).content
@@ -305,7 +307,7 @@ def paced(soak: Soak) -> None:
 @_kind(2)
 def own_client(soak: Soak) -> None:
     """Call over a client of the user's."""
-    with soak.tally.call() as asked, httpx.Client(verify=False) as client:  # noqa: S501 - no TLS.
+    with soak.tally.call() as asked, httpx.Client(verify=False) as client:
         asked.answer = soak.model(http_client=client).invoke(asked.prompt).content
 
 
@@ -383,7 +385,7 @@ async def aleft_stream(soak: Soak) -> None:
     """Leave a stream of events early: half of them closed, half left to the event loop."""
     with soak.tally.call(elsewhere=True) as asked:
         stream: Any = soak.events.astream(asked.prompt)
-        if soak.random.random() < 0.5:  # noqa: PLR2004 - half.
+        if soak.random.choice((True, False)):
             await anext(stream)
             return
         async with aclosing(stream):
@@ -462,7 +464,7 @@ async def aclosed(soak: Soak) -> None:
 async def aown_client(soak: Soak) -> None:
     """Call over a client of the user's."""
     with soak.tally.call() as asked:
-        async with httpx.AsyncClient(verify=False) as client:  # noqa: S501 - there is no TLS.
+        async with httpx.AsyncClient(verify=False) as client:
             llm = soak.model(http_async_client=client)
             asked.answer = (await llm.ainvoke(asked.prompt)).content
 

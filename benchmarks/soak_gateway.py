@@ -1,6 +1,7 @@
-"""What the soak talks to, in a process of its own: a gateway with faults, and a server of streams.
+"""What the soak talks to, in a process of its own: the local gateway, with faults.
 
-Prints one line of JSON with the addresses; then answers each line of its input with one that says
+Streams come from the benchmarks' server, since Segmind sends none today, nor does its double. This
+prints one line of JSON with the addresses; then answers each line of its input with one that says
 what was paid for since the last one. It ends with its input.
 """
 
@@ -10,11 +11,10 @@ import asyncio
 import json
 import re
 import sys
-import threading
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.server import Answering
+from benchmarks.server import BenchmarkServer
 from langchain_segmind.gateway import EchoEngine, EngineError, Faults, Settings, serve
 from langchain_segmind.gateway.engines.base import chat_completion
 
@@ -26,6 +26,10 @@ SLOW = "[slow]"
 TOO_LONG = "[long]"
 """Is refused as too long a prompt."""
 TOOL = "forecast"
+TOO_SLOW_RATE = 0.01
+"""The share of answers that take longer than v1 allows."""
+SLOW_RATE = 0.2
+"""The share of answers that take their time."""
 
 _NUMBER = re.compile(rb"#(\d+)#")
 _BROKEN = Faults(
@@ -52,7 +56,7 @@ class Engine(EchoEngine):
 
     def __init__(self) -> None:
         """Start the draws."""
-        self._random = Random(1)  # noqa: S311 - repeatable is what is wanted.
+        self._random = Random(1)
 
     async def complete(self, body: dict[str, Any]) -> Any:
         """Answer after a while; one in a hundred takes longer than v1 allows."""
@@ -67,9 +71,9 @@ class Engine(EchoEngine):
 
     def _seconds(self) -> float:
         drawn = self._random.random()
-        if drawn < 0.01:  # noqa: PLR2004 - shares of the answers.
+        if drawn < TOO_SLOW_RATE:
             return 2.0
-        return self._random.uniform(0.05, 0.3) if drawn < 0.2 else 0.0  # noqa: PLR2004
+        return self._random.uniform(0.05, 0.3) if drawn < SLOW_RATE else 0.0
 
 
 class Reporter:
@@ -96,27 +100,17 @@ class Reporter:
         }
 
 
-def _serve_streams(told: threading.Event, port: list[int]) -> None:
-    async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
-        port.append(server.sockets[0].getsockname()[1])
-        told.set()
-        await server.serve_forever()
-
-    asyncio.run(run())
-
-
 def main() -> None:
     """Serve until the input ends."""
-    ready, port = threading.Event(), list[int]()
-    threading.Thread(target=_serve_streams, args=(ready, port), daemon=True).start()
-    ready.wait()
+    streams = BenchmarkServer()
+    streams.start()
     with serve(SETTINGS, Engine()) as gateway:
         reporter = Reporter(gateway.account)
-        streams = f"http://127.0.0.1:{port[0]}/chunks=300"
-        _say({"url": gateway.url, "streams": streams, "key": gateway.api_key})
+        of_streams = f"{streams.url}/chunks=300"
+        _say({"url": gateway.url, "streams": of_streams, "key": gateway.api_key})
         for _ in sys.stdin:
             _say(reporter.report())
+    streams.stop()
 
 
 def _say(told: dict[str, Any]) -> None:

@@ -19,7 +19,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
 
-from langchain_segmind import ChatSegmindLlama, SegmindError, get_credits_callback
+from langchain_segmind import ChatSegmindLlama, SegmindError, gateway, get_credits_callback
+from langchain_segmind.gateway.models import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,15 +52,13 @@ def connected() -> Iterator[ChatSegmindLlama]:
             say(f"Talking to {llm.model} at {llm.base_url}.")
             yield llm
         return
-    from langchain_segmind.gateway import LlamaEngine, Settings, serve  # noqa: PLC0415 - an extra.
-    from langchain_segmind.gateway.models import model_file  # noqa: PLC0415 - as above.
-
     say("No SEGMIND_API_KEY: starting a local Segmind with SmolLM2-135M-Instruct, a small model")
     say("of Llama's architecture. Do not judge Llama 3.1 70B by its answers.")
+    settings = gateway.Settings(credits=1.0, v1_limit=300)
     with (
-        serve(Settings(credits=1.0, v1_limit=300), LlamaEngine(model_file())) as gateway,
+        gateway.serve(settings, gateway.LlamaEngine(model_file())) as running,
         ChatSegmindLlama(
-            api_key=gateway.api_key, base_url=gateway.url, max_tokens=120, temperature=0.6, seed=3
+            api_key=running.api_key, base_url=running.url, max_tokens=120, temperature=0.6, seed=3
         ) as llm,
     ):
         yield llm

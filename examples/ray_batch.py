@@ -99,8 +99,10 @@ class Turn(BaseRateLimiter):
         """Take a turn at a row."""
         self.book, self.row, self.name = book, row, uuid.uuid4().hex
 
-    async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - always waits.
+    async def aacquire(self, *, blocking: bool = True) -> bool:
         """Wait for the account's pace; raise where nothing may be sent."""
+        if not blocking:  # Only who waits can know.
+            return False
         await self.book.wait.remote()
         # Apart: who dies while it waits has sent nothing, and its row must not look so.
         verdict = await self.book.admit.remote(self.row, self.name)

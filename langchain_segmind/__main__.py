@@ -1,4 +1,4 @@
-"""Talk to a model or look for what is wrong: ``python -m langchain_segmind``."""
+"""Talk to a model, answer files of requests, or look for what is wrong: `langchain-segmind`."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ from contextlib import aclosing, closing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, field_validator, model_validator
 
 from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
-from langchain_segmind._messages.outgoing import text_of_wire, to_wire
+from langchain_segmind._messages.outgoing import to_wire
 from langchain_segmind._messages.parameters import (
     PER_CALL,
     Amount,
@@ -37,11 +36,11 @@ from langchain_segmind._messages.parameters import (
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
-from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.balance import fetch_balance
-from langchain_segmind._protocol.calls import Clock, post
+from langchain_segmind._messages.token_counter import TokenCounter
+from langchain_segmind._protocol.calls import Clock
+from langchain_segmind._protocol.exchanges import Exchanges
+from langchain_segmind._protocol.queue import Queue
 from langchain_segmind._protocol.retry import RetryPolicy
-from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
@@ -49,14 +48,14 @@ from langchain_segmind._transport.settings import total_seconds
 from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Iterator,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from typing import Unpack
 
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForLLMRun,
+        BaseRunManager,
+        CallbackManagerForLLMRun,
+    )
     from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
@@ -64,15 +63,17 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
+    from langchain_segmind._journals.identity import Scope
     from langchain_segmind._messages.arguments import Arguments
     from langchain_segmind._messages.structured_output import Method
-    from langchain_segmind._protocol.account import Account
     from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._transport.clients import Clients
     from langchain_segmind.credits import CreditBalance
 
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
+MODELS = tuple(PROFILES)
+"""The slugs that are known here; any other is passed on as it is."""
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Model = TypeVar("_Model", bound="BaseModel")
 _CLOCK = Clock(time.monotonic, time.time, random.random)
@@ -84,8 +85,24 @@ def _inspected(method: _Method) -> _Method:
     return method
 
 
-class ChatSegmindLlama(BaseSegmindChatModel):
+class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     """A Llama model hosted by Segmind.
+
+    Args:
+        model: The slug, `llama-v3p1-70b-instruct` if not given.
+        temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
+        model_kwargs: More fields for the body of every call.
+        api_key: Else from SEGMIND_API_KEY.
+        base_url: Else from SEGMIND_BASE_URL, else Segmind's own.
+        timeout: Seconds for the whole call, retries included (120).
+        max_retries: How often what cost nothing is sent again (2).
+        retry_unknown_outcome: Whether to send again what may have been paid for.
+        min_credits, low_credits: Refuse calls, or warn, below this balance.
+        rate_limiter: Paces the calls; see `SegmindRateLimiter`.
+        queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
+        journal: Where it is kept what was paid for: the path of a SQLite file, or a `Journal`.
+        streaming: Whether to ask for an event stream.
+        http_client, http_async_client, default_headers: How Segmind is reached.
 
     Example:
         ```python
@@ -98,8 +115,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     """
 
     model: ModelSlug = DEFAULT_MODEL
-    """The slug, the last part of the model's URL on segmind.com; `llama-v3p1-70b-instruct` if not
-    given."""
+    """The slug, the last part of the model's URL on segmind.com."""
 
     temperature: Temperature | None = None
     """Randomness, 0 to 2; the model's own default where it is not given."""
@@ -125,10 +141,18 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     streaming: bool = False
     """Whether to ask the gateway for a stream; it sends none today, and both are understood."""
 
-    queue: bool = False
+    queue: bool | None = None
     """Whether calls go through Segmind's queue (v2), which is made for slow generations: submitted
     once, asked after, and fetched. The answers are the same, and one that was not waited for is
-    not lost: see `resume`."""
+    not lost: see `resume`. If not given, they do where there is a `journal`."""
+
+    journal: Any = Field(default=None, exclude=True, repr=False)
+    """Where it is kept what was paid for, so that nothing is paid for twice: the path of a SQLite
+    file, or a `Journal`.
+
+    A call has an identity by its `idempotency_key`, by that in its config's `metadata`, or by its
+    place in a LangGraph run with a `thread_id`. A later call of the same identity, of any process,
+    is given the same answer."""
 
     poll_interval: Seconds = 1.0
     """Seconds between two questions after a queued job, at most, while few jobs are waited for."""
@@ -137,14 +161,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
     """Seconds to wait for a queued job, from its submission or from `resume`."""
 
     on_submit: Callable[[str], object] | None = Field(default=None, exclude=True, repr=False)
-    """Called with the request id of every queued job as soon as it is known, before the wait.
-
-    What it writes down can be fetched with `resume`, even by another process. It runs where the
-    call runs, on the event loop too, so it has to be quick; what it raises is logged."""
+    """Called with the request id of every queued job as soon as it is known, before the wait: what
+    it writes down can be fetched with `resume`. It runs where the call runs, on the event loop too,
+    so it has to be quick; what it raises is logged."""
 
     min_credits: Amount | None = None
-    """Credits (US dollars). Refuse calls while the last balance seen for this key is below: nothing
-    is sent then.
+    """Credits (US dollars). Refuse calls while the last balance seen for this key is below.
 
     Any model of this process that uses the key at this host may have seen it. After topping up,
     `get_credits` sees the new balance, and calls go through again."""
@@ -159,8 +181,7 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     if TYPE_CHECKING:
 
-        def __init__(self, **arguments: Unpack[Arguments]) -> None:
-            """Take any field by its name or its alias."""
+        def __init__(self, **arguments: Unpack[Arguments]) -> None: ...  # noqa: D107 - editors show the class's own.
 
     @model_validator(mode="before")
     @classmethod
@@ -168,6 +189,13 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         if not isinstance(values, dict):
             return values
         return known_or_passed_on(rename_aliases(values), cls.model_fields)
+
+    @field_validator("journal", mode="before")
+    @classmethod
+    def _open_journal(cls, journal: Any) -> Any:
+        from langchain_segmind._journals.opening import open_journal
+
+        return None if journal is None else open_journal(journal)
 
     @field_validator("model_kwargs", mode="after")
     @classmethod
@@ -185,9 +213,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = call.read(self._flow(call, clients))
-        return driver.run(flow, clients, self.rate_limiter)
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = call.read(self._exchange(call, clients))
+        return driver.run(flow, clients, self._limiter())
 
     @_inspected
     async def _agenerate(
@@ -197,9 +225,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = call.read(self._flow(call, clients))
-        return await driver.arun(flow, clients, self.rate_limiter)
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = call.read(self._exchange(call, clients))
+        return await driver.arun(flow, clients, self._limiter())
 
     def _stream(
         self,
@@ -208,9 +236,9 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = stream_generations(call, self._flow(call, clients, stream=True))
-        with closing(driver.stream(flow, clients, self.rate_limiter)) as chunks:
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = stream_generations(call, self._exchange(call, clients, stream=True))
+        with closing(driver.stream(flow, clients, self._limiter())) as chunks:
             yield from chunks
 
     async def _astream(
@@ -220,14 +248,18 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call, clients = self._prepare(messages, stop, kwargs)
-        flow = stream_generations(call, self._flow(call, clients, stream=True))
-        async with aclosing(driver.astream(flow, clients, self.rate_limiter)) as chunks:
+        call, clients = self._prepare(messages, stop, run_manager, kwargs)
+        flow = stream_generations(call, self._exchange(call, clients, stream=True))
+        async with aclosing(driver.astream(flow, clients, self._limiter())) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _prepare(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        run_manager: BaseRunManager | None,
+        options: dict[str, Any],
     ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
         given = {name: getattr(self, name) for name in PER_CALL}
@@ -237,10 +269,11 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         if not is_slug(model := given.pop("model") or self.model):
             _call_parameters().check({"model": model})  # A copy or an assignment brought it.
         resumes = given.pop("resume", None)
+        scope = self._scope(given.pop("idempotency_key", None), run_manager)
         wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
         prompt = render_prompt(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
-        if self.streaming and not self.queue:
+        if self.streaming and scope is None and not self._through_queue:
             body["stream"] = True
         clients = self._connected()
         call = Call(
@@ -250,58 +283,56 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
             resumes=resumes,
+            scope=scope,
             redact=clients.redactor.text,
         )
         return call, clients
 
-    def _flow(
+    def _scope(self, idempotency_key: object, run_manager: BaseRunManager | None) -> Scope | None:
+        """Find the identity of a call, which only a journal has a use for."""
+        if self.journal is None and idempotency_key is None:
+            return None
+        from langchain_segmind._journals.identity import scope_of
+
+        metadata = None if run_manager is None else run_manager.metadata
+        return scope_of(self.journal, idempotency_key, metadata)
+
+    @property
+    def _through_queue(self) -> bool:
+        return self.journal is not None if self.queue is None else self.queue
+
+    def _exchange(
         self, call: Call, clients: Clients, *, stream: bool = False
     ) -> Flow[Response | Finished]:
-        """Describe the exchange that answers a call, and watch what it does to the account."""
-        account = clients.account
-        policy = RetryPolicy(self.max_retries, self.retry_unknown_outcome)
-        timeout = total_seconds(self.timeout)
-        flow: Flow[Response | Finished]
-        if call.resumes or self.queue:
-            flow = self._queue_flow(call, account, policy, timeout)
-        else:
-            path = f"/v1/{call.model}"
-            flow = post(
-                path,
-                call.body,
-                policy=policy,
-                timeout=timeout,
-                account=account,
-                clock=_CLOCK,
-                accept_stream=stream,
-            )
-        # To resume costs nothing, so no balance is too low for it.
-        floor = None if call.resumes else self.min_credits
-        return track_account(
-            flow,
-            account,
-            clock=_CLOCK,
-            min_credits=floor,
-            low_credits=self.low_credits,
-            pause=pause_of(self.rate_limiter),
-            redact=clients.redactor.text,
-        )
-
-    def _queue_flow(
-        self, call: Call, account: Account, policy: RetryPolicy, timeout: float | None
-    ) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import Queue, run_job, wait_for_job  # noqa: PLC0415 - not for v1.
-
-        queue = Queue(self.poll_interval, self.queue_timeout, account, _CLOCK)
+        """Describe the exchange that answers a call."""
+        exchanges = self._exchanges(clients)
         if call.resumes:
-            return wait_for_job(call.resumes, queue=queue)
-        return run_job(
+            return exchanges.fetch(call.resumes)
+        if call.scope is None:
+            return exchanges.complete(call.model, call.body, accept_stream=stream)
+        settings = clients.settings
+        return exchanges.complete_once(
             call.model,
             call.body,
-            queue=queue,
-            policy=policy,
-            timeout=timeout,
+            self.journal,
+            call.scope,
+            account=(settings.base_url, settings.api_key.get_secret_value()),
+        )
+
+    def _exchanges(self, clients: Clients) -> Exchanges:
+        limiter = self._limiter()
+        return Exchanges(
+            account=clients.account,
+            clock=_CLOCK,
+            policy=RetryPolicy(self.max_retries, self.retry_unknown_outcome),
+            timeout=total_seconds(self.timeout),
+            queue=Queue(self.poll_interval, self.queue_timeout, clients.account, _CLOCK),
+            through_queue=self._through_queue,
             on_submit=self.on_submit,
+            min_credits=self.min_credits,
+            low_credits=self.low_credits,
+            pause=pause_of(limiter),
+            redact=clients.redactor.text,
         )
 
     def _takes_images(self, model: str) -> bool:
@@ -378,21 +409,12 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             SegmindError: Segmind could not be asked.
         """
         clients = self._connected()
-        return driver.run(self._balance_flow(clients), clients)
+        return driver.run(self._exchanges(clients).fetch_balance(), clients)
 
     async def aget_credits(self) -> CreditBalance:
         """Ask what the account holds: see `get_credits`."""
         clients = self._connected()
-        return await driver.arun(self._balance_flow(clients), clients)
-
-    def _balance_flow(self, clients: Clients) -> Flow[CreditBalance]:
-        asking = fetch_balance(
-            policy=RetryPolicy(self.max_retries),
-            timeout=total_seconds(self.timeout),
-            account=clients.account,
-            clock=_CLOCK,
-        )
-        return track_account(asking, clients.account, clock=_CLOCK, low_credits=self.low_credits)
+        return await driver.arun(self._exchanges(clients).fetch_balance(), clients)
 
     # --- Tools and structured output ---
 
@@ -430,9 +452,10 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             **kwargs: Parameters for every call of the bound model.
 
         Raises:
-            ValueError: `tool_choice` names no tool, or two tools share a name.
+            ValueError: `tool_choice` names no tool, a tool has no name or is built into another
+                provider, or a schema cannot be used.
         """
-        bound = BoundTools(convert_to_openai_tool(tool) for tool in tools)
+        bound = BoundTools.of(tools)
         parse_tool_choice(tool_choice, bound.compiled.names)
         options = {
             "tool_choice": tool_choice,
@@ -514,12 +537,14 @@ class ChatSegmindLlama(BaseSegmindChatModel):
             max_repairs: How often the model is asked again, for money, when its reply does not fit.
             **kwargs: Parameters for every call.
 
-        The chain raises `OutputParserException`, with the text, for a reply that does not fit.
+        The chain raises `OutputParserException`, with the text, for a reply that holds no JSON
+        object, or none that fits a pydantic class. Of a dict or TypedDict schema the object is
+        given as it is.
 
         Raises:
-            ValueError: The schema or the method is none of these.
+            ValueError: The schema or the method is none of these, or the schema cannot be used.
         """
-        from langchain_segmind._messages.structured_output import structured_chain  # noqa: PLC0415 - slow.
+        from langchain_segmind._messages.structured_output import structured_chain
 
         return structured_chain(
             self,
@@ -532,6 +557,13 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         )
 
     # --- What LangChain asks ---
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show the model, and what else was set."""
+        yield "model", self.model
+        for name, field in type(self).model_fields.items():
+            if name in self.model_fields_set - {"model", "metadata", "profile"} and field.repr:
+                yield name, getattr(self, name)
 
     @property
     def model_name(self) -> str:
@@ -548,16 +580,6 @@ class ChatSegmindLlama(BaseSegmindChatModel):
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
         return {**given, "model_name": self.model, **self.model_kwargs}
 
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Tell that `langchain_core.load.dumps` works."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Give the place where `langchain_core.load.loads` finds the class."""
-        return ["langchain_segmind", "chat_models"]
-
     def _resolve_model_profile(self) -> ModelProfile | None:
         return PROFILES.get(self.model)
 
@@ -571,21 +593,6 @@ class ChatSegmindLlama(BaseSegmindChatModel):
 
     def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
         return [free_of_charge(kept) for kept in super()._convert_cached_generations(cache_val)]
-
-    def get_num_tokens(self, text: str) -> int:
-        """Estimate the tokens of a text without a download; exact with `custom_get_token_ids`."""
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
-        return estimate_tokens(text)
-
-    def get_num_tokens_from_messages(
-        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
-        """Estimate the tokens of a prompt, with its tools, without a download."""
-        wire = to_wire(messages, model=self.model, images=True)
-        given = {} if tools is None else {"tools": list(tools)}
-        texts = [text_of_wire(message) for message in render_prompt(wire, given).messages]
-        return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)
 
 
 @cache

@@ -12,6 +12,8 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -81,6 +83,8 @@ class CreditBalance:
     """What was paid for."""
     free_credits: float
     """What was a gift."""
+    as_of: datetime | None = field(default=None, compare=False)
+    """When it was so, by Segmind's clock; None where the answer does not say."""
     total: float = field(init=False)
     """Both together."""
 
@@ -88,14 +92,21 @@ class CreditBalance:
         object.__setattr__(self, "total", self.credits + self.free_credits)
 
     @classmethod
-    def from_answer(cls, data: object) -> Self | None:
+    def from_answer(cls, data: object, headers: Mapping[str, str]) -> Self | None:
         """Read the answer of `/v1/get-user-credits`; None where it holds no balance."""
         if not isinstance(data, dict):
             return None
         amounts = amount(data.get("credits")), amount(data.get("free-credits"))
         if amounts == (None, None):
             return None
-        return cls(amounts[0] or 0.0, amounts[1] or 0.0)
+        return cls(amounts[0] or 0.0, amounts[1] or 0.0, _date(headers))
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 class TokensDict(TypedDict):
@@ -159,7 +170,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
                 self.tokens["output_tokens"] += usage["output_tokens"]
                 self.tokens["total_tokens"] += usage["total_tokens"]
 
-    def _spend(self, credits: CreditsDict) -> None:  # noqa: A002 - the name it has everywhere.
+    def _spend(self, credits: CreditsDict) -> None:
         self.cost += credits["cost"] or 0.0
         if credits["remaining"] is not None:
             self.remaining = credits["remaining"]
@@ -177,7 +188,7 @@ _COUNTING: ContextVar[CreditsCallbackHandler | None] = ContextVar("segmind_credi
 @cache
 def _hook_in() -> None:
     """Make langchain-core look for a handler, once: its own callbacks add a hook at each use."""
-    from langchain_core.tracers.context import register_configure_hook  # noqa: PLC0415 - slow.
+    from langchain_core.tracers.context import register_configure_hook
 
     register_configure_hook(_COUNTING, inheritable=True)
 

@@ -61,7 +61,7 @@ class SegmindError(ModelError):
         *,
         status_code: int | None = None,
         request_id: str | None = None,
-        credits: Credits | None = None,  # noqa: A002 - the name of the field it fills.
+        credits: Credits | None = None,
         retry_after: float | None = None,
         outcome_unknown: bool = False,
     ) -> None:

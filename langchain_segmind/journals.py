@@ -6,12 +6,14 @@ your own derives from `Journal`, and `langchain_segmind.testing.JournalContract`
 
 from langchain_segmind._journals.entries import Claim, Journal, JournalEntry, State
 from langchain_segmind._journals.holders import is_dead, this_process
+from langchain_segmind._journals.postgres import PostgresJournal
 from langchain_segmind._journals.sqlite import SqliteJournal
 
 __all__ = [
     "Claim",
     "Journal",
     "JournalEntry",
+    "PostgresJournal",
     "SqliteJournal",
     "State",
     "is_dead",

@@ -10,6 +10,8 @@ or no, and langchain-core's InMemoryRateLimiter makes the first call wait.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +23,10 @@ from langchain_segmind._protocol.account import Account
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+logger = logging.getLogger("langchain_segmind")
+
+LOOKS_PER_SECOND = 1000
+"""How often all that wait together look whether they may go earlier."""
 WINDOW = 61.0
 """Seconds in which the plan's requests may go: a minute, and one for those that travel slowly."""
 
@@ -33,6 +39,10 @@ class SegmindRateLimiter(BaseRateLimiter):
     minute, whether it was given this limiter or another one: a model joins the limiter it is given
     to its account. Retries count, as do submits to the queue. When Segmind answers 429 and says
     when the limit resets, everyone waits for that.
+
+    Where answers name how many requests are left and until when, that is believed more than the
+    number given here: nothing is sent that would be refused, and what the server has room for goes
+    earlier, by halves of it, since other processes may use the key.
 
     Several processes can share a limiter of your own: a `BaseRateLimiter` that asks wherever they
     count together. If it has a method `pause(seconds)`, it is told of each 429 at once.
@@ -74,6 +84,7 @@ class SegmindRateLimiter(BaseRateLimiter):
         self._sleep = sleep
         self._async_sleep = async_sleep
         self._account = Account()
+        self._hears_answers = False
 
     def acquire(self, *, blocking: bool = True) -> bool:
         """Wait until one more request may go, or tell whether it may go at once."""
@@ -102,23 +113,33 @@ class SegmindRateLimiter(BaseRateLimiter):
         if self._account is account:
             return self
         joined = self._copy()
-        joined._account = account  # noqa: SLF001 - of the same class.
+        joined._account, joined._hears_answers = account, True  # noqa: SLF001 - of the same class.
         return joined
 
     def _waits(self) -> Generator[float, None, None]:
         """Reserve a place, and say how long to wait for it, until it is there."""
         window = self._account.requests
         slot = window.reserve(**self._terms())
+        if (left := slot - self._clock()) >= 1.0:
+            logger.info("The plan's limit is reached, waiting %.1f s", left)
         try:
             while True:
                 if window.is_overtaken(slot):
                     slot = window.reserve(**self._terms())
+                elif self._hears_answers:
+                    slot = window.advance(slot, now=self._clock())
                 if (left := slot - self._clock()) <= 0:
                     return
-                yield left
+                yield min(left, self._seconds_to_look_again())
         except GeneratorExit:
             window.release(slot)
             raise
+
+    def _seconds_to_look_again(self) -> float:
+        """Give how long a place may stand: the next answer may say that there is room."""
+        if not self._hears_answers:
+            return math.inf
+        return 1.0 + self._account.requests.waiting(self._clock()) / LOOKS_PER_SECOND
 
     def _terms(self) -> dict[str, Any]:
         return {"now": self._clock(), "limit": self.requests_per_minute, "seconds": WINDOW}
@@ -160,10 +181,10 @@ class DeferredRateLimiter(BaseRateLimiter):
         """Stand in front of a limiter."""
         self.limiter = limiter
 
-    def acquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - LangChain's signature.
+    def acquire(self, *, blocking: bool = True) -> bool:
         """Let LangChain's own question pass."""
         return True
 
-    async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002 - as above.
+    async def aacquire(self, *, blocking: bool = True) -> bool:
         """Let LangChain's own question pass."""
         return True

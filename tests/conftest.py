@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind.gateway import RunningGateway, serve
+from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
+from tests.scripted import Scripted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,3 +45,11 @@ def llm(gateway: RunningGateway) -> Iterator[ChatSegmindLlama]:
     """Give a model that talks to the local gateway."""
     with ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url) as model:
         yield model
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Run a gateway that says what it is told to."""
+    replies: list[Any] = []
+    with serve(engine=ScriptedEngine(lambda _: replies.pop(0))) as running:
+        yield Scripted(running, replies)

@@ -1,18 +1,26 @@
-"""Servers over bare sockets, for what no well-behaved server does, and the ways to call a model."""
+"""A scripted server, for what no well-behaved server does, and the ways to call a model.
+
+It is the only one here: tests, benchmarks and soak share it. As a Segmind that behaves, the local
+gateway answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import aiohttp  # noqa: F401 - else imported by the first call, which may outlast its deadline.
 import httpx
 import pytest
 
@@ -20,7 +28,7 @@ from langchain_segmind import ChatSegmindLlama
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
     from langchain_core.messages import AIMessage
@@ -133,13 +141,23 @@ def delta(content: str, finish_reason: str | None = None) -> dict[str, Any]:
 # --- A server -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came over the wire."""
+    """A request as it came over the wire; nothing is decoded that nobody asks for."""
 
-    line: str
-    headers: list[tuple[str, str]]
+    head: bytes
     body: bytes
+
+    @property
+    def line(self) -> str:
+        """Give the method, the path and the version."""
+        return self.head.partition(b"\r\n")[0].decode("latin-1")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Give names and values, as they were sent."""
+        parted = (line.partition(":") for line in self.head.decode("latin-1").split("\r\n")[1:])
+        return [(name, value.strip()) for name, _, value in parted]
 
     @property
     def json(self) -> Any:
@@ -151,28 +169,35 @@ class Received:
         return [value for known, value in self.headers if known.lower() == name.lower()]
 
 
-class Wire:
-    """One end of a connection, as an answer sees it."""
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that takes its time, and no thread."""
 
-    def __init__(self, connection: socket.socket, server: FaultServer) -> None:
-        self._socket = connection
-        self._server = server
-        self._closing = server.closing
+    seconds: float
+    answer: bytes
+
+
+class Wire:
+    """One end of a connection, as an answer sees it that has a thread of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._closing = connection.server.closing
+        self._loop = asyncio.get_running_loop()
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-        self._server.sent += len(data)
+        """Wait until the other side has taken most of it."""
+        asyncio.run_coroutine_threadsafe(self._connection.send(data), self._loop).result()
 
     def close(self) -> None:
         """End the connection in an orderly way."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self._loop.call_soon_threadsafe(self._connection.transport.close)
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise ConnectionResetError  # Leaves the `with` blocks that hold the socket open.
+        connected = self._connection.transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._loop.call_soon_threadsafe(self._connection.transport.abort)
 
     def drip(self, data: bytes, pause: float = 0.01) -> None:
         """Send this again and again, until the other side has had enough."""
@@ -180,12 +205,99 @@ class Wire:
             self.send(data)
 
     def hang(self) -> None:
-        """Say nothing until the server is stopped or the other side has gone."""
+        """Say nothing until the server is stopped."""
         self._closing.wait(20)
 
 
+class Connection(asyncio.Protocol):
+    """One connection; nothing is read from it while a thread answers."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: FaultServer) -> None:
+        self.server = server
+        self._received = bytearray()
+        self._has_thread = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.server.connections += 1
+        self.server.open_connections.add(self)
+        if self.server.before_request is not None:
+            self._start_thread(partial(self.server.before_request, Wire(self)))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._answer_requests()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._writable.set()
+        # The socket is closed right after this.
+        asyncio.get_running_loop().call_soon(self.server.open_connections.discard, self)
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait where the other side does not read."""
+        if self.transport.is_closing():
+            raise ConnectionResetError
+        self.transport.write(data)
+        self.server.sent += len(data)
+        await self._writable.wait()
+
+    def _answer_requests(self) -> None:
+        while not self._has_thread and (received := self._take_request()) is not None:
+            answer = self.server.next_answer(received)
+            if isinstance(answer, bytes):
+                self.transport.write(answer)
+            elif isinstance(answer, Later):
+                loop = asyncio.get_running_loop()
+                loop.call_later(answer.seconds, self.transport.write, answer.answer)
+            else:
+                self._start_thread(partial(answer, received, Wire(self)))
+
+    def _take_request(self) -> Received | None:
+        if (head_end := self._received.find(b"\r\n\r\n")) < 0:
+            return None
+        length = _LENGTH.search(self._received, 0, head_end)
+        end = head_end + 4 + (int(length[1]) if length else 0)
+        if len(self._received) < end:
+            return None
+        head, body = bytes(self._received[:head_end]), bytes(self._received[head_end + 4 : end])
+        del self._received[:end]
+        return Received(head, body)
+
+    def _start_thread(self, answer: Callable[[], bytes | None]) -> None:
+        self._has_thread = True
+        self.transport.pause_reading()
+        self.server.run(self._answer_in_thread(answer))
+
+    async def _answer_in_thread(self, answer: Callable[[], bytes | None]) -> None:
+        with suppress(OSError):  # The other side has gone.
+            if (data := await asyncio.to_thread(answer)) is not None:
+                await self.send(data)
+        self._has_thread = False
+        self.transport.resume_reading()
+        self._answer_requests()
+
+
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
 class FaultServer:
-    """Answers each request with the next of its answers; the last one serves all that follow."""
+    """Answers each request with the next of its answers; the last one serves all that follow.
+
+    An answer is bytes, which are sent at once, or a function, which has a thread of its own: it may
+    wait, send what it likes through its `Wire`, and give bytes or None. One event loop serves all
+    connections, which is fast enough to be measured against: see benchmarks/server.py.
+    """
 
     def __init__(
         self,
@@ -196,85 +308,68 @@ class FaultServer:
     ) -> None:
         self.requests: list[Received] = []
         self.connections = 0
-        self.open_connections: set[socket.socket] = set()
+        self.open_connections: set[Connection] = set()
         self.answering = 0
+        """How many functions answer now."""
         self.sent = 0
-        self._answers = answers or (http(),)
-        self._before_request = before_request
+        """Bytes that functions have sent."""
         self.closing = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
+        self.before_request = before_request
+        self._answers = answers or (http(),)
         self._tls = tls
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), backlog=1024, family=family)
+        self._listener = socket.create_server((host, 0), backlog=_BACKLOG, family=family)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
+
+    def next_answer(self, received: Received) -> Any:
+        """Choose what to answer to a request."""
+        self.requests.append(received)
+        return self._answers[min(len(self.requests), len(self._answers)) - 1]
 
     def start(self) -> None:
-        self._spawn(self._accept)
+        """Serve in a thread of its own."""
+        self._thread.start()
+        self._started.wait()
 
     def stop(self) -> None:
+        """End what is being answered, and every connection."""
         self.closing.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in list(self.open_connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
+        with suppress(RuntimeError):  # An answer failed, and its error has ended the loop.
+            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(10)
 
-    def _spawn(self, work: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def run(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Let a function answer; what it raises ends the server, and is seen."""
+        self.answering += 1
+        task = self._tasks.create_task(answering)
+        task.add_done_callback(self._count_down)
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.connections += 1
-                self.open_connections.add(connection)
-                self._spawn(self._serve, connection)
+    def _count_down(self, _: object) -> None:
+        self.answering -= 1
 
-    def _serve(self, accepted: socket.socket) -> None:
-        connection = accepted
-        try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            wire = Wire(connection, self)
-            with connection, connection.makefile("rb") as reader, suppress(OSError, ValueError):
-                if self._before_request is not None:
-                    self._before_request(wire)
-                while (received := _read(reader)) is not None:
-                    self.answering += 1
-                    answer = self._next(received)
-                    if callable(answer):
-                        answer = answer(received, wire)
-                    if answer is not None:
-                        connection.sendall(answer)
-                    self.answering -= 1
-        except OSError:
-            connection.close()  # The client did not like our certificate.
-        finally:
-            self.open_connections.discard(accepted)
-
-    def _next(self, received: Received) -> Any:
-        with self._lock:
-            self.requests.append(received)
-            return self._answers[min(len(self.requests), len(self._answers)) - 1]
+    async def serve(self) -> None:
+        """Serve until stopped."""
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_default_executor(ThreadPoolExecutor(_THREADS))
+        async with asyncio.TaskGroup() as self._tasks:
+            listening = await self._loop.create_server(
+                lambda: Connection(self), sock=self._listener, ssl=self._tls, backlog=_BACKLOG
+            )
+            self._started.set()
+            try:
+                await self._stopped.wait()
+            finally:
+                listening.close()
+                for connection in list(self.open_connections):
+                    connection.transport.abort()
 
 
-def _read(reader: Any) -> Received | None:
-    if not (line := reader.readline()):
-        return None
-    headers = []
-    while (text := reader.readline().decode("latin-1").strip()) != "":
-        name, _, value = text.partition(":")
-        headers.append((name, value.strip()))
-    length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-    return Received(line.decode("latin-1").strip(), headers, reader.read(length))
+_BACKLOG = 16_384
+_THREADS = 256
+"""Functions that can answer at once."""
 
 
 @contextmanager

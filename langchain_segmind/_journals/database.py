@@ -45,7 +45,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         """Open the file, or make it."""
-        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+        import sqlite3
 
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SegmindJournalError(
@@ -54,24 +54,11 @@ class Database:
             )
         self.path = path
         self.connection = _open(path)
-        self.file = _identity(path)
         self._synchronous = ""
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
-
-    def check_file(self) -> None:
-        """Make sure that the path still leads to the file that is open.
-
-        SQLite would go on to write into a deleted file, and nobody would ever read it.
-        """
-        if _identity(self.path) != self.file:
-            raise SegmindJournalError(
-                f"The journal {self.path} was deleted or replaced while it was in use. Put the "
-                "file back; without it, what was paid for would be paid again. To begin anew on "
-                "purpose, make a new SqliteJournal."
-            )
 
     def synchronize(self, *, durable: bool) -> None:
         """Choose what the next commit outlives: FULL a power cut, NORMAL the process alone."""
@@ -97,9 +84,24 @@ def _render(sql: str) -> str:
     return sql.replace("{now}", "((julianday('now') - 2440587.5) * 86400.0)")
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def check_file(path: str, file: tuple[int, int]) -> None:
+    """Make sure that a path still leads to the file that was opened there.
+
+    SQLite would go on to write into a deleted one, which nobody would ever read, and a new one
+    would have forgotten everything.
+    """
+    if identify(path) != file:
+        raise SegmindJournalError(
+            f"The journal {path} was deleted or replaced while it was in use. Put the file back; "
+            "without it, what was paid for would be paid again. To begin anew on purpose, make a "
+            "new SqliteJournal."
+        )
+
+
+def identify(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from any other; nothing, where there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - A third of the time, for every write.
+        status = os.stat(path)  # noqa: PTH116 - A third of Path.stat's time.
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -134,7 +136,7 @@ def _make_private(path: str) -> None:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    import sqlite3  # noqa: PLC0415 - As above.
+    import sqlite3
 
     connection = sqlite3.connect(
         path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -151,7 +153,7 @@ def _connect(path: str) -> sqlite3.Connection:
 
 def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
     """Switch to the write-ahead log, which SQLite does not wait for where two do so at once."""
-    import sqlite3  # noqa: PLC0415 - As above.
+    import sqlite3
 
     while True:
         try:

@@ -14,7 +14,13 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_segmind._journals.database import Database, explain, is_busy
+from langchain_segmind._journals.database import (
+    Database,
+    check_file,
+    explain,
+    identify,
+    is_busy,
+)
 from langchain_segmind.exceptions import SegmindJournalError
 
 if TYPE_CHECKING:
@@ -48,7 +54,7 @@ class _Order:
         self.is_done = True
 
     def fail(self, error: Exception, path: str) -> None:
-        import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+        import sqlite3
 
         self.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
         self.is_done = True
@@ -152,8 +158,9 @@ class Desk:
 
     def _run(self, orders: Sequence[_Order]) -> None:
         try:
-            database = self._connect()
-            database.synchronize(durable=any(order.durable for order in orders))
+            durable = any(order.durable for order in orders)
+            database = self._connect(durable=durable)
+            database.synchronize(durable=durable)
             if len(orders) > 1 and _run_together(orders, database):
                 return
         except Exception as error:  # noqa: BLE001 - It is that of all who wait.
@@ -163,12 +170,12 @@ class Desk:
         for order in orders:
             order.run(database)
 
-    def _connect(self) -> Database:
+    def _connect(self, *, durable: bool) -> Database:
+        if self.file is not None and (durable or self.database is None):
+            check_file(self.path, self.file)
         if self.database is None:
             self.database = Database(self.path)
-            self.file = self.file or self.database.file
-            self.database.file = self.file
-        self.database.check_file()
+            self.file = identify(self.path)
         return self.database
 
     def _tell(self, orders: Sequence[_Order]) -> None:
@@ -186,7 +193,7 @@ class Desk:
 
 def _run_together(orders: Sequence[_Order], database: Database) -> bool:
     """Run them in one transaction; tell whether all of it was committed."""
-    import sqlite3  # noqa: PLC0415 - Only who keeps a journal loads it.
+    import sqlite3
 
     connection = database.connection
     try:

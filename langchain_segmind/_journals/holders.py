@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 PROC = Path("/proc")
+WORDS = 5
+"""What `this_process` is of."""
 
 
 def this_process() -> str:
@@ -30,7 +32,7 @@ def _name_of(pid: int) -> str:
 def is_dead(holder: str) -> bool:
     """Tell whether a process is known to have ended; one of another machine never is."""
     words = holder.split(" ")
-    if len(words) != 5:  # noqa: PLR2004 - See `this_process`.
+    if len(words) != WORDS:
         return False
     _, *machine, pid, start = words
     if "-" in machine or machine != this_process().split(" ")[1:3]:

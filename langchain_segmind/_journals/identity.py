@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from langchain_segmind._protocol.per_process import PerProcess
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
@@ -43,12 +42,19 @@ def fingerprint_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def scope_of(idempotency_key: object, metadata: Mapping[str, Any] | None) -> Scope | None:
+def scope_of(
+    journal: object, idempotency_key: object, metadata: Mapping[str, Any] | None
+) -> Scope | None:
     """Find a call's scope: its own key, its config's, or its place in a LangGraph run.
 
     Raises:
-        SegmindInvalidInputError: A key is no text of 1 to 255 characters.
+        SegmindInvalidInputError: A key is no text of 1 to 255 characters, or has no journal.
     """
+    if journal is None:
+        raise SegmindInvalidInputError(
+            "idempotency_key needs a journal to be kept in: "
+            'ChatSegmindLlama(journal="run.sqlite"). Nothing was sent.'
+        )
     if idempotency_key is not None:
         return Scope(_check_key(idempotency_key), is_whole=True)
     metadata = metadata or {}
@@ -63,10 +69,10 @@ def scope_of(idempotency_key: object, metadata: Mapping[str, Any] | None) -> Sco
 def _check_key(key: object) -> str:
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)  # A row's number.
-    if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY:
+    if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY or not key.isprintable():
         raise SegmindInvalidInputError(
             f"idempotency_key={str(key)[:40]!r} is refused: a text of 1 to {LONGEST_KEY} "
-            "characters. Nothing was sent."
+            "printable characters. Nothing was sent."
         )
     return key
 
@@ -75,7 +81,7 @@ def _first_attempt_time() -> float | None:
     """Tell one execution of a node from the next: a retry keeps this time, a resume has its own."""
     if "langgraph" not in sys.modules:
         return None
-    from langgraph.runtime import get_runtime  # noqa: PLC0415 - only inside LangGraph.
+    from langgraph.runtime import get_runtime
 
     try:
         execution = get_runtime().execution_info
@@ -122,11 +128,5 @@ class Deliveries:
         return numbers
 
 
-def deliveries() -> Deliveries:
-    """Give what this process counts."""
-    return _deliveries_of(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _deliveries_of(_pid: int) -> Deliveries:
-    return Deliveries()
+DELIVERIES = PerProcess(Deliveries)
+"""What this process counts."""

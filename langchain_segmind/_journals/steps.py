@@ -42,20 +42,24 @@ _HOUR = 3600.0  # Segmind forgets a job an hour after its submission.
 class Row(NamedTuple):
     """An entry as the store has it."""
 
-    id: int
     key: str
     fingerprint: str
-    state: State
     claim_id: str
     holder: str
-    request_id: str | None
-    answer: bytes | None
-    accounting: str | None
-    error: bytes | None
-    created_at: float
-    updated_at: float
-    lease_until: float
-    now: float
+    state: State = "sending"
+    request_id: str | None = None
+    answer: bytes | None = None
+    accounting: str | None = None
+    error: bytes | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    lease_until: float = 0.0
+    id: int = 0
+    now: float = 0.0
+
+    def made_at(self, now: float, lease: float) -> Row:
+        """Give the row of a claim that was made now."""
+        return self._replace(created_at=now, updated_at=now, lease_until=now + lease)
 
     def is_given_up(self) -> bool:
         """Tell whether this was sent, or was going to be, by someone who will not tell."""
@@ -64,8 +68,9 @@ class Row(NamedTuple):
         )
 
 
-_KNOWN = ", ".join(Row._fields[:7])
-_REST = f"{', '.join(Row._fields[8:-1])}, {{now}}"
+# The rows that SQLite gives of a write cost as much as the write: only what is new is asked for.
+_KNOWN = ", ".join(Row._fields[:6])
+_REST = f"{', '.join(Row._fields[7:-1])}, {{now}}"
 _ROW = f"{_KNOWN}, answer, {_REST}"
 _OF_ENTRY = "WHERE key = ? AND claim_id = ? AND state = ?"
 
@@ -73,17 +78,17 @@ INSERT = (
     "INSERT INTO segmind_journal"
     " (key, fingerprint, state, claim_id, holder, created_at, updated_at, lease_until)"
     " VALUES (?, ?, 'sending', ?, ?, {now}, {now}, {now} + ?)"
-    f" ON CONFLICT DO NOTHING RETURNING {_ROW}"
+    " ON CONFLICT DO NOTHING RETURNING created_at"
 )
 REPLACE = (
     "UPDATE segmind_journal SET state = 'sending', claim_id = ?, holder = ?, request_id = NULL,"
     " answer = NULL, accounting = NULL, error = NULL, created_at = {now}, updated_at = {now},"
-    f" lease_until = {{now}} + ? {_OF_ENTRY} RETURNING {_ROW}"
+    f" lease_until = {{now}} + ? {_OF_ENTRY} RETURNING created_at"
 )
 UPDATE = (
     "UPDATE segmind_journal SET state = ?, request_id = COALESCE(?, request_id),"
     " answer = COALESCE(?, answer), accounting = COALESCE(?, accounting),"
-    f" error = COALESCE(?, error), updated_at = {{now}} {_OF_ENTRY} RETURNING {_ROW}"
+    f" error = COALESCE(?, error), updated_at = {{now}} {_OF_ENTRY} RETURNING updated_at"
 )
 GIVE_UP = (
     "UPDATE segmind_journal SET state = 'unknown', updated_at = {now}"
@@ -111,10 +116,11 @@ def claim(
     key: str, fingerprint: str, claim_id: str, holder: str, lease: float, *, replace_unknown: bool
 ) -> Steps[tuple[Row, bool]]:
     """Insert a claim where there is none, or read the entry that is there."""
+    new = Row(key=key, fingerprint=fingerprint, claim_id=claim_id, holder=holder)
     while True:
         rows = yield INSERT, (key, fingerprint, claim_id, holder, lease)
         if rows:
-            return Row._make(rows[0]), True
+            return new.made_at(rows[0][0], lease), True
         row = yield from read(key)
         if row is None:
             continue  # Deleted in between.
@@ -124,7 +130,7 @@ def claim(
             return row, False
         rows = yield REPLACE, (claim_id, holder, lease, key, row.claim_id, row.state)
         if rows:
-            return Row._make(rows[0]), True
+            return new.made_at(rows[0][0], lease), True
 
 
 def read(key: str) -> Steps[Row | None]:
@@ -164,17 +170,18 @@ def _settle(row: Row) -> Steps[Row | None]:
 
 def update(
     entry: JournalEntry, state: State, kept: Sequence[Any], *, is_second: bool = False
-) -> Steps[Row | None]:
-    """Move an entry on, where it is still as it was read.
+) -> Steps[float | None]:
+    """Move an entry on, where it is still as it was read; give when.
 
     A second attempt, after a connection that broke, also finds what the first one did unheard.
     """
     rows = yield UPDATE, (state, *kept, entry.key, entry.claim_id, entry.state)
     if rows:
-        return Row._make(rows[0])
+        return float(rows[0][0])
     row = (yield from read(entry.key)) if is_second else None
-    is_ours = row is not None and (row.claim_id, row.state) == (entry.claim_id, state)
-    return row if is_ours else None
+    if row is None or (row.claim_id, row.state) != (entry.claim_id, state):
+        return None
+    return row.updated_at
 
 
 def release(key: str, claim_id: str, state: State, *, is_second: bool = False) -> Steps[bool]:

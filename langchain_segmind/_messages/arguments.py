@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
 
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks import Callbacks
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from pydantic import SecretStr
 
+    from langchain_segmind._journals.entries import Journal
     from langchain_segmind._transport.settings import AsyncHttpClient, HttpClient, HttpTimeout
 
 
@@ -40,7 +42,8 @@ class Arguments(TypedDict, total=False):
     max_retries: int
     retry_unknown_outcome: bool
     streaming: bool
-    queue: bool
+    queue: bool | None
+    journal: str | PathLike[str] | Journal | None
     poll_interval: float
     queue_timeout: float
     on_submit: Callable[[str], object] | None

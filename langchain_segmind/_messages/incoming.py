@@ -21,6 +21,7 @@ from langchain_segmind.credits import CACHED, PROVIDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from langchain_segmind._journals.identity import Scope
     from langchain_segmind._protocol.answers import Accounting
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._tool_calling.toolset import ToolSet
@@ -38,6 +39,8 @@ class Call:
     """Whether decoding is constrained to a call or a wrapped answer (`strict`)."""
     resumes: object = None
     """The request id of a job that has this call's answer; nothing is posted then."""
+    scope: Scope | None = None
+    """Where a journal keeps its answer."""
     redact: Callable[[str], str] = str
     """Masks the API key in what a server may echo into the metadata."""
 
@@ -95,13 +98,13 @@ class Call:
 
     def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
         if isinstance(native, list) and native:
-            from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+            from langchain_segmind._tool_calling.native_calls import read_native_calls
 
             calls, invalid = read_native_calls(native, self.tools, cut=cut)
             return ParsedReply(text, calls, invalid)
         if self.tools is None:
             return ParsedReply(text, [], [])
-        from langchain_segmind._tool_calling.parser import parse_tool_calls  # noqa: PLC0415 - only for tools.
+        from langchain_segmind._tool_calling.parser import parse_tool_calls
 
         return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 

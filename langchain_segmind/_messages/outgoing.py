@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -129,7 +131,7 @@ def _names_of_calls(messages: Sequence[BaseMessage]) -> dict[str, str]:
 
 def calls_of(message: AIMessage) -> list[ToolCall]:
     """Give the calls of an assistant message, also where only its blocks carry them."""
-    if message.tool_calls or isinstance(message.content, str):
+    if message.tool_calls or not isinstance(message.content, list):
         return message.tool_calls
     return [
         tool_call(name=str(block["name"]), args=block["input"], id=block.get("id"))
@@ -141,25 +143,27 @@ def calls_of(message: AIMessage) -> list[ToolCall]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
 class _Converter:
     """Converts one message; knows its place, for the errors."""
 
-    def __init__(self, place: str, model: str, images: bool, names: Mapping[str, str]) -> None:  # noqa: FBT001 - internal.
-        self._place = place
-        self._model = model
-        self._images = images
-        self._names = names
+    place: str
+    model: str
+    images: bool
+    names: Mapping[str, str]
+    of_a_tool: bool = False
+    """Whether a tool gave the content, so that nobody can mend what the model cannot take."""
 
     def convert(self, message: BaseMessage) -> list[WireMessage]:
         match message:
             case AIMessage():
                 return [{"role": "assistant", "content": self._spoken(message)}]
             case ToolMessage():
-                return [self._result(message)]
+                name = message.name or self.names.get(message.tool_call_id)
+                failed = message.status == "error"
+                return [self.result_of(message.content, name, message.tool_call_id, failed=failed)]
             case FunctionMessage():
-                text = self._text(message.content)
-                rendered = render_tool_result(text, name=message.name, call_id=None, failed=False)
-                return [{"role": "user", "content": rendered}]
+                return [self.result_of(message.content, message.name, None, failed=False)]
             case SystemMessage():
                 return self._turn("system", message)
             case HumanMessage():
@@ -169,79 +173,77 @@ class _Converter:
             case _:
                 kind = getattr(message, "role", message.type)
                 raise SegmindInvalidInputError(
-                    f"{self._place} has the role {kind!r}, which Segmind does not know: "
+                    f"{self.place} has the role {kind!r}, which Segmind does not know: "
                     f"use one of {', '.join(sorted(_CHAT_ROLES))}."
                 )
 
     def _spoken(self, message: AIMessage) -> str:
         """Give an assistant's text and calls, in the form the model was taught to call in."""
-        said = [self._text(message.content), render_tool_calls(calls_of(message))]
-        said += [call["args"] or "" for call in message.invalid_tool_calls]
-        return "\n".join(text for text in said if text)
+        said = []
+        for index, part in self._numbered(message.content):
+            if part["type"] == "image_url":
+                raise self._refusal(index, "image", "only a user's turn can carry one")
+            said.append(part["text"])
+        with self._writing():
+            calls = render_tool_calls(calls_of(message))
+        invalid = [call["args"] or "" for call in message.invalid_tool_calls]
+        return "\n".join(text for text in ("".join(said), calls, *invalid) if text)
 
-    def _result(self, message: ToolMessage) -> WireMessage:
-        parts = self._parts(message.content)
-        text = render_tool_result(
-            "\n".join(part["text"] for part in parts if part["type"] == "text"),
-            name=message.name or self._names.get(message.tool_call_id),
-            call_id=message.tool_call_id,
-            failed=message.status == "error",
-        )
+    def result_of(
+        self, content: object, name: str | None, call_id: str | None, *, failed: bool
+    ) -> WireMessage:
+        parts = replace(self, of_a_tool=True).parts_of(content)
+        said = "\n".join(part["text"] for part in parts if part["type"] == "text")
+        text = render_tool_result(said, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
-        return {
-            "role": "user",
-            "content": [TextPart(type="text", text=text), *images] if images else text,
-        }
+        return {"role": "user", "content": _joined([TextPart(type="text", text=text), *images])}
 
     def _turn(self, role: Role, message: BaseMessage) -> list[WireMessage]:
         """Give a turn; tool results shaped as Anthropic shapes them become turns of their own."""
-        content = message.content
+        content: object = message.content
         turns: list[WireMessage] = []
         if isinstance(content, list):
-            blocks = [block for block in content if isinstance(block, dict)]
-            results = [block for block in blocks if block.get("type") == "tool_result"]
-            turns = [{"role": "user", "content": self._anthropic_result(b)} for b in results]
-            content = [block for block in content if block not in results]
+            results = [(at, block) for at, block in enumerate(content) if _is_result(block)]
+            turns = [self._anthropic_result(at, block) for at, block in results]
+            content = [block for block in content if not _is_result(block)]
             if turns and not content:
                 return turns
-        parts = self._parts(content)
+        parts = self.parts_of(content)
         # The wire has no `name`: it goes where people would write it.
         if message.name and role != "assistant":
             parts = [TextPart(type="text", text=f"{message.name}: "), *parts]
         return [*turns, {"role": role, "content": _joined(parts)}]
 
-    def _anthropic_result(self, block: Mapping[str, Any]) -> str:
+    def _anthropic_result(self, index: int, block: Mapping[str, Any]) -> WireMessage:
         call_id = str(block.get("tool_use_id", ""))
-        return render_tool_result(
-            self._text(block.get("content") or ""),
-            name=self._names.get(call_id),
-            call_id=call_id,
+        inner = replace(self, place=f"{self.place}.content[{index}]")
+        content = block.get("content")
+        return inner.result_of(
+            "" if content is None else content,
+            self.names.get(call_id),
+            call_id,
             failed=bool(block.get("is_error")),
         )
 
-    def _text(self, content: str | Sequence[str | Mapping[str, Any]]) -> str:
-        """Give content as text only."""
-        if isinstance(content, str):
-            return content
-        found = []
-        for index, part in self._numbered(content):
-            if part["type"] == "image_url":
-                raise self._refusal(index, "image", "only a user's turn can carry one")
-            found.append(part["text"])
-        return "".join(found)
-
-    def _parts(self, content: str | Sequence[str | Mapping[str, Any]]) -> list[Part]:
-        if isinstance(content, str):
-            return [TextPart(type="text", text=content)]
+    def parts_of(self, content: object) -> list[Part]:
         return [part for _, part in self._numbered(content)]
 
-    def _numbered(self, content: Sequence[str | Mapping[str, Any]]) -> list[tuple[int, Part]]:
-        pairs = ((index, self._part(index, block)) for index, block in enumerate(content))
+    def _numbered(self, content: object) -> list[tuple[int, Part]]:
+        """Give the parts of any content with their places: all that it can hold is checked here."""
+        blocks = [content] if isinstance(content, str) else content
+        if not isinstance(blocks, list | tuple):
+            raise SegmindInvalidInputError(
+                f"{self.place}.content is {type(content).__name__}, where it takes text or a list "
+                "of blocks. Nothing was sent."
+            )
+        pairs = ((index, self._part(index, block)) for index, block in enumerate(blocks))
         return [(index, part) for index, part in pairs if part is not None]
 
-    def _part(self, index: int, block: str | Mapping[str, Any]) -> Part | None:
+    def _part(self, index: int, block: object) -> Part | None:
         if isinstance(block, str):
             return TextPart(type="text", text=block)
+        if not isinstance(block, Mapping):
+            raise self._refusal(index, type(block).__name__, "a block is text or a dict")
         kind = block.get("type", "text" if "text" in block else None)
         kind = kind if isinstance(kind, str) else str(kind)
         if kind in _UNSPOKEN or kind in _CALLS:
@@ -252,34 +254,55 @@ class _Converter:
             case "refusal":
                 return TextPart(type="text", text=str(block.get("refusal", "")))
             case "json":
-                data = json.dumps(block.get("json"), ensure_ascii=False)
+                with self._writing():
+                    data = json.dumps(block.get("json"), ensure_ascii=False)
                 return TextPart(type="text", text=data)
             case "image" | "image_url":
                 return self._image(index, block)
             case _:
-                raise self._refusal(index, kind, "it takes text")
+                return self._unreadable(index, kind, "it takes text")
 
-    def _image(self, index: int, block: Mapping[str, Any]) -> ImagePart:
-        if not self._images:
-            raise self._refusal(index, "image", "it takes text; the vision slugs take images")
+    def _image(self, index: int, block: Mapping[str, Any]) -> Part:
+        if not self.images:
+            why = "it takes text; the vision slugs take images"
+            return self._unreadable(index, "image", why)
         url = block.get("image_url")
         if isinstance(url, str):
             return {"type": "image_url", "image_url": {"url": url}}
         if isinstance(url, Mapping) and isinstance(url.get("url"), str):
-            return {"type": "image_url", "image_url": ImageURL(**url)}  # type: ignore[typeddict-item]
+            return {"type": "image_url", "image_url": cast("ImageURL", dict(url))}
         try:
             converted = convert_to_openai_image_block(_from_anthropic(block))
         except (ValueError, KeyError) as error:
-            raise self._refusal(
-                index, "image", f"it needs a URL or base64 data ({error})"
-            ) from None
+            why = f"it needs a URL or base64 data ({error})"
+            return self._unreadable(index, "image", why)
         return {"type": "image_url", "image_url": {"url": str(converted["image_url"]["url"])}}
+
+    def _unreadable(self, index: int, kind: str, why: str) -> TextPart:
+        """Tell the model of what a tool gave and it cannot read; refuse what a user gave."""
+        if not self.of_a_tool:
+            raise self._refusal(index, kind, why)
+        text = f"[The tool returned a block of type {kind!r}, which {self.model} cannot read.]"
+        return TextPart(type="text", text=text)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SegmindInvalidInputError(
+                f"{self.place} holds what cannot be written as JSON: {error}. Nothing was sent."
+            ) from None
 
     def _refusal(self, index: int, kind: str, why: str) -> SegmindInvalidInputError:
         return SegmindInvalidInputError(
-            f"{self._place}.content[{index}] is a block of type {kind!r}, which {self._model} "
+            f"{self.place}.content[{index}] is a block of type {kind!r}, which {self.model} "
             f"cannot be sent: {why}. Nothing was sent."
         )
+
+
+def _is_result(block: object) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == "tool_result"
 
 
 def _from_anthropic(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_segmind._messages.outgoing import TextPart, WireMessage, text_of_wire
 from langchain_segmind._tool_calling.prompt import render_tools
+from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.toolset import (
     Auto,
     Choice,
@@ -29,10 +30,43 @@ from langchain_segmind.exceptions import SegmindInvalidInputError
 class BoundTools(list[dict[str, Any]]):
     """Tools as OpenAI-format dicts: a plain list to LangChain, and compiled once."""
 
+    @classmethod
+    def of(cls, tools: Iterable[Any]) -> Self:
+        """Convert everything that LangChain takes for a tool.
+
+        Raises:
+            ValueError: One is built into another provider, or has no name.
+        """
+        return cls(map(_as_function, tools))
+
     @cached_property
     def compiled(self) -> ToolSet:
         """The tools, ready to be rendered and parsed."""
         return ToolSet.compile(self)
+
+
+def _as_function(tool: Any) -> dict[str, Any]:
+    converted: dict[str, Any] = {}
+    if isinstance(schema := getattr(tool, "args_schema", None), dict):  # As MCP's tools have it.
+        check_schema(schema, f"the tool {tool.name!r}")
+    try:
+        if not isinstance(tool, dict) or tool.get("type") in _OWN_TYPES:
+            converted = convert_to_openai_tool(tool)
+    except (KeyError, ValueError):
+        if not isinstance(tool, dict):
+            raise  # LangChain says what is wrong with a function or a class.
+    match converted:
+        case {"function": {"name": str(name)}} if name:
+            return converted
+    kind = tool.get("type", ", ".join(map(str, tool))) if isinstance(tool, dict) else tool
+    raise ValueError(
+        f"The tool of type {str(kind)[:80]!r} is no function with a name. Segmind runs no built-in "
+        "tools: bind functions, pydantic classes, LangChain tools or OpenAI-format dicts."
+    )
+
+
+_OWN_TYPES = (None, "function", "object", "custom")
+"""Of tools that the user runs: a schema is an object, and Anthropic calls such tools custom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +89,67 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
             `parallel_tool_calls` and `response_format` where they were given.
 
     Raises:
-        SegmindInvalidInputError: `tool_choice` names no tool, or tools meet `response_format`.
+        SegmindInvalidInputError: `tool_choice` names no tool, a schema cannot be used, or tools
+            meet a `response_format` that cannot be told from a call.
     """
     fields = dict(given)
+    form = _format_from(fields.pop("response_format", None))
     tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))
     strict = bool(fields.pop("strict", None))
     parallel = fields.pop("parallel_tool_calls", None)
     if tools is None:
-        return Prompt(_with_schema_in_words(wire, fields.get("response_format")), fields)
-    if fields.get("response_format") is not None:
-        raise SegmindInvalidInputError(
-            "response_format and tools exclude each other on this API, whose tool calls are text: "
-            "bind a tool of the answer's form, or with create_agent use ToolStrategy. "
-            "Nothing was sent."
-        )
-    constraint = response_format(tools, choice, strict=strict, parallel=parallel)
+        if form is not None:
+            fields["response_format"] = form
+        return Prompt(_with_schema_in_words(wire, form, "Reply"), fields)
+    answer = None if form is None else _answer_schema(form, choice)
+    constraint = response_format(tools, choice, strict=strict, parallel=parallel, answer=answer)
     if constraint is not None:
         fields["response_format"] = constraint
     text = render_tools(tools, choice, parallel=parallel)
-    wrapped = constraint is not None and isinstance(choice, Auto)
+    wrapped = strict and isinstance(choice, Auto) and answer is None
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
     forced = () if isinstance(choice, Auto) else allowed_names(tools, choice)
     tools = replace(tools, conversation=Conversation(turns), forced=forced)
+    wire = _with_schema_in_words(wire, form, "Call a function, or if none helps reply")
     return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
+
+
+def _format_from(form: object) -> Any:
+    """The `response_format` of the wire; a pydantic class or TypedDict stands for its schema."""
+    if isinstance(form, type):
+        from langchain_segmind._messages.structured_output import schema_format
+
+        form = schema_format(form)
+    try:
+        match form:
+            case {"json_schema": {"schema": Mapping() as schema}}:
+                check_schema(schema, "response_format")
+    except ValueError as error:
+        raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
+    return form
+
+
+def _answer_schema(form: object, choice: Choice) -> dict[str, Any]:
+    """The form of an answer that is no call, where the two can be told apart."""
+    match form:
+        case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
+            named = schema.get("properties")
+            is_apart = isinstance(named, Mapping) and not {"name", "parameters"} <= named.keys()
+            if is_apart and isinstance(choice, Auto):
+                return schema
+    raise SegmindInvalidInputError(
+        "This response_format and tools exclude each other on this API, whose tool calls are text: "
+        "leave tool_choice to the model and give a JSON schema that no call fits, bind a tool of "
+        "the answer's form, or with create_agent use ToolStrategy. Nothing was sent."
+    )
 
 
 def _tools_from(tools: Sequence[Any] | None, tool_choice: object) -> tuple[ToolSet | None, Choice]:
     if not tools:
         return None, NoTools()
-    if not isinstance(tools, BoundTools):
-        tools = BoundTools(convert_to_openai_tool(tool) for tool in tools)
     try:
+        if not isinstance(tools, BoundTools):
+            tools = BoundTools.of(tools)
         choice = parse_tool_choice(tool_choice, tools.compiled.names)
     except ValueError as error:
         raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
@@ -108,17 +172,19 @@ def _prefixed(message: WireMessage, text: str) -> WireMessage:
     return {"role": message["role"], "content": [TextPart(type="text", text=text), *content]}
 
 
-def _with_schema_in_words(wire: Sequence[WireMessage], form: object) -> Sequence[WireMessage]:
+def _with_schema_in_words(
+    wire: Sequence[WireMessage], form: object, reply: str
+) -> Sequence[WireMessage]:
     """Say in the last user message what `response_format` says, for back ends that ignore it."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
             described = defused(json.dumps(schema, ensure_ascii=False))
             text = (
-                "\n\nReply with one JSON object and nothing else: no prose, no code fence. "
+                f"\n\n{reply} with one JSON object and nothing else: no prose, no code fence. "
                 f"It must fit this JSON schema:\n{described}"
             )
         case {"type": "json_object"}:
-            text = "\n\nReply with one JSON object and nothing else: no prose, no code fence."
+            text = f"\n\n{reply} with one JSON object and nothing else: no prose, no code fence."
         case _:
             return wire
     for index in reversed(range(len(wire))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
@@ -62,8 +62,7 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
 def _whole_chunk(result: ChatResult) -> ChatGenerationChunk:
     """Give a whole answer as the one chunk of a stream: the gateway sends no events today."""
     generation = result.generations[0]
-    message = generation.message
-    assert isinstance(message, AIMessage)  # noqa: S101 - `result_of` makes no other.
+    message = cast("AIMessage", generation.message)  # `result_of` makes no other.
     return ChatGenerationChunk(
         message=AIMessageChunk(
             content=message.content,
@@ -88,7 +87,7 @@ class StreamReader:
         self._cutter = StopCutter(call.stop)
         self._calls: ToolCallStream | None = None
         if call.tools is not None:
-            from langchain_segmind._tool_calling.parser import ToolCallStream  # noqa: PLC0415 - only for tools.
+            from langchain_segmind._tool_calling.parser import ToolCallStream
 
             self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
 
@@ -158,7 +157,7 @@ class StreamReader:
             parsed = replace(parsed, content=said + parsed.content)
         if not (native := self._seen.tool_calls):
             return parsed
-        from langchain_segmind._tool_calling.native_calls import read_native_calls  # noqa: PLC0415 - seldom needed.
+        from langchain_segmind._tool_calling.native_calls import read_native_calls
 
         calls, invalid = read_native_calls(native, self._call.tools, cut=cut)
         return replace(

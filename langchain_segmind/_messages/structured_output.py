@@ -18,6 +18,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
 from langchain_segmind._tool_calling.coercion import fit_arguments
+from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.shapes import requests_in
 from langchain_segmind._tool_calling.toolset import ToolSet
 
@@ -47,6 +48,7 @@ def structured_chain(
     """
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
+    check_schema(_json_schema(schema), "the answer")
     asked = _asking(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:
@@ -73,10 +75,7 @@ def _asking(
     options = {**options, "ls_structured_output_format": traced}
     match method:
         case "json_schema":
-            form: dict[str, Any] = {"name": _name_of(schema), "schema": _json_schema(schema)}
-            if strict is not None:
-                form["strict"] = strict
-            return llm.bind(response_format={"type": "json_schema", "json_schema": form}, **options)
+            return llm.bind(response_format=schema_format(schema, strict=strict), **options)
         case "json_mode":
             return llm.bind(response_format={"type": "json_object"}, **options)
         case "function_calling":
@@ -91,6 +90,14 @@ def _asking(
             raise ValueError(
                 f"method={method!r} is unknown: use json_schema, function_calling or json_mode"
             )
+
+
+def schema_format(schema: dict[str, Any] | type, *, strict: bool | None = None) -> dict[str, Any]:
+    """Give the `response_format` that asks for a schema."""
+    form: dict[str, Any] = {"name": _name_of(schema), "schema": _json_schema(schema)}
+    if strict is not None:
+        form["strict"] = strict
+    return {"type": "json_schema", "json_schema": form}
 
 
 def _name_of(schema: dict[str, Any] | type) -> str:
@@ -116,13 +123,30 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:  # noqa: ARG002 - LangChain's.
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Read the first generation.
 
         Raises:
-            OutputParserException: There is no JSON object in it, or it does not fit.
+            OutputParserException: There is no JSON object in it, or none fits a pydantic class.
         """
-        generation = result[0]
+        found, text = self._objects(result[0])
+        try:
+            return self._first_fit(found, text)
+        except OutputParserException:
+            if not found or self._is_class:
+                raise
+            return fit_arguments(found[0], self._schema)  # As other models' chains give it.
+
+    def check(self, message: AIMessage) -> None:
+        """Check that a reply holds an object that fits, also where any would be returned.
+
+        Raises:
+            OutputParserException: It does not.
+        """
+        self._first_fit(*self._objects(ChatGeneration(message=message)))
+
+    def _objects(self, generation: Generation) -> tuple[list[dict[str, Any]], str]:
+        """The objects that a reply holds, and its text."""
         text = generation.text
         message = generation.message if isinstance(generation, ChatGeneration) else None
         found = []
@@ -130,7 +154,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             text = "\n".join([text, *(call["args"] or "" for call in message.invalid_tool_calls)])
             found = [call["args"] for call in message.tool_calls]
         found = found or [self._unwrapped(value) for value in find_objects(text)]
-        return self._first_fit(found, text.strip())
+        return found, text.strip()
 
     def _unwrapped(self, found: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call, where the model calls the schema's name instead."""
@@ -139,6 +163,14 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             return found
         requests = requests_in(found, self._as_tool) or []
         return requests[0].arguments if len(requests) == 1 and not requests[0].error else found
+
+    @property
+    def _is_class(self) -> bool:
+        return isinstance(self.form, type) and is_basemodel_subclass(self.form)
+
+    @cached_property
+    def _schema(self) -> dict[str, Any]:
+        return _json_schema(self.form)
 
     @cached_property
     def _as_tool(self) -> ToolSet:
@@ -158,23 +190,25 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         )
 
     def _built(self, found: dict[str, Any]) -> Any:
-        if isinstance(self.form, type) and is_basemodel_subclass(self.form):
+        if self._is_class:
             # pydantic.v1 classes are still about, and LangChain takes them.
             model: Any = self.form
             build = getattr(model, "model_validate", None) or model.parse_obj
-            return build(found)
-        schema = _json_schema(self.form)
-        fitted = fit_arguments(found, schema)
-        if (why := misfit(fitted, schema)) is not None:
+            return build(fit_arguments(found, self._schema))
+        fitted = fit_arguments(found, self._schema)
+        if (why := misfit(fitted, self._schema)) is not None:
             raise ValueError(why)
         return fitted
 
 
 def misfit(value: object, schema: dict[str, Any]) -> str | None:
     """Say what about a value does not fit a JSON schema, or None."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only dict schemas need it.
+    from jsonschema import Draft202012Validator
 
-    error = next(Draft202012Validator(schema).iter_errors(value), None)
+    try:
+        error = next(Draft202012Validator(schema).iter_errors(value), None)
+    except re.error:  # A pattern of ECMA 262 that Python does not know says nothing here.
+        return None
     return None if error is None else f"{error.json_path}: {error.message}"
 
 
@@ -213,7 +247,7 @@ def _repairing(
 
     def wrong(reply: AIMessage) -> str | None:
         try:
-            parser.parse_result([ChatGeneration(message=reply)])
+            parser.check(reply)
         except OutputParserException as error:
             return str(error)
         return None

@@ -13,7 +13,7 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     error_from_answer,
     request_id_of,
-    shortened,
+    shorten,
 )
 from langchain_segmind._protocol.streamed_completion import assemble
 from langchain_segmind.credits import Credits, amount
@@ -97,7 +97,7 @@ def read_output(output: object) -> tuple[dict[str, Any], bytes]:
     if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):
         return completion_from(decoded), (json.dumps(decoded) if text is None else text).encode()
     if not isinstance(output, str | list) or not output:
-        raise UnusableAnswerError(f"its output is no answer: {shortened(repr(output))}")
+        raise UnusableAnswerError(f"its output is no answer: {shorten(repr(output))}")
     # Text, or a list of its parts: also text that happens to be JSON.
     message = {"role": "assistant", "content": output}
     completion = {"choices": [{"index": 0, "message": message, "finish_reason": None}]}

@@ -11,7 +11,7 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     error_from_failure,
     error_from_response,
-    shortened,
+    shorten,
     words_of,
 )
 from langchain_segmind._protocol.retry import RetryPolicy
@@ -51,7 +51,7 @@ def fetch_balance(
 
 def _balance_from(reply: Response) -> CreditBalance:
     try:
-        balance = CreditBalance.from_answer(decode_json(reply.body))
+        balance = CreditBalance.from_answer(decode_json(reply.body), reply.headers)
     except UnusableAnswerError:
         balance = None
     if balance is None:
@@ -67,7 +67,7 @@ def _balance_error(outcome: Response | TransportFailure, clock: Clock) -> Except
     if isinstance(outcome, TransportFailure):
         error = error_from_failure(outcome)
         return type(error)(
-            f"The balance could not be asked for: {shortened(outcome.detail)}. Nothing was billed. "
+            f"The balance could not be asked for: {shorten(outcome.detail)}. Nothing was billed. "
             f"{SegmindConnectionError.advice}",
             status_code=error.status_code,
             request_id=error.request_id,

@@ -146,7 +146,7 @@ def _delay(
     answer = _answer_of(outcome)
     if attempt >= policy.max_retries or (answer is not None and not may_pass(answer.status)):
         return None
-    if not policy.retry_unknown_outcome and _may_be_billed(outcome, answer):
+    if not policy.retry_unknown_outcome and may_be_billed(outcome):
         return None
     asked = None if answer is None else retry_after(answer.headers, clock.unix_time())
     if asked is None:
@@ -173,8 +173,9 @@ def _is_announced(outcome: Response | TransportFailure, clock: Clock) -> bool:
     return retry_after(answer.headers, clock.unix_time()) is not None
 
 
-def _may_be_billed(outcome: Response | TransportFailure, answer: Response | None) -> bool:
-    if answer is not None:
+def may_be_billed(outcome: Response | TransportFailure) -> bool:
+    """Tell a POST that may have been paid for though its answer is no 200."""
+    if (answer := _answer_of(outcome)) is not None:
         return is_outcome_unknown(answer)
     return isinstance(outcome, TransportFailure) and outcome.sent
 

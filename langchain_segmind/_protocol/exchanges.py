@@ -62,7 +62,7 @@ class Exchanges:
 
     def fetch(self, request_id: object) -> Flow[Finished]:
         """Wait for the answer of a job that was submitted before; it costs nothing."""
-        from langchain_segmind._protocol.queue import wait_for_job  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import wait_for_job
 
         return self._track(wait_for_job(request_id, queue=self.queue))
 
@@ -75,14 +75,23 @@ class Exchanges:
         )
 
     def complete_once(
-        self, model: str, body: bytes, journal: Journal, scope: Scope, fingerprint: str
+        self, model: str, body: bytes, journal: Journal, scope: Scope, *, account: tuple[str, ...]
     ) -> Flow[Finished]:
-        """Pay for a completion, unless the journal says that it was paid for already."""
-        from langchain_segmind._journals.identity import deliveries  # noqa: PLC0415 - only with a journal.
-        from langchain_segmind._protocol.journaled import JournaledCall  # noqa: PLC0415 - as above.
-        from langchain_segmind._protocol.submit_limit import submit_limit  # noqa: PLC0415 - as above.
+        """Pay for a completion, unless the journal says that it was paid for already.
 
-        with deliveries().reserve(scope, fingerprint) as key:
+        Args:
+            model: The slug.
+            body: What is sent.
+            journal: Where it is kept what was paid for.
+            scope: Where the call belongs.
+            account: What tells hosts and keys apart; only a hash of it is kept.
+        """
+        from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
+        from langchain_segmind._protocol.journaled import JournaledCall
+        from langchain_segmind._protocol.submit_limit import SUBMITS
+
+        fingerprint = fingerprint_of(*account, model, body)
+        with DELIVERIES.get().reserve(scope, fingerprint) as key:
             call = JournaledCall(
                 journal=journal,
                 key=key,
@@ -91,13 +100,13 @@ class Exchanges:
                 fetch=self.fetch,
                 clock=self.clock,
                 timeout=self.queue.timeout if self.through_queue else self.timeout,
-                submits=submit_limit() if self.through_queue else None,
+                submits=SUBMITS.get() if self.through_queue else None,
                 retry_unknown_outcome=self.policy.retry_unknown_outcome,
             )
             return (yield from call.answer())
 
     def _run_job(self, model: str, body: bytes) -> Flow[Finished]:
-        from langchain_segmind._protocol.queue import run_job  # noqa: PLC0415 - not for v1.
+        from langchain_segmind._protocol.queue import run_job
 
         return run_job(
             model,

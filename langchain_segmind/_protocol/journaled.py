@@ -22,7 +22,6 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     words_of,
 )
-from langchain_segmind._protocol.submit_limit import SubmitLimit
 from langchain_segmind._protocol.types import (
     Command,
     EnterSubmit,
@@ -46,6 +45,9 @@ from langchain_segmind.exceptions import (
     SegmindResponseError,
     SegmindTimeoutError,
 )
+
+if TYPE_CHECKING:
+    from langchain_segmind._protocol.submit_limit import SubmitLimit
 
 Recorded: TypeAlias = Generator[Command, Outcome, tuple[Outcome, JournalEntry | None]]
 
@@ -189,7 +191,9 @@ class JournaledCall:
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
             return outcome, (yield from self._move(entry, **self._describe_paid(outcome)))
         if may_be_billed(outcome):
-            error = outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
+            error = (
+                outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
+            )
             return outcome, (yield from self._move(entry, state="unknown", error=error))
         yield from self._drop(entry)
         return outcome, None
@@ -226,8 +230,16 @@ class JournaledCall:
     def _move(self, entry: JournalEntry, **change: Any) -> Flow[JournalEntry | None]:
         """Move an entry on; what is paid for is not lost where that fails."""
         moved = yield UseJournal(self.journal, "update", (entry,), change)
+        if moved is None:
+            # Its lease may have passed meanwhile, on a laptop that slept, and others gave it up.
+            current = yield UseJournal(self.journal, "get", (self.key,))
+            if isinstance(current, JournalEntry) and current.claim_id == entry.claim_id:
+                moved = yield UseJournal(self.journal, "update", (current,), change)
         if isinstance(moved, JournalFailure):
-            self._warn(moved, change.get("request_id") or entry.request_id)
+            kept = change.get("accounting") or {}
+            self._warn(
+                moved, kept.get("request_id") or change.get("request_id") or entry.request_id
+            )
             return None
         return moved  # type: ignore[no-any-return]
 
@@ -264,7 +276,11 @@ def _check(outcome: object) -> None:
 
 
 def _describe_unknown(key: str, entry: JournalEntry) -> SegmindOutcomeUnknownError:
-    job = f", as the job {entry.request_id}, which Segmind no longer knows" if entry.request_id else ""
+    job = (
+        f", as the job {entry.request_id}, which Segmind no longer knows"
+        if entry.request_id
+        else ""
+    )
     return SegmindOutcomeUnknownError(
         f"The call {key!r} was sent before{job}, and its answer was lost. It may have been billed. "
         f"{SegmindOutcomeUnknownError.advice}",

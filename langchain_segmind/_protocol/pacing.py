@@ -7,27 +7,62 @@ from bisect import bisect_right, insort
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from langchain_segmind._protocol import retry
 from langchain_segmind._protocol.retry import (
     JOBS_IN_STEP,
     LONGEST_RESET,
+    RateLimit,
+    backoff,
     on_the_beat,
     poll_delay,
-    slowed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG_AGO = float("-inf")
-SLOWDOWN_THAT_COUNTS = 0.05
-"""Seconds between two polls that are too few to remember."""
+SAME_WINDOW = 1.0
+"""Seconds by which two answers may name the reset of one window differently."""
+
+SLOWER, FASTER = 1.1, 1.02
+"""By how much a refused poll stretches the waits of all jobs, and an answered one shortens them.
+
+The pace falls while more than one poll in six is refused, and rises while it is less."""
+MOST_SLOWDOWN = 100.0
+
+
+class ServerWindow:
+    """What the server says is left of its own window, less what was sent since it said so."""
+
+    def __init__(self) -> None:
+        """Know of no window."""
+        self.resets_at = LONG_AGO
+        self.left = 0
+
+    def observe(self, limit: RateLimit, sent_since: int, *, now: float) -> None:
+        """Take what an answer names, when so many more have been sent since it was asked for."""
+        left = limit.remaining - sent_since
+        resets_at = now + min(limit.reset, LONGEST_RESET)
+        if self.is_known(now) and abs(resets_at - self.resets_at) < SAME_WINDOW:
+            self.left = min(self.left, left)  # Answers overtake each other: the least holds.
+        elif resets_at > self.resets_at:
+            self.resets_at, self.left = resets_at, left
+
+    def is_known(self, now: float) -> bool:
+        """Tell whether anything is known of the time it is then."""
+        return now < self.resets_at
+
+    def is_used_up(self, now: float) -> bool:
+        """Tell that nothing more would be let through then."""
+        return now < self.resets_at and self.left <= 0
 
 
 class RequestWindow:
     """When requests went, or will go: no more than a number of them in any window of time.
 
     Segmind counts in windows that begin at a time of their own. Only a sliding window never puts
-    more than the limit into one of those; a token bucket lets nearly twice as many through.
+    more than the limit into one of those; a token bucket lets nearly twice as many through. Where
+    answers name what is left and until when, that counts more than the number.
     """
 
     def __init__(self) -> None:
@@ -35,12 +70,14 @@ class RequestWindow:
         self._lock = threading.Lock()
         self._slots: list[float] = []
         self._paused_until = LONG_AGO
+        self._server = ServerWindow()
+        self._spare = 0
 
     def reserve(self, *, now: float, limit: int, seconds: float) -> float:
         """Give the time at which one more request may go, and count it."""
         with self._lock:
             slot = self._next(now, limit, seconds)
-            insort(self._slots, slot)
+            self._take(slot)
             return slot
 
     def reserve_now(self, *, now: float, limit: int, seconds: float) -> bool:
@@ -48,8 +85,17 @@ class RequestWindow:
         with self._lock:
             if self._next(now, limit, seconds) > now:
                 return False
-            insort(self._slots, now)
+            self._take(now)
             return True
+
+    def advance(self, slot: float, *, now: float) -> float:
+        """Give a reserved place of later to now, where the server has room that no plan told."""
+        with self._lock:
+            if slot <= now or not self._has_spare(now):
+                return slot
+            self._slots.remove(slot)
+            self._take(now)
+            return now
 
     def release(self, slot: float) -> None:
         """Give back what was not used."""
@@ -63,30 +109,66 @@ class RequestWindow:
             self._paused_until = max(self._paused_until, until)
             self._slots = [slot for slot in self._slots if slot >= self._paused_until]
 
+    def observe(self, limit: RateLimit, *, asked_at: float, now: float) -> None:
+        """Take what the answer to a request names, which was sent at `asked_at`."""
+        with self._lock:
+            sent_since = len(self._slots) - bisect_right(self._slots, asked_at)
+            later = len(self._slots) - bisect_right(self._slots, now + limit.reset)
+            self._server.observe(limit, sent_since - later, now=now)
+            # Others who use the key may want the same: half of it, until an answer says more.
+            self._spare = max(self._server.left // 2, 0)
+
     def is_overtaken(self, slot: float) -> bool:
         """Tell that a pause was called after a slot was reserved, which now lies in it."""
         return slot < self._paused_until
 
+    def waiting(self, now: float) -> int:
+        """Count the places that are reserved for later."""
+        return len(self._slots) - bisect_right(self._slots, now)
+
     def _next(self, now: float, limit: int, seconds: float) -> float:
         del self._slots[: bisect_right(self._slots, now - seconds)]
         slot = max(now, self._paused_until)
+        if self._server.is_used_up(slot):
+            slot = self._server.resets_at
         if len(self._slots) < limit:
             return slot
-        return max(slot, self._slots[-limit] + seconds)
+        return slot if self._has_spare(slot) else max(slot, self._slots[-limit] + seconds)
+
+    def _has_spare(self, now: float) -> bool:
+        return self._spare > 0 and self._server.is_known(now) and now >= self._paused_until
+
+    def _take(self, slot: float) -> None:
+        insort(self._slots, slot)
+        if self._server.is_known(slot):
+            self._server.left -= 1
+            self._spare -= 1
 
 
 class PollPacing:
-    """How often all jobs of the account are asked after, together."""
+    """How often all jobs of the account are asked after, together.
+
+    A refusal that names its end stops everyone until then; where several in a row name none,
+    everyone backs off. Each refusal slows everyone down a little, and each poll that is answered
+    takes a part of that back: refusals here and there cost next to nothing, and under a limit the
+    pace settles where few are refused. Once one was, polls are known to count, and what answers
+    name as left is gone by.
+    """
 
     def __init__(self) -> None:
         """Start without jobs."""
         self._lock = threading.Lock()
         self._jobs = 0
-        self._slowdown = 0.0
+        self._slowdown = 1.0
+        self._in_a_row = 0
         self._resume_at = LONG_AGO
+        self._next_slot = LONG_AGO
+        self._sent = 0
+        self._are_counted = False
+        self._server = ServerWindow()
 
     @contextmanager
-    def job(self) -> Iterator[None]:
+    def count_job(self) -> Iterator[None]:
         """Count a job for as long as it is waited for."""
         with self._lock:
             self._jobs += 1
@@ -96,30 +178,60 @@ class PollPacing:
             with self._lock:
                 self._jobs -= 1
 
-    def delay(self, polls: int, interval: float, *, now: float, jitter: float) -> float:
+    def seconds_to_next_poll(
+        self, polls: int, interval: float, *, now: float, jitter: float
+    ) -> float:
         """Give the seconds before the next poll of a job that was polled so often."""
-        own = poll_delay(polls, interval, self._jobs, jitter)
-        delay = max(own, self._slowdown * (1 + jitter))
+        delay = poll_delay(polls, interval, self._jobs, jitter) * self._slowdown
         return delay if self._jobs < JOBS_IN_STEP else on_the_beat(now, delay)
 
-    def held_back(self, *, now: float, jitter: float) -> float:
-        """Give the seconds that a poll which is due has to wait since others were refused."""
-        left = self._resume_at - now
-        # Those who waited together do not come back together.
-        return left + self._slowdown * jitter if left > 0 else 0.0
+    def seconds_until_allowed(self, *, now: float) -> float:
+        """Give the seconds that a poll which is due has to wait, or 0 and count it as sent."""
+        with self._lock:
+            if self._are_counted and self._server.is_used_up(now):
+                self._pause(self._server.resets_at)  # It would be refused.
+            if now >= self._resume_at:
+                self._sent += 1
+                self._server.left -= 1
+                return 0.0
+            # Those who waited together do not come back together.
+            slot = max(self._next_slot, self._resume_at)
+            self._next_slot = slot + self._slowdown / retry.POLLS_PER_SECOND
+            return slot - now
 
-    def refused(self, reset: float | None, interval: float, *, now: float) -> None:
+    @property
+    def sent(self) -> int:
+        """How many polls have been sent, for `observe`."""
+        return self._sent
+
+    def observe(self, limit: RateLimit, *, sent: int, now: float) -> None:
+        """Take what the answer to a poll names, before which so many had been sent."""
+        with self._lock:
+            self._server.observe(limit, self._sent - sent, now=now)
+
+    def record_refusal(self, reset: float | None, *, now: float, jitter: float) -> None:
         """Slow every job down: one of them was answered with 429."""
         with self._lock:
-            if now < self._resume_at:
-                return  # It was under way when another one was refused: that is no second refusal.
-            self._slowdown = slowed(self._slowdown, interval)
-            wait = self._slowdown if reset is None else min(reset, LONGEST_RESET)
-            self._resume_at = now + wait
+            self._are_counted = True
+            if reset is not None:
+                self._slow_down(now + min(reset, LONGEST_RESET))
+                return
+            self._slow_down(LONG_AGO)
+            if now >= self._resume_at:  # Those that were under way meanwhile count once.
+                self._in_a_row += 1
+                if self._in_a_row > 1:
+                    self._pause(now + backoff(self._in_a_row, jitter))
 
-    def accepted(self) -> None:
-        """Come back to speed, by a tenth for each round of polls."""
-        if self._slowdown:
-            with self._lock:
-                kept = self._slowdown * (1 - 0.1 / max(self._jobs, 1))
-                self._slowdown = kept if kept > SLOWDOWN_THAT_COUNTS else 0.0
+    def record_success(self) -> None:
+        """Come back to speed."""
+        with self._lock:
+            self._in_a_row = 0
+            self._slowdown = max(self._slowdown / FASTER, 1.0)
+
+    def _slow_down(self, until: float) -> None:
+        self._slowdown = min(self._slowdown * SLOWER, MOST_SLOWDOWN)
+        self._pause(until)
+
+    def _pause(self, until: float) -> None:
+        if until > self._resume_at:
+            self._resume_at = self._next_slot = until

@@ -20,10 +20,10 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     error_from_answer,
     error_from_response,
-    shortened,
+    shorten,
     words_of,
 )
-from langchain_segmind._protocol.retry import backoff, may_pass, retry_after
+from langchain_segmind._protocol.retry import backoff, may_pass, read_rate_limit, retry_after
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -150,7 +150,7 @@ def submit(
             "is billed under an id that is not known here."
         )
         raise
-    request_id = _read_request_id(reply)
+    request_id = read_request_id(reply)
     _notify(on_submit, request_id)
     return request_id
 
@@ -207,27 +207,35 @@ class _Job:
         self._wants_result = submitted_at is None
         self._asked = 0
         self._troubles = 0
+        # A poll that was refused until a moment goes as soon as polls are allowed again.
+        self._is_due = False
         self._last = "nothing is known of it yet"
 
     def wait(self) -> Flow[Finished]:
         """Ask until there is an answer, an error that stays, or no time left."""
-        with self._polls.job():
+        with self._polls.count_job():
             if not self._wants_result:
                 yield from self._pause(self._delay())
             while True:
-                held = self._polls.held_back(
-                    now=self._clock.monotonic(), jitter=self._clock.jitter()
-                )
+                held = self._polls.seconds_until_allowed(now=self._clock.monotonic())
                 if held:
                     yield from self._pause(held)
                     continue
+                sent = self._polls.sent
                 yield _POLL
                 outcome = yield from exchange(self._next_request())
                 self._asked += 1
+                self._observe(outcome, sent)
                 if (finished := self._judge(outcome)) is not None:
                     return finished
                 if (delay := self._delay()) > 0:
                     yield from self._pause(delay)
+
+    def _observe(self, outcome: Response | TransportFailure, sent: int) -> None:
+        head = outcome.head if isinstance(outcome, TransportFailure) else outcome
+        headers = {} if head is None else head.headers
+        if (limit := read_rate_limit(headers, self._clock.unix_time())) is not None:
+            self._polls.observe(limit, sent=sent, now=self._clock.monotonic())
 
     def _next_request(self) -> Request:
         seconds = RESULT_SECONDS if self._wants_result else STATUS_SECONDS
@@ -236,10 +244,11 @@ class _Job:
         return Request("GET", path, deadline=deadline)
 
     def _delay(self) -> float:
-        if self._wants_result and not self._troubles:
+        if self._is_due or (self._wants_result and not self._troubles):
             return 0.0
         now, jitter = self._clock.monotonic(), self._clock.jitter()
-        pace = self._polls.delay(self._asked, self._queue.poll_interval, now=now, jitter=jitter)
+        interval = self._queue.poll_interval
+        pace = self._polls.seconds_to_next_poll(self._asked, interval, now=now, jitter=jitter)
         return max(pace, backoff(self._troubles - 1, jitter)) if self._troubles else pace
 
     def _pause(self, seconds: float) -> Flow[None]:
@@ -256,15 +265,16 @@ class _Job:
 
     def _judge(self, outcome: Response | TransportFailure) -> Finished | None:
         """Take the answer, remember what to ask next, or raise what will not pass."""
+        self._is_due = False
         if isinstance(outcome, TransportFailure):
-            self._note_trouble(shortened(outcome.detail))
+            self._note_trouble(shorten(outcome.detail))
             return None
         if may_pass(outcome.status) or outcome.status in _PASSING_FOR_A_GET:
-            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._slow_everyone_down(outcome)
             self._note_trouble(_describe(outcome))
+            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._note_refusal(outcome)
             return None
-        self._polls.accepted()
+        self._polls.record_success()
         record = _read_record(outcome.body)
         status = (record or {}).get("status")
         if record is not None and outcome.status in (HTTPStatus.OK, INFERENCE_FAILED):
@@ -295,10 +305,11 @@ class _Job:
         self._troubles += 1
         self._last = f"the last poll failed ({what})"
 
-    def _slow_everyone_down(self, reply: Response) -> None:
+    def _note_refusal(self, reply: Response) -> None:
         reset = retry_after(reply.headers, self._clock.unix_time())
-        now = self._clock.monotonic()
-        self._polls.refused(reset, self._queue.poll_interval, now=now)
+        now, jitter = self._clock.monotonic(), self._clock.jitter()
+        self._polls.record_refusal(reset, now=now, jitter=jitter)
+        self._is_due = reset is not None
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""
@@ -370,7 +381,7 @@ def _describe(reply: Response) -> str:
     return f"Segmind answered {reply.status}: {words_of(reply.body)}"
 
 
-def _read_request_id(reply: Response) -> str:
+def read_request_id(reply: Response) -> str:
     """Read the id of a job that was accepted; what is no id is not asked for.
 
     Raises:
@@ -381,8 +392,8 @@ def _read_request_id(reply: Response) -> str:
         raise error_from_answer(reply, f"its body names no job: {words_of(reply.body)}")
     request_id = record.get("request_id")
     if not _is_request_id(request_id):
-        told = shortened(repr(request_id))[:80]
-        raise error_from_answer(reply, f"the job's request_id cannot be used in a URL: {told}")
+        shown = shorten(repr(request_id))[:80]
+        raise error_from_answer(reply, f"the job's request_id cannot be used in a URL: {shown}")
     return str(request_id)
 
 

@@ -63,7 +63,7 @@ def completion_from(data: Any) -> dict[str, Any]:
         raise UnusableAnswerError("its body is no JSON object")
     choices = data.get("choices")
     if not choices and data.get("error"):
-        raise UnusableAnswerError(f"it reports an error: {shortened(_error_words(data))}")
+        raise UnusableAnswerError(f"it reports an error: {shorten(_error_words(data))}")
     if not isinstance(choices, list) or not choices:
         raise UnusableAnswerError("it has no choices")
     if len(choices) > MOST_CHOICES:
@@ -144,7 +144,7 @@ def error_from_failure(failure: TransportFailure, *, to_queue: bool = False) -> 
         facts["status_code"] = head.status
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
-    detail = shortened(failure.detail)
+    detail = shorten(failure.detail)
     if failure.kind == "timeout" and failure.sent:
         advice = f"Raise timeout=... {_UNKNOWN_JOB}" if to_queue else SegmindTimeoutError.advice
         return SegmindTimeoutError(f"Segmind gave {detail}. {_SENT} {advice}", **facts)
@@ -177,10 +177,10 @@ def words_of(body: bytes) -> str:
     """Give the server's own words from a JSON, HTML or plain body, without their full stop."""
     text = body[: 64 * 1024].decode("utf-8-sig", "replace").strip()
     try:
-        return shortened(_error_words(loads_bounded(text))).rstrip(".")
+        return shorten(_error_words(loads_bounded(text))).rstrip(".")
     except ValueError:
         pass
-    return shortened(_text_of_page(text) if text[:1] == "<" else text).rstrip(".")
+    return shorten(_text_of_page(text) if text[:1] == "<" else text).rstrip(".")
 
 
 def _text_of_page(page: str) -> str:
@@ -202,25 +202,25 @@ _NO_CHARACTER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}")
 def _error_words(data: Any) -> str:
     """Find the message in Segmind's `{"error": …}` and in the shapes that proxies use."""
     if not isinstance(data, dict):
-        return _spelled(data)
+        return _spell(data)
     found = []
     for name in ("error", "error_description", "message", "detail"):
         value = data.get(name)
         if isinstance(value, dict):
-            value = value.get("message") or _spelled(value)
+            value = value.get("message") or _spell(value)
         if isinstance(value, str) and value and value not in found:
             found.append(value)
-    return ": ".join(found) or _spelled(data)
+    return ": ".join(found) or _spell(data)
 
 
-def _spelled(data: Any) -> str:
+def _spell(data: Any) -> str:
     try:
         return json.dumps(data, ensure_ascii=False)
     except RecursionError:  # It could be read, but from less far down the stack.
         return "(nested too deeply to be shown)"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Fit text from outside into one line of a message."""
     line = " ".join(replace_surrogates(text).split())
     line = line if len(line) <= EXCERPT else line[:EXCERPT] + " …"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,9 @@ LONGEST_DELAY = 8.0
 """Seconds before any retry that the server did not ask for, at most."""
 LONGEST_RESET = 120.0
 """Seconds that a 429 may make a call wait; beyond that the caller is told instead."""
+
+MOST_REQUESTS = 1e9
+"""More than any plan has: what names more is no number of requests."""
 
 RETRIES_IN_HAND = 50
 """How many retries an account has before one of its calls must succeed again."""
@@ -35,8 +38,6 @@ JOBS_IN_STEP = 50
 """From how many jobs on polls go in step: woken for one at a time, each costs twice as much."""
 BEAT = 0.1
 """Seconds between two steps."""
-LONGEST_SLOWDOWN = 30.0
-"""Seconds between two polls of a job, at most, when polls are answered with 429."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,6 @@ def on_the_beat(now: float, delay: float) -> float:
     return math.ceil((now + delay) / BEAT) * BEAT - now
 
 
-def slowed(slowdown: float, interval: float) -> float:
-    """Give the least seconds between two polls of a job after one more 429."""
-    return min(max(2 * slowdown, interval), LONGEST_SLOWDOWN)
-
-
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Read how many seconds the server asks to wait, at the Unix time `now`.
 
@@ -141,11 +137,33 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None if date is None else max(0.0, date - now)
 
 
+class RateLimit(NamedTuple):
+    """What an answer says of the account's limit."""
+
+    remaining: int
+    """Requests that are left."""
+    reset: float
+    """Seconds until all of them are there again."""
+
+
+def read_rate_limit(headers: Mapping[str, str], now: float) -> RateLimit | None:
+    """Read `x-rate-limit-remaining` and the reset at the Unix time `now`, where both are named."""
+    remaining = _number(headers.get("x-rate-limit-remaining", ""))
+    reset = _moment(headers.get("x-rate-limit-reset-at-utc", ""))
+    if remaining is None or reset is None or abs(remaining) > MOST_REQUESTS:
+        return None
+    return RateLimit(int(remaining), max(0.0, reset - now))
+
+
+_LATEST = 1e11
+"""Unix seconds, in the year 5138: what is more are milliseconds."""
+
+
 def _moment(value: str) -> float | None:
     """Read a moment in UTC: ISO 8601, an HTTP date, or a Unix time in seconds or milliseconds."""
     text = value.strip()
     if (number := _number(text)) is not None:
-        return number / 1000 if number > 1e11 else number  # noqa: PLR2004 - 1e11 s is year 5138.
+        return number / 1000 if number > _LATEST else number
     try:
         moment = datetime.fromisoformat(text.removesuffix(" UTC"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

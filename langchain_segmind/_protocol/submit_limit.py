@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from langchain_segmind._protocol.per_process import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,11 +89,5 @@ class _Turn:
         self.has_come = False
 
 
-def submit_limit() -> SubmitLimit:
-    """Give the limit of this process."""
-    return _limit_of(os.getpid())
-
-
-@lru_cache(maxsize=1)
-def _limit_of(_pid: int) -> SubmitLimit:
-    return SubmitLimit()  # A child that was forked starts with room for all of its own.
+SUBMITS = PerProcess(SubmitLimit)
+"""The limit of this process."""

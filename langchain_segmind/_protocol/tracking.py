@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from langchain_segmind._protocol.calls import describe
 from langchain_segmind._protocol.responses import request_id_of
-from langchain_segmind._protocol.retry import LONGEST_RESET, retry_after
+from langchain_segmind._protocol.retry import LONGEST_RESET, read_rate_limit, retry_after
 from langchain_segmind._protocol.types import Flow, Request, Response, T, TransportFailure
 from langchain_segmind.credits import Credits, format_credits, remaining_credits
 from langchain_segmind.exceptions import SegmindInsufficientCreditsError, SegmindLowCreditsWarning
@@ -110,6 +110,8 @@ def _observe(
     now = clock.monotonic()
     remaining = remaining_credits(reply.headers)
     account.ledger.note(remaining, asked_at=asked_at, now=now)
+    if (limit := read_rate_limit(reply.headers, clock.unix_time())) is not None:
+        account.requests.observe(limit, asked_at=asked_at, now=now)
     if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         reset = retry_after(reply.headers, clock.unix_time())
         if reset is not None:

@@ -1,11 +1,11 @@
 """Fit the values of a call to its tool's schema, where nothing is lost by it."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from langchain_segmind._tool_calling.literals import read_literal
 from langchain_segmind._tool_calling.toolset import JsonSchema
 
 _DEPTH = 64
@@ -185,26 +185,18 @@ def _to_string(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _decoder(kind: type) -> Callable[[Any], Any]:
-    def decode(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        decoded = decode_json(value)
-        return decoded if isinstance(decoded, kind) else value
-
-    return decode
+def _to_array(value: Any) -> Any:
+    return _as_literal(value, list)
 
 
-def decode_json(text: str) -> Any:
-    """A JSON text's value; None where it is none, or is nested too deeply."""
-    try:
-        return json.loads(text, strict=False, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
+def _to_object(value: Any) -> Any:
+    return _as_literal(value, dict)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+def _as_literal(value: Any, kind: type) -> Any:
+    """The array or object that Llama wrote into a string, as JSON or (often) as Python."""
+    read = read_literal(value) if isinstance(value, str) else None
+    return read if isinstance(read, kind) else value
 
 
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -213,8 +205,8 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "number": _to_number,
     "boolean": _to_boolean,
     "null": _to_null,
-    "array": _decoder(list),
-    "object": _decoder(dict),
+    "array": _to_array,
+    "object": _to_object,
 }
 
 

@@ -26,7 +26,7 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
     code = _blocks(text, found) if any(item.as_code for item in found) else []
     quotations = _quotations(text)
     meant: list[Found] = []
-    lead = inline = ""
+    lead, quoted = "", False
     for previous, item in pairwise([None, *found]):
         if item is None:
             continue
@@ -34,10 +34,10 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
         if previous is None or _SEPARATORS.fullmatch(text, end, item.start) is None:
             lead = _lead(text, end, item)
         if previous is None or "\n" in text[end : item.start]:
-            inline = _words_of_its_sentence(text, item)
+            quoted = _is_quoted_in_its_line(text, item)
         if not (
             lead == "example"
-            or inline
+            or quoted
             or _is_within(item, quotations)
             or (lead == "quotation" and text[item.start : item.end] in tools.conversation)
             or (item.as_code and _is_program(text, item, code))
@@ -70,14 +70,14 @@ def _next_line(after: str) -> str:
     return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][: _NEAR // 2]
 
 
-def _words_of_its_sentence(text: str, item: Found) -> str:
-    """The words before a call in inline code on its line, or the mark of a quotation there."""
+def _is_quoted_in_its_line(text: str, item: Found) -> bool:
+    """Whether a call's line begins as a quotation, or has words before the call's inline code."""
     line = text.rfind("\n", 0, item.start) + 1
-    if quotation := _QUOTATION.match(text, line, item.start):
-        return quotation[0]
+    if _QUOTATION.match(text, line, item.start):
+        return True
     before = text[max(line, item.start - _NEAR) : item.start]
-    word = _WORD.search(before) if before.endswith("`") and not before.endswith("``") else None
-    return word[0] if word else ""
+    is_inline = before.endswith("`") and not before.endswith("``")
+    return is_inline and _WORD.search(before) is not None
 
 
 def _is_program(text: str, item: Found, code: "Sequence[_Block]") -> bool:

@@ -133,6 +133,28 @@ def read_value(text: str, start: int) -> Whole | Broken:
     return _Reader(text, start).read()
 
 
+def read_literal(text: str) -> Value:
+    """Give the object or list that is the whole of a text, in JSON or Python; None if it is none.
+
+    What holds a call is no literal: nothing is ever evaluated.
+    """
+    text = text.strip()
+    read = read_value(text, 0)
+    whole = isinstance(read, Whole) and read.end == len(text) and not holds_call(read.value)
+    return read.value if whole else None  # type: ignore[union-attr]
+
+
+def holds_call(value: Value) -> bool:
+    """Whether a value is a call in Python, or holds one at any depth."""
+    waiting: list[Value] = [value]
+    for item in waiting:
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return any(isinstance(item, PythonCall) for item in waiting)
+
+
 class _Reader:
     def __init__(self, text: str, start: int) -> None:
         self._text = text

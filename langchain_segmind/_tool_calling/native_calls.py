@@ -24,7 +24,7 @@ def read_native_calls(
 
     Args:
         native: OpenAI's `tool_calls`, decoded.
-        tools: The tools that are bound; a call of any other is reported, never run.
+        tools: The tools that are bound; LangChain tells the model that there is no other.
         cut: Whether the reply ended at the token limit.
     """
     raws = [
@@ -37,8 +37,9 @@ def read_native_calls(
         args, error = _arguments(written)
         if args is None and cut and raw is raws[-1]:
             error = "The reply was cut short."  # What the token limit cut off is the last call.
-        elif not name or (tools is not None and name not in tools):
-            args, error = None, "No tool of this name is bound."
+        elif not name:
+            args, error = None, "It names no tool."
+        name = (tools and tools.named(name)) or name
         identifier = _text(raw.get("id")) or None
         if args is None:
             spelled = written if isinstance(written, str) else json.dumps(written)

@@ -36,7 +36,8 @@ def parse_tool_calls(
 
     Args:
         text: The whole reply.
-        tools: The tools that are bound; only these can be called.
+        tools: The tools that are bound; a call of any other counts only where a reply is nothing
+            but calls, so that the model is told of its mistake.
         truncated: Whether the reply ended at the token limit.
         strict: Whether decoding was constrained to a call or `{"answer": ...}`.
         new_id: Makes the identifier of each call.
@@ -47,6 +48,9 @@ def parse_tool_calls(
     if len(text) > _LONGEST or not (tools.forced or tools.mentioned_in(text)):
         return ParsedReply(text)
     found = meant_calls(text, scan(text, tools, truncated=truncated).found, tools)
+    known = [item for item in found if item.request.name in tools]
+    if len(known) < len(found) and _text_besides(text, found).strip():
+        found = known  # An unknown name counts only in a reply that is nothing but calls.
     return _taken_apart(text, found or _bare_arguments(text, tools), new_id)
 
 

@@ -17,7 +17,9 @@ from langchain_segmind._tool_calling.shapes import (
     lacks_arguments,
     list_of_calls,
     looks_like_a_call,
+    pairs_in,
     requests_in,
+    unknown_request,
     with_arguments,
 )
 from langchain_segmind._tool_calling.toolset import ToolSet
@@ -141,20 +143,38 @@ class _Scanner:
     def _take_whole(self, read: Whole) -> bool:
         if isinstance(read.value, list):
             return self._take_list(read)
-        requests = requests_in(read.value, self._tools)
+        requests = self._requests(read.value, read.start)
         self._found += [Found(read.start, read.end, request) for request in requests or ()]
         return requests is not None
 
+    def _requests(self, value: Value, start: int) -> list[Request] | None:
+        """The calls of a value: of bound tools, or of unknown ones where only calls precede it."""
+        requests = requests_in(value, self._tools)
+        unknown = None if requests else unknown_request(value)
+        if unknown is None:
+            return requests
+        end = self._found[-1].end if self._found else 0
+        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else None
+
     def _take_list(self, read: Whole) -> bool:
-        """Take the calls of a list, if calls are all it holds; some may be of unknown tools."""
+        """Take the calls of a list, if calls are all it holds."""
         spans = list(read.elements)
+        if isinstance(read.value, list) and (pairs := pairs_in(read.value, self._tools)):
+            self._found += [
+                Found(start, end, request)
+                for request, (start, _), (_, end) in zip(
+                    pairs, spans[::2], spans[1::2], strict=True
+                )
+            ]
+            return True
         if spans:
             spans[0] = (read.start, spans[0][1])
             spans[-1] = (spans[-1][0], read.end)
         return self._take_elements(read.value if isinstance(read.value, list) else [], spans)
 
     def _take_elements(self, values: list[Value], spans: list[Span]) -> bool:
-        taken = [requests_in(value, self._tools) for value in values]
+        start = spans[0][0] if spans else 0
+        taken = [self._requests(value, start) for value in values]
         calls = [
             bool(requests) or looks_like_a_call(value)
             for requests, value in zip(taken, values, strict=True)
@@ -465,6 +485,9 @@ _STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")
 _LINE_END = re.compile(r"[ \t]*+(?:[)\]`>]{1,4}[ \t]*+)?(?:\Z|[\r\n;,<])")
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 _BETWEEN = re.compile(r"[\s;,]{1,40}")
+_ONLY_MARKS = re.compile(
+    r"(?:[\s;,\]}]++|\[(?:/?TOOL_CALLS\])?|`\w{0,16}|<\|start_header_id\|>\w{1,16}|</?\|?[\w\-]{1,32}\|?>)*"
+)
 _SPECIAL_BEFORE = re.compile(r"(?:<\|\w{1,32}\|>|<tool[_-]?calls?>|\[TOOL_CALLS\])\s*\Z")
 _KEY_OR_QUOTE = re.compile(r"(?:[\"']\s{0,40}:\s{0,40}|[\"'\\])\Z")
 _END_OF_BROKEN = re.compile(

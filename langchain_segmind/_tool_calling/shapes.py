@@ -6,7 +6,8 @@ that is no call, so that an answer which merely is JSON stays an answer.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from langchain_segmind._tool_calling.literals import (
     Frame,
     PythonCall,
     Value,
-    Whole,
-    read_value,
+    holds_call,
+    read_literal,
 )
 from langchain_segmind._tool_calling.toolset import ToolSet
 
@@ -51,10 +52,44 @@ def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
                 return _from_all(contained, tools)
             request = _from_object(value, tools)
         case list():
-            return _from_all(value, tools)
+            return pairs_in(value, tools) or _from_all(value, tools)
         case _:
             request = None
     return None if request is None else [request]
+
+
+def pairs_in(values: list[Value], tools: ToolSet) -> list[Request] | None:
+    """The calls of `["name", {…}, "name", {…}]`; None if a list is anything else."""
+    found: list[Request] = []
+    for name, arguments in zip(values[::2], values[1::2], strict=False):
+        tool = tools.named(name) if isinstance(name, str) else None
+        if tool is None or not isinstance(arguments, dict):
+            return None
+        if not arguments.keys() <= tools.properties(tool).keys():
+            return None
+        found.append(with_arguments(tool, arguments, tools))
+    return found if len(values) == 2 * len(found) else None
+
+
+def unknown_request(value: Value) -> Request | None:
+    """The call that a value of the trained form asks for, though no tool has its name."""
+    if not isinstance(value, dict) or _is_definition(value):
+        return None
+    rest = dict(value)
+    name, kind = rest.pop("name", None), rest.pop("type", "function")
+    if kind != "function" or not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+        return None
+    match rest:
+        case {"parameters": dict(arguments)} | {"arguments": dict(arguments)} if len(rest) == 1:
+            return None if holds_call(arguments) else Request(name, arguments)
+        case _:
+            return None
+
+
+# A capitalised word is the name of a person or of a thing.
+_FUNCTION_NAME = re.compile(
+    r"(?![A-Z](?:[a-z]*|[A-Z]*)\Z)[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){0,4}", re.ASCII
+)
 
 
 def looks_like_a_call(value: Value) -> bool:
@@ -91,12 +126,13 @@ def _container(value: dict[str, Value]) -> list[Value] | None:
 def _from_object(value: dict[str, Value], tools: ToolSet) -> Request | None:
     value = _unwrapped(value)
     name = _name(value)
-    if name is None or name not in tools or _is_definition(value):
+    tool = None if name is None else tools.named(name)
+    if tool is None or _is_definition(value):
         return None
     for key in ARGUMENT_KEYS:
         if key in value:
-            return with_arguments(name, value[key], tools)
-    return _without_arguments(name, value, tools)
+            return with_arguments(tool, value[key], tools)
+    return _without_arguments(tool, value, tools) if tool == name else None
 
 
 def _unwrapped(value: dict[str, Value]) -> dict[str, Value]:
@@ -141,7 +177,7 @@ def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
     if read is None:
         return _invalid(name, arguments, "The arguments are not a JSON object.")
     read = _unnested(name, read, tools)
-    if any(isinstance(item, PythonCall) for item in _walk(read)):
+    if holds_call(read):
         return _invalid(name, arguments, "The arguments hold another call.")
     plain = _without_schema(read, tools.schema(name))
     if plain is None:
@@ -162,10 +198,8 @@ def _as_object(arguments: Value) -> dict[str, Value] | None:
 
 
 def _read_object(text: str) -> dict[str, Value] | None:
-    text = text.strip()
-    read = read_value(text, 0)
-    whole = isinstance(read, Whole) and read.end == len(text)
-    return read.value if whole and isinstance(read.value, dict) else None  # type: ignore[union-attr]
+    read = read_literal(text)
+    return read if isinstance(read, dict) else None
 
 
 def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[str, Value]:
@@ -176,17 +210,6 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
         return arguments
     inner = _as_object(arguments[inner_keys[0]])
     return arguments if inner is None else inner
-
-
-def _walk(value: Value) -> Iterator[Value]:
-    waiting: list[Value] = [value]
-    while waiting:
-        item = waiting.pop()
-        yield item
-        if isinstance(item, dict):
-            waiting.extend(item.values())
-        elif isinstance(item, list):
-            waiting.extend(item)
 
 
 def forced_request(arguments: Value, tools: ToolSet) -> Request | None:
@@ -207,10 +230,8 @@ def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
 
 
 def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
-    name = call.name
-    if name not in tools and name.endswith(".call"):
-        name = name.removesuffix(".call")
-    if name not in tools:
+    name = tools.named(call.name) or tools.named(call.name.removesuffix(".call"))
+    if name is None:
         return None
     properties = list(tools.properties(name))
     match call.positional:
@@ -320,9 +341,9 @@ def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> BrokenCall |
     if not frames:
         return None
     if frames[0].opener != "{":
-        name = frames[0].opener.removesuffix(".call")
-        name = frames[0].opener if frames[0].opener in tools else name
-        return BrokenCall(name, frames[0].start) if name in tools else None
+        opener = frames[0].opener
+        called = tools.named(opener) or tools.named(opener.removesuffix(".call"))
+        return BrokenCall(called, frames[0].start) if called else None
     return _broken_object(frames, tools, broken.end if cut else None)
 
 
@@ -353,8 +374,9 @@ def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> Brok
         inner = frames[1]
         known |= inner.named
     name = _name(known)
-    if name is None or name not in tools:
+    tool = None if name is None else tools.named(name)
+    if tool is None:
         return None
     if inner.key in ARGUMENT_KEYS or any(key in known for key in ARGUMENT_KEYS):
-        return BrokenCall(name, inner.value_start)
-    return BrokenCall(name, end) if end is not None else None
+        return BrokenCall(tool, inner.value_start)
+    return BrokenCall(tool, end) if end is not None and tool == name else None

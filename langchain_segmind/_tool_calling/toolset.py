@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeAlias, assert_never
 from langchain_core.messages import InvalidToolCall
 from langchain_core.messages.tool import ToolCall
 
+from langchain_segmind._tool_calling.schema import check_schema
+
 JsonSchema: TypeAlias = dict[str, Any]
 
 ANSWER_KEY = "answer"
@@ -92,7 +94,11 @@ class ToolSet:
 
     @classmethod
     def compile(cls, tools: Sequence[Mapping[str, Any]]) -> "ToolSet":
-        """Compile OpenAI-format tools; descriptions and parameters may be missing."""
+        """Compile OpenAI-format tools; descriptions and parameters may be missing.
+
+        Raises:
+            ValueError: A schema cannot be used.
+        """
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
         pattern = (
@@ -129,9 +135,17 @@ class ToolSet:
         required = self._schemas[name].get("required")
         return frozenset(required) if isinstance(required, list) else frozenset()
 
+    def named(self, written: str) -> str | None:
+        """The tool that a model means: it may write `functions.` before its name, or other case."""
+        if written in self:
+            return written
+        name = written.removeprefix("functions.")
+        alike = [known for known in self.names if known.casefold() == name.casefold()]
+        return name if name in self else alike[0] if len(alike) == 1 else None
+
     def mentioned_in(self, text: str) -> bool:
-        """Whether a text names any tool at all: without that it cannot hold a call."""
-        return self._mention.search(text) is not None
+        """Whether a text names a tool or holds arguments: without that it cannot hold a call."""
+        return bool(self._mention.search(text)) or "parameters" in text or "arguments" in text
 
 
 _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""
@@ -179,12 +193,18 @@ def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:
 
 
 def response_format(
-    tools: ToolSet, choice: Choice, *, strict: bool, parallel: bool | None
+    tools: ToolSet,
+    choice: Choice,
+    *,
+    strict: bool,
+    parallel: bool | None,
+    answer: JsonSchema | None = None,
 ) -> JsonSchema | None:
     """The `response_format` that lets only allowed replies be decoded, if any are excluded.
 
     A forced choice is always a single call object: small models close it reliably, and a further
-    call can follow in the next turn. `parallel` therefore changes nothing here.
+    call can follow in the next turn. `parallel` therefore changes nothing here. `answer` is the
+    form of a reply that calls nothing, instead of the wrapped text that `strict` asks for.
     """
     del parallel
     allowed = allowed_names(tools, choice)
@@ -192,22 +212,26 @@ def response_format(
         case NoTools():
             return None
         case Auto():
-            return _schema_format("call_or_answer", tools, allowed, answer=True) if strict else None
+            if answer is None and strict:
+                answer = _exact_object({ANSWER_KEY: {"type": "string"}})
+            if answer is None:
+                return None
+            return _schema_format("call_or_answer", tools, allowed, answer)
         case AnyTool() | OneTool():
-            return _schema_format("call", tools, allowed, answer=False)
+            return _schema_format("call", tools, allowed)
         case _:
             assert_never(choice)
 
 
 def _schema_format(
-    title: str, tools: ToolSet, names: Sequence[str], *, answer: bool
+    title: str, tools: ToolSet, names: Sequence[str], answer: JsonSchema | None = None
 ) -> JsonSchema | None:
     if not names:
         return None
     definitions: JsonSchema = {}
     branches = [_call_schema(tools, name, definitions) for name in names]
-    if answer:
-        branches.append(_exact_object({ANSWER_KEY: {"type": "string"}}))
+    if answer is not None:
+        branches.append(_hoisted(answer, ANSWER_KEY, definitions))
     schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
     if definitions:
         schema = {**schema, "$defs": definitions}
@@ -219,14 +243,19 @@ def _schema_format(
 
 def _call_schema(tools: ToolSet, name: str, definitions: JsonSchema) -> JsonSchema:
     """One call as a schema; the tool's own definitions move up under names of their own."""
-    index = str(tools.names.index(name))
-    schema = _rebased(tools.schema(name), index)
+    schema = _hoisted(tools.schema(name), str(tools.names.index(name)), definitions)
+    return _exact_object({"name": {"const": name}, "parameters": schema})
+
+
+def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
+    """Move a schema's own definitions up, under names that begin with its index."""
+    schema = _rebased(schema, index)
     for keyword in ("$defs", "definitions"):
         for key, definition in schema.pop(keyword, {}).items():
             definitions[f"{index}-{key}"] = definition
     if any(_refers_to(index, item) for item in (schema, *definitions.values())):
         definitions[index] = schema
-    return _exact_object({"name": {"const": name}, "parameters": schema})
+    return schema
 
 
 def _rebased(node: Any, index: str) -> Any:
@@ -274,8 +303,9 @@ def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
 
 
 def _parameters(function: Mapping[str, Any]) -> JsonSchema:
-    schema = function.get("parameters")
-    return dict(schema) if schema else {"type": "object", "properties": {}}
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    check_schema(schema, f"the tool {function['name']!r}")
+    return dict(schema)
 
 
 def _render(function: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
-"""How long an idle connection is kept: less than uvicorn's and most proxies' 5 s, because a request
+"""How long an idle connection is kept: less than most servers' and proxies' 5 s, because a request
 sent into a connection that is just being closed has an unknown outcome."""
 
 

@@ -238,3 +238,13 @@ class BaseSegmindChatModel(BaseChatModel):
     def lc_attributes(self) -> dict[str, Any]:
         """Serialize the base URL also where it came from the environment."""
         return {"base_url": self.base_url}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Tell that `langchain_core.load.dumps` works."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Give the place where `langchain_core.load.loads` finds the class."""
+        return ["langchain_segmind", "chat_models"]

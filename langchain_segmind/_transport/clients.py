@@ -89,7 +89,7 @@ class Clients:
             return failure
         return replace(failure, detail=f"{failure.detail} (at {self._way})")
 
-    def redacted_error(self, error: SegmindError) -> SegmindError:
+    def redact_error(self, error: SegmindError) -> SegmindError:
         """Mask the key in an error, and leave the frames behind that hold what a server echoed."""
         return self.redactor.error(error).with_traceback(None)
 
@@ -110,10 +110,10 @@ class Clients:
 
     def _build(self) -> Transport:
         if self.settings.http_client is not None:
-            from langchain_segmind._transport.injected import InjectedTransport  # noqa: PLC0415
+            from langchain_segmind._transport.injected import InjectedTransport
 
             return InjectedTransport(self.settings.http_client, self.settings)
-        from langchain_segmind._transport.httpcore import HttpcoreTransport  # noqa: PLC0415
+        from langchain_segmind._transport.httpcore import HttpcoreTransport
 
         proxy = self._proxy()
         tls = ssl_context() if self.settings.is_https or proxy else None
@@ -121,13 +121,13 @@ class Clients:
 
     async def _build_async(self) -> AsyncTransport:
         if self.settings.http_async_client is not None:
-            from langchain_segmind._transport.injected import AsyncInjectedTransport  # noqa: PLC0415
+            from langchain_segmind._transport.injected import AsyncInjectedTransport
 
             return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
         # Both take milliseconds that the event loop does not have.
         transport, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
         if transport is None:
-            from langchain_segmind._transport.threaded import ThreadedTransport  # noqa: PLC0415
+            from langchain_segmind._transport.threaded import ThreadedTransport
 
             return ThreadedTransport(self.sync_transport())
         return transport(self.settings, self._proxy(), tls)

@@ -33,7 +33,7 @@ class BodyDecoder:
 
     def feed(self, chunk: bytes) -> bytes:
         """Decode one chunk."""
-        data = chunk if self._inflate is None else self._inflated(chunk)
+        data = chunk if self._inflate is None else self._decompress(self._inflate, chunk)
         self._left -= len(data)
         self._left_to_come -= len(chunk)
         if self._left < 0 or self._left_to_come < 0:
@@ -45,11 +45,10 @@ class BodyDecoder:
         if self._inflate is not None and not self._inflate.eof and self._left < self._limit:
             raise UnreadableBodyError("its compressed data is cut short")
 
-    def _inflated(self, chunk: bytes) -> bytes:
-        assert self._inflate is not None  # noqa: S101 - the caller has looked.
-        if self._inflate.eof:
+    def _decompress(self, inflate: zlib._Decompress, chunk: bytes) -> bytes:
+        if inflate.eof:
             return b""  # Padding; zlib would collect it.
         try:
-            return self._inflate.decompress(chunk, self._left + 1)
+            return inflate.decompress(chunk, self._left + 1)
         except zlib.error as error:
             raise UnreadableBodyError("its compressed data is damaged") from error

@@ -51,7 +51,7 @@ def run(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None)
             return result
         except SegmindError as error:
             outcome = None
-            raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+            raise clients.redact_error(error) from None
 
 
 async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None) -> T:
@@ -67,7 +67,7 @@ async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None 
                 return result
             except SegmindError as error:
                 outcome = None
-                raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+                raise clients.redact_error(error) from None
 
 
 def stream(
@@ -87,7 +87,7 @@ def stream(
             return
         except SegmindError as error:
             outcome = None
-            raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+            raise clients.redact_error(error) from None
 
 
 async def astream(
@@ -108,7 +108,7 @@ async def astream(
                 return
             except SegmindError as error:
                 outcome = None
-                raise clients.redacted_error(error)  # noqa: B904 - the same, without its frames.
+                raise clients.redact_error(error) from None
 
 
 class Driver:
@@ -166,7 +166,8 @@ class Driver:
                 answer.close()
 
     def _read(self) -> bytes | TransportFailure | None:
-        assert self._stream is not None  # noqa: S101 - flows read what was said to be a stream.
+        if self._stream is None:
+            return None
         try:
             return self._stream.read()
         except Exception as error:
@@ -232,7 +233,8 @@ class AsyncDriver:
                 await answer.close()
 
     async def _read(self) -> bytes | TransportFailure | None:
-        assert self._stream is not None  # noqa: S101 - flows read what was said to be a stream.
+        if self._stream is None:
+            return None
         try:
             async with asyncio.timeout(seconds_left(self._stream.deadline)):
                 return await self._stream.read()

@@ -44,7 +44,7 @@ def trust_store() -> TrustStore:
 
 @lru_cache(maxsize=4)
 def _trust(cert_file: str | None, cert_dir: str | None) -> tuple[ssl.SSLContext, TrustStore]:
-    import httpx2  # noqa: PLC0415 - not needed without TLS.
+    import httpx2
 
     try:
         # The variables, or else the store of the operating system.
@@ -62,7 +62,7 @@ def _trust(cert_file: str | None, cert_dir: str | None) -> tuple[ssl.SSLContext,
         return context, TrustStore("SSL_CERT_DIR", cert_dir)
     if _has_certificates(context):
         return context, TrustStore("operating system")
-    import certifi  # noqa: PLC0415 - where a small container has no store of its own.
+    import certifi
 
     context.load_verify_locations(certifi.where())
     return context, TrustStore("certifi", certifi.where())

@@ -44,7 +44,7 @@ def import_aiohttp_transport() -> type[AiohttpTransport] | None:
         if _importing_process not in (None, os.getpid()):
             return None
         _importing_process = os.getpid()
-        from langchain_segmind._transport.aiohttp import AiohttpTransport  # noqa: PLC0415
+        from langchain_segmind._transport.aiohttp import AiohttpTransport
 
         _aiohttp_transport = AiohttpTransport
     return _aiohttp_transport

@@ -136,7 +136,7 @@ def checked_timeout(timeout: object) -> object:
     """
     if hasattr(timeout, "as_dict"):  # Told without importing either library.
         timeout = tuple(Timeout(**timeout.as_dict()))
-    if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= 4:  # noqa: PLR2004
+    if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= len(Timeout._fields):
         raise ValueError("timeout takes up to four numbers: connect, read, write, pool")
     for part in timeout if isinstance(timeout, list | tuple) else (timeout,):
         if isinstance(part, int | float) and not 0 < part < float("inf"):

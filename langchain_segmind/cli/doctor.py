@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from langchain_segmind._protocol.types import Response
-from langchain_segmind._transport import driver
 from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding, show
 from langchain_segmind.cli.network import check_way
@@ -44,7 +41,6 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from langchain_segmind._protocol.types import Flow
     from langchain_segmind.credits import CreditBalance
 
 PATIENCE = 10.0
@@ -117,30 +113,16 @@ def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
 
 def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
     """Ask for the credits: whether the key is accepted, what is there to spend, what time it is."""
-    date: list[str] = []
     started = time.monotonic()
     try:
         with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
-            clients = llm._connected()  # noqa: SLF001 - of this package.
-            balance = driver.run(_dated(llm._balance_flow(clients), date), clients)  # noqa: SLF001
+            balance = llm.get_credits()
     except SegmindError as error:
         yield _refused(error)
-    else:
-        yield _accepted(balance, time.monotonic() - started)
-    yield from _clock(date)
-
-
-def _dated(flow: Flow[CreditBalance], date: list[str]) -> Flow[CreditBalance]:
-    """Run a flow and keep the `Date` that its answers carry."""
-    try:
-        outcome = None
-        while True:
-            outcome = yield flow.send(outcome)
-            if isinstance(outcome, Response) and "date" in outcome.headers:
-                date.append(outcome.headers["date"])
-    except StopIteration as stop:
-        balance: CreditBalance = stop.value
-        return balance
+        return
+    yield _accepted(balance, time.monotonic() - started)
+    if balance.as_of is not None:
+        yield _clock(time.time() - balance.as_of.timestamp())
 
 
 def _accepted(balance: CreditBalance, seconds: float) -> Finding:
@@ -160,15 +142,10 @@ def _refused(error: SegmindError) -> Finding:
     return Finding("credits", "problem", told, advice)
 
 
-def _clock(date: list[str]) -> Iterator[Finding]:
-    try:
-        skew = time.time() - parsedate_to_datetime(date[-1]).timestamp()
-    except (IndexError, ValueError):
-        return  # No answer told the time, so nothing can be said of it.
+def _clock(skew: float) -> Finding:
     if abs(skew) <= CLOCK_TOLERANCE:
-        yield Finding("clock", "ok", "agrees with the server's")
-        return
-    yield Finding(
+        return Finding("clock", "ok", "agrees with the server's")
+    return Finding(
         "clock",
         "note",
         f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the "

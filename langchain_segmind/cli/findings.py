@@ -15,6 +15,7 @@ _COLOURS: dict[Verdict, str] = {"ok": "32", "note": "33", "skipped": "2", "probl
 _WIDEST = 100
 _NARROWEST = 50
 _INDENT = 24
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ def show(finding: Finding) -> None:
 def _wrapped(text: str, lead: str) -> list[str]:
     width = max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST)) - 1
     # A command that is broken in two cannot be copied: its spaces are hidden from the wrapping.
+    # What a server says may be long, and steer a terminal.
+    text = textwrap.shorten(text, _LONGEST, placeholder=" …")
+    text = "".join(character if character.isprintable() else "?" for character in text)
     lines = textwrap.wrap(
         text.replace("python -m ", "python\xa0-m\xa0"),
         width,

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from langchain_segmind._protocol.responses import shortened
 from langchain_segmind._transport.environment import ssl_context
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.cli.setup_checks import GATEWAY, LOCAL
@@ -57,11 +56,11 @@ def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Find
             if way.first.scheme == "https" and way.proxy is not None:
                 return  # TLS inside TLS is more than a socket can do; the credits will tell.
             yield _handshake(connection, way)
-    except _WayEnded as end:
+    except _WayError as end:
         yield end.finding
 
 
-class _WayEnded(Exception):  # noqa: N818 - it carries a finding, and is none itself.
+class _WayError(Exception):
     def __init__(self, subject: str, told: str, advice: str) -> None:
         super().__init__(told)
         self.finding = Finding(subject, "problem", told, advice)
@@ -80,7 +79,7 @@ def _resolve(way: Way) -> Iterator[Finding]:
                 "internet only through a proxy (HTTPS_PROXY), looks the same."
             )
         why = getattr(error, "strerror", None) or "it is no name"
-        raise _WayEnded("name", f"{host} has no address: {why}.", advice) from None
+        raise _WayError("name", f"{host} has no address: {why}.", advice) from None
     if (address := str(found[0][4][0])) != host:
         yield Finding("name", "ok", f"{host} is {address}")
 
@@ -94,7 +93,7 @@ def _connected(way: Way) -> Iterator[socket.socket]:
             connection = ssl_context().wrap_socket(connection, server_hostname=first.hostname)
     except OSError as error:
         told = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
-        raise _WayEnded("connection", told, _advice_on(way)) from None
+        raise _WayError("connection", told, _advice_on(way)) from None
     with connection:
         yield connection
 
@@ -126,14 +125,14 @@ def _tunnel(connection: socket.socket, way: Way) -> Finding:
             answer.begin()
             status, reason = answer.status, answer.reason
     except (OSError, http.client.HTTPException) as error:
-        told = f"The proxy broke off: {shortened(str(error)) or type(error).__name__}."
-        raise _WayEnded("tunnel", told, _advice_on(way)) from None
+        told = f"The proxy broke off: {str(error) or type(error).__name__}."
+        raise _WayError("tunnel", told, _advice_on(way)) from None
     if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
         advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
-        raise _WayEnded("tunnel", "The proxy wants a user and a password.", advice)
+        raise _WayError("tunnel", "The proxy wants a user and a password.", advice)
     if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-        told = f"The proxy refuses to connect to {target}: {status} {shortened(reason)}."
-        raise _WayEnded("tunnel", told, f"Ask who runs the proxy to allow {target}.")
+        told = f"The proxy refuses to connect to {target}: {status} {reason}."
+        raise _WayError("tunnel", told, f"Ask who runs the proxy to allow {target}.")
     return Finding("tunnel", "ok", f"The proxy connects to {target}.")
 
 
@@ -144,13 +143,13 @@ def _handshake(connection: socket.socket, way: Way) -> Finding:
             return Finding("encryption", "ok", f"{secured.version()}, and {host} is who it says.")
     except ssl.SSLCertVerificationError as error:
         told = f"The certificate is not trusted: {error.verify_message}."
-        raise _WayEnded("encryption", told, _advice_on_certificate(error.verify_code)) from None
+        raise _WayError("encryption", told, _advice_on_certificate(error.verify_code)) from None
     except OSError as error:
         reason = getattr(error, "reason", None) or _why(error, way.timeout)
         is_plain = any(word in str(reason) for word in _NO_TLS)
         advice = "Does it speak http:// instead?" if is_plain else _advice_on(way)
         told = f"{_place(way.target)} does not answer with TLS ({reason})."
-        raise _WayEnded("encryption", told, advice) from None
+        raise _WayError("encryption", told, advice) from None
 
 
 def _advice_on_certificate(code: int) -> str:

@@ -1,4 +1,4 @@
-"""The command line of `python -m langchain_segmind`."""
+"""The command line: which command is meant, and what the chat and the doctor are told."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from langchain_segmind._version import __version__
+from langchain_segmind import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = "python -m langchain_segmind"
-DESCRIPTION = "Chat with a Llama on Segmind, or let the doctor say whether everything is set up."
-EPILOG = """The key comes from the environment variable SEGMIND_API_KEY. What is piped in is one
-message: one call, one bill. Without an account, a local Segmind answers:
-python -m langchain_segmind.gateway"""
+PROGRAM = "langchain-segmind"
+DESCRIPTION = """Chat with a Llama on Segmind, answer files of requests, or let the doctor say
+whether everything is set up."""
+COMMANDS = """chat (the default); batch: a file of requests in, a file of answers out, each paid
+for once; doctor: check key, network, proxy, credits and model, free; gateway: a local Segmind,
+without an account"""
+EPILOG = """The key comes from the environment variable SEGMIND_API_KEY. What is piped into the
+chat is one message: one call, one bill. batch and gateway have options of their own:
+langchain-segmind batch --help"""
 NO_RICH = "The chat needs rich: pip install 'langchain-segmind[chat]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["gateway"]:
+        return _gateway(given[1:])
+    if given[:1] == ["batch"]:
+        from langchain_segmind.cli.batch_options import batch
+
+        return batch(given[1:])
+    options = build_parser().parse_args(given)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # Words that are typed, or that a model says, must not end the program where a terminal
         # has no letters for them.
@@ -37,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe the options."""
+    """Describe the options of the chat and the doctor."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"langchain-segmind {__version__}")
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("chat", "doctor"),
+        choices=("chat", "batch", "doctor", "gateway"),
         default="chat",
-        help="chat (the default), or doctor: check key, network, proxy, credits and model, free",
+        help=COMMANDS,
     )
     parser.add_argument("--model", metavar="SLUG", help="the model, by its name on segmind.com")
     parser.add_argument("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
@@ -77,8 +88,11 @@ def _seconds(text: str) -> float:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    if options.command != "chat":
+        sys.stderr.write(f"{options.command} comes first: {PROGRAM} {options.command} --help\n")
+        return 2
     try:
-        from langchain_segmind.cli.chat import chat  # noqa: PLC0415 - rich is an extra.
+        from langchain_segmind.cli.chat import chat
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
@@ -90,9 +104,17 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from langchain_segmind.cli.doctor import doctor  # noqa: PLC0415 - not needed to chat.
+    from langchain_segmind.cli.doctor import doctor
 
     return doctor(options.model, options.base_url, options.timeout)
+
+
+def _gateway(arguments: list[str]) -> int:
+    import runpy
+
+    sys.argv[1:] = arguments
+    runpy.run_module("langchain_segmind.gateway", run_name="__main__")
+    return 0
 
 
 def _nothing(**_settings: str) -> None:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_segmind._messages.parameters import check_slug
-from langchain_segmind._messages.profiles import PROFILES
-from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
-from langchain_segmind.cli.setup_checks import BILLING
+from langchain_segmind.chat_models import MODELS
+from langchain_segmind.cli.demo_tools import demo_tools
+from langchain_segmind.cli.setup_checks import BILLING, SEGMIND, fault_of
 from langchain_segmind.exceptions import (
     SegmindContextOverflowError,
     SegmindError,
@@ -113,7 +112,7 @@ class Session:
         with self._screen.waiting():
             balance = self._llm.get_credits().total
         self._screen.say(f"{self._llm.model} at {self._llm.base_url}", "bold")
-        if self._llm.base_url != DEFAULT_BASE_URL:
+        if self._llm.base_url != SEGMIND:
             self._screen.say("This is not Segmind itself: another model may answer.", "dim")
         if balance <= 0:
             self._screen.say(f"The account is empty: top up at {BILLING}, then /credits.", "yellow")
@@ -199,11 +198,13 @@ class Session:
 
     def _choose_model(self, slug: str) -> None:
         if slug:
-            check_slug(slug)
+            if fault := fault_of(model=slug):
+                self._screen.say(fault, "red")
+                return
             self._llm.model = slug
         self._screen.say(f"The model is {self._llm.model}.", "bold")
-        if self._llm.model not in PROFILES or not slug:
-            self._screen.say(f"Known here: {', '.join(PROFILES)}")
+        if self._llm.model not in MODELS or not slug:
+            self._screen.say(f"Known here: {', '.join(MODELS)}")
 
     def _clear(self, _: str) -> None:
         self._history.clear()
@@ -219,8 +220,6 @@ class Session:
 
     def _show_tools(self, question: str) -> None:
         """Let the model call tools until it answers, and show what it calls and gets."""
-        from langchain_segmind.cli.demo_tools import demo_tools  # noqa: PLC0415 - slow.
-
         tools = demo_tools()
         question = question or QUESTION
         self._screen.say(f"The model may call {' and '.join(tools)}. It is asked: {question}")

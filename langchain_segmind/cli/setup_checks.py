@@ -6,28 +6,29 @@ import difflib
 import os
 import platform
 import re
+import warnings
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from langchain_segmind._messages.parameters import check_slug
-from langchain_segmind._messages.profiles import PROFILES
-from langchain_segmind._transport.base_chat_model import DEFAULT_BASE_URL
+from pydantic import ValidationError
+
+from langchain_segmind import __version__
 from langchain_segmind._transport.environment import (
     proxy_for,
     ssl_context,
     trust_store,
     without_password,
 )
-from langchain_segmind._transport.settings import normalized_base_url
-from langchain_segmind._version import __version__
+from langchain_segmind.chat_models import MODELS, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SEGMIND = "https://api.segmind.com"
 CONSOLE = "https://cloud.segmind.com/console"
 BILLING = "https://cloud.segmind.com/billing"
 GATEWAY = "python -m langchain_segmind.gateway"
@@ -84,16 +85,31 @@ def _fault_of(key: str) -> str:
     return ""
 
 
+def fault_of(**settings: str) -> str:
+    """Say why a model refuses these settings; nothing where it takes them."""
+    try:
+        _model(**settings)
+    except ValidationError as error:
+        return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return ""
+
+
+def _model(**settings: Any) -> ChatSegmindLlama:
+    """Build a model that is never called; what it warns of, the doctor says in its own words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ChatSegmindLlama(api_key="SG_", **settings)
+
+
 def check_address(given: str | None) -> tuple[Finding, str | None]:
     """Judge the address, and give it where it is one."""
-    url = given or os.environ.get("SEGMIND_BASE_URL") or DEFAULT_BASE_URL
+    url = given or os.environ.get("SEGMIND_BASE_URL") or SEGMIND
     source = "--base-url" if given else "SEGMIND_BASE_URL"
-    try:
-        base_url = normalized_base_url(url)
-    except ValueError as error:
-        advice = f"Leave {source} out to reach Segmind itself, {DEFAULT_BASE_URL}."
-        return Finding("address", "problem", f"From {source}: {error}", advice), None
-    if base_url == DEFAULT_BASE_URL:
+    if fault := fault_of(base_url=url):
+        advice = f"Leave {source} out to reach Segmind itself, {SEGMIND}."
+        return Finding("address", "problem", f"From {source}: {fault}", advice), None
+    base_url = _model(base_url=url).base_url
+    if base_url == SEGMIND:
         return Finding("address", "ok", f"{base_url} (Segmind itself)"), base_url
     told = f"{base_url}, from {source}"
     parts = urlsplit(base_url)
@@ -142,15 +158,13 @@ def check_certificates() -> Finding:
 
 def check_model(slug: str) -> Finding:
     """Judge a slug by its form and by those known; only a paid call can tell more."""
-    try:
-        check_slug(slug)
-    except SegmindError as error:
-        return Finding("model", "problem", str(error), f"Known ones: {', '.join(PROFILES)}")
-    if slug in PROFILES:
+    if fault := fault_of(model=slug):
+        return Finding("model", "problem", fault, f"Known ones: {', '.join(MODELS)}")
+    if slug in MODELS:
         told = f"{slug} is a Llama that Segmind is known to serve."
         caveat = "Whether it is served today, and to this key, only a paid call can tell."
         return Finding("model", "ok", f"{told} {caveat}")
-    close = difflib.get_close_matches(slug, PROFILES, n=1)
+    close = difflib.get_close_matches(slug, MODELS, n=1)
     meant = f"Did you mean {close[0]}? " if close else ""
     return Finding(
         "model",

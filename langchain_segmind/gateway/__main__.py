@@ -6,14 +6,7 @@ import os
 import sys
 import threading
 
-try:
-    from langchain_segmind.gateway.cli import main
-except ModuleNotFoundError as error:
-    if error.name not in {"starlette", "uvicorn"}:
-        raise
-    sys.exit(
-        "The local gateway needs starlette and uvicorn: pip install 'langchain-segmind[gateway]'"
-    )
+from langchain_segmind.gateway.cli import main
 
 
 def leave(code: int) -> None:
@@ -26,8 +19,4 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        exit_code = main()
-    except SystemExit as end:
-        exit_code = end.code if isinstance(end.code, int) else 1
-    leave(exit_code)
+    leave(main())

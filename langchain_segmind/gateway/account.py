@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEDGER_LENGTH = 20_000
-"""Entries kept, so that a gateway can run for weeks."""
+LEDGER_BYTES = 128 * 1024 * 1024
+"""What is kept of the latest requests, so that a gateway can run for weeks."""
 
 DECIMALS = 10
 """Segmind gives its balances to ten decimals."""
@@ -31,13 +32,19 @@ class Post:
     path: str
     """Of its URL, as `/v1/llama-v3p1-70b-instruct`."""
     body: bytes
-    """As it was sent."""
+    """As it was sent; empty where the key was wrong, since then it is not read."""
     headers: Mapping[str, str] = field(repr=False)
     """By their names in lower case; the key is left out."""
 
     def json(self) -> Any:
         """Decode the body."""
         return json.loads(self.body)
+
+    @property
+    def size(self) -> int:
+        """The bytes it takes to remember it."""
+        headers = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.body) + len(self.path) + headers
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class Account:
         self._prompt_price = prompt_price
         self._completion_price = completion_price
         self._lock = threading.Lock()
-        self._posts: deque[Post] = deque(maxlen=LEDGER_LENGTH)
+        self._posts: deque[Post] = deque()
+        self._bytes = 0
         self._charges: deque[Charge] = deque(maxlen=LEDGER_LENGTH)
         self._post_count = 0
         self._charge_count = 0
@@ -133,6 +141,9 @@ class Account:
         with self._lock:
             self._posts.append(post)
             self._post_count += 1
+            self._bytes += post.size
+            while self._bytes > LEDGER_BYTES or len(self._posts) > LEDGER_LENGTH:
+                self._bytes -= self._posts.popleft().size
 
     def require(self, prompt_tokens: int) -> None:
         """Refuse a call whose prompt alone costs more than is left."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+from collections import deque
 from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from langchain_segmind.gateway.errors import (
     SERVER_ERROR,
     ApiError,
 )
+from langchain_segmind.gateway.exchange import log_failure
 from langchain_segmind.gateway.faults import FaultSource
 from langchain_segmind.gateway.jobs import Job, JobStore
 from langchain_segmind.gateway.limits import RateLimit
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 
     from langchain_segmind.gateway.account import Charge, PathName
     from langchain_segmind.gateway.engines.base import Engine
+    from langchain_segmind.gateway.page import Exchange
     from langchain_segmind.gateway.settings import Settings
 
-logger = logging.getLogger(__name__)
-
 _random = SystemRandom()
+
+SHOWN_EXCHANGES = 20
+"""The latest requests, for the page."""
 
 
 class Answer(NamedTuple):
@@ -64,6 +67,7 @@ class Gateway:
         self.rate_limit = RateLimit(settings.rpm, settings.rate_window, clock)
         self.post_faults = FaultSource(settings.post_faults, settings.fault_seed)
         self.poll_faults = FaultSource(settings.poll_faults, settings.fault_seed + 1)
+        self.exchanges: deque[Exchange] = deque(maxlen=SHOWN_EXCHANGES)
         self._job_faults = FaultSource(settings.post_faults, settings.fault_seed + 2)
         self._workers = asyncio.Semaphore(settings.workers)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -161,7 +165,7 @@ class Gateway:
         except asyncio.CancelledError:
             raise ApiError(503, "The gateway is being stopped") from None
         except Exception as error:
-            logger.exception("The engine %s failed", self.engine.name)
+            log_failure(f"The engine {self.engine.name} failed")
             raise ApiError(500, SERVER_ERROR) from error
 
     def _track(self, coroutine: Any) -> asyncio.Task[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from starlette.responses import HTMLResponse, Response
+from langchain_segmind.gateway.exchange import html_response, json_response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from langchain_segmind.gateway.exchange import Response
 
 NOT_FOUND = "The requested URL does not exist"
 SERVER_ERROR = "Server had some issue with processing"
@@ -16,7 +15,6 @@ POLLING_ERROR = "Internal Polling Error"
 CONTENT_TYPE = "Invalid content type"
 NO_KEY = "Missing Authorization or x-api-key in header"
 BAD_KEY = "Invalid API key"
-TOO_LARGE = "The request body is too large"
 FORBIDDEN = "Your account or team is not allowed to call this model"
 
 METHOD_NOT_ALLOWED_PAGE = """<!doctype html>
@@ -27,26 +25,28 @@ METHOD_NOT_ALLOWED_PAGE = """<!doctype html>
 </html>
 """
 
-PROXY_PAGE = """<html>
-<head><title>502 Bad Gateway</title></head>
-<body><center><h1>502 Bad Gateway</h1></center></body>
-</html>
-"""
+PROXY_STATUSES = {
+    502: "Bad Gateway",
+    504: "Gateway Time-out",
+    520: "Web server is returning an unknown error",
+    522: "Connection timed out",
+    524: "A timeout occurred",
+}
+"""What nginx, a load balancer or Cloudflare answers when it gave up waiting."""
 
 
 class ApiError(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str) -> None:
         """Keep what the answer will say."""
         super().__init__(message)
         self.status = status
         self.message = message
-        self.headers = dict(headers or {})
 
-    def body(self) -> dict[str, object]:
-        """Give the documented shape of an error."""
-        return {"error": self.message}
+    def response(self) -> Response:
+        """Answer in the documented shape of an error."""
+        return json_response({"error": self.message}, self.status)
 
 
 class AuthenticationError(ApiError):
@@ -56,34 +56,25 @@ class AuthenticationError(ApiError):
         """Answer with 401."""
         super().__init__(401, message)
 
-    def body(self) -> dict[str, object]:
+    def response(self) -> Response:
         """Add what only the auth surface adds."""
-        return {
-            "error": self.message,
-            "error_description": "User authentication failed",
-            "status_code": 401,
-        }
+        description = {"error_description": "User authentication failed", "status_code": 401}
+        return json_response({"error": self.message, **description}, 401)
 
 
-def json_response(
-    content: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Answer with JSON, in ASCII so that a lone surrogate in a text can't break it."""
-    return Response(json.dumps(content), status, headers, "application/json")
+class MethodNotAllowedError(ApiError):
+    """A request whose URL takes another method."""
+
+    def __init__(self) -> None:
+        """Answer with 405."""
+        super().__init__(405, "Method Not Allowed")
+
+    def response(self) -> Response:
+        """Answer with the one error of Segmind's that is an HTML page."""
+        return html_response(METHOD_NOT_ALLOWED_PAGE, 405)
 
 
-def error_response(error: ApiError) -> Response:
-    """Answer with an error."""
-    return json_response(error.body(), error.status, error.headers)
-
-
-def method_not_allowed() -> Response:
-    """Answer with the one error that is an HTML page."""
-    return HTMLResponse(METHOD_NOT_ALLOWED_PAGE, 405)
-
-
-def broken_server(variant: int) -> Response:
-    """Answer as a server, or a proxy before it, that has a bad moment."""
-    if variant % 3 == 1:
-        return HTMLResponse(PROXY_PAGE, 502)
-    return json_response({"error": SERVER_ERROR}, 500 if variant % 3 == 0 else 503)
+def proxy_page(status: int) -> str:
+    """Write the page of a proxy that gave up."""
+    title = f"{status} {PROXY_STATUSES[status]}"
+    return f"<html><head><title>{title}</title></head>\n<body><h1>{title}</h1></body></html>\n"

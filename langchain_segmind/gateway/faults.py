@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -12,7 +11,7 @@ class Fault(Enum):
     """One way for an exchange to break."""
 
     ERROR = "error"
-    """A 500, 502 or 503, before anything is processed or billed."""
+    """A 500, 502 or 503 in Segmind's JSON, before anything is processed or billed."""
     DROP_BEFORE = "drop_before"
     """The connection closes without an answer, before anything is processed."""
     DROP_AFTER = "drop_after"
@@ -21,6 +20,8 @@ class Fault(Enum):
     """The connection closes in the middle of the answer, after processing and billing."""
     MALFORMED = "malformed"
     """An answer of 200 whose body is of no use, after processing and billing."""
+    PROXY_TIMEOUT = "proxy_timeout"
+    """A 502, 504, 520, 522 or 524 in HTML, while the processing goes on and is billed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Faults:
     """The connection closes in the middle of the answer; billed."""
     malformed_rate: float = 0.0
     """Answered with 200 and a body of no use; billed."""
+    proxy_timeout_rate: float = 0.0
+    """Answered as by a proxy that gave up: 502, 504, 520, 522 or 524, in HTML; billed."""
     latency: float = 0.0
     """Seconds added to every answer."""
 
@@ -58,12 +61,10 @@ class FaultSource:
         """Start the draws that belong to a seed."""
         self.faults = faults
         self._random = Random(seed)  # noqa: S311  Repeatable is what is wanted here.
-        self._lock = threading.Lock()
 
     def draw(self) -> Fault | None:
         """Say what goes wrong with the next request, if anything."""
-        with self._lock:
-            drawn = self._random.random()
+        drawn = self._random.random()
         for fault, share in self.faults.shares():
             if drawn < share:
                 return fault
@@ -72,10 +73,8 @@ class FaultSource:
 
     def happens(self, rate: float) -> bool:
         """Say whether something that happens at this rate happens now."""
-        with self._lock:
-            return self._random.random() < rate
+        return self._random.random() < rate
 
     def pick(self, count: int) -> int:
         """Choose one of `count` variants."""
-        with self._lock:
-            return self._random.randrange(count)
+        return self._random.randrange(count)

@@ -47,12 +47,12 @@ class Job:
     def complete(self, completion: Any, charge: Charge, now: float) -> None:
         """Keep the provider's JSON, as a string: the result encodes it a second time."""
         self.output, self.charge, self.finished_at = json.dumps(completion), charge, now
-        self.status = "COMPLETED"
+        self.status, self.body = "COMPLETED", b""
 
     def fail(self, error: str, now: float) -> None:
         """Keep the reason."""
         self.error, self.finished_at = error, now
-        self.status = "FAILED"
+        self.status, self.body = "FAILED", b""
 
     def metrics(self) -> dict[str, float]:
         """Measure the job; what it cost is known only when it was billed."""
@@ -111,12 +111,16 @@ class JobStore:
 
     def get(self, request_id: str) -> Job:
         """Find a job, unless it was never submitted or is forgotten."""
-        with self._lock:
-            self._forget_old()
-            job = self._jobs.get(request_id)
+        job = self.find(request_id)
         if job is None:
             raise ApiError(404, f"Request {request_id} not found")
         return job
+
+    def find(self, request_id: str) -> Job | None:
+        """Find a job, if there is one."""
+        with self._lock:
+            self._forget_old()
+            return self._jobs.get(request_id)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._ttl

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,6 @@ from langchain_segmind.gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-RESET_HEADER = "x-rate-limit-reset-at-utc"
 
 
 class RateLimit:
@@ -22,7 +19,6 @@ class RateLimit:
         self._limit = limit
         self._window = window
         self._clock = clock
-        self._lock = threading.Lock()
         self._resets_at = 0.0
         self._count = 0
 
@@ -30,17 +26,23 @@ class RateLimit:
         """Count a request, or refuse it."""
         if not self._limit:
             return
-        with self._lock:
-            if self._clock() >= self._resets_at:
-                self._resets_at = self._clock() + self._window
-                self._count = 0
-            if self._count >= self._limit:
-                raise self._refusal()
-            self._count += 1
+        if self._clock() >= self._resets_at:
+            self._resets_at = self._clock() + self._window
+            self._count = 0
+        if self._count >= self._limit:
+            raise ApiError(429, f"Rate limit exceeded: {self._limit} requests per minute.")
+        self._count += 1
 
-    def _refusal(self) -> ApiError:
-        message = f"Rate limit exceeded: {self._limit} requests per minute."
-        return ApiError(429, message, {RESET_HEADER: utc(self._resets_at)})
+    def headers(self) -> dict[str, str]:
+        """Say what is left of the window, as answers of every status do."""
+        if not self._limit:
+            return {}
+        is_open = self._clock() < self._resets_at
+        resets_at = self._resets_at if is_open else self._clock() + self._window
+        return {
+            "x-rate-limit-remaining": str(self._limit - (self._count if is_open else 0)),
+            "x-rate-limit-reset-at-utc": utc(resets_at),
+        }
 
 
 def utc(timestamp: float) -> str:

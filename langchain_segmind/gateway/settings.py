@@ -38,6 +38,10 @@ class Settings:
     """The address to listen on; `serve` takes 127.0.0.1 in any case."""
     port: int = 8765
     """The port to listen on; 0 picks a free one. `serve` has a parameter of its own for it."""
+    allow_hosts: frozenset[str] = frozenset()
+    """Names, beside this machine's own and `host`, by which a client may call it."""
+    page: bool = True
+    """Whether `/` shows a page to this machine's browser."""
     api_key: str = field(default=DEFAULT_API_KEY, repr=False)
     """The only key that is accepted, in the header `x-api-key`."""
 

@@ -1,24 +1,24 @@
-"""Tools, agents and structured output, over a real socket, with replies in Llama's own format."""
+"""Tools and agents, over a real socket, with replies in Llama's own format."""
 
 from __future__ import annotations
 
 import functools
-import json
 import operator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
+from jsonschema import Draft202012Validator
 from langchain.agents import create_agent
-from langchain.agents.structured_output import ToolStrategy
-from langchain_core.exceptions import OutputParserException
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
-from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
+from langchain_segmind._tool_calling.toolset import ToolSet
+from tests.scripted import Scripted, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,42 +36,12 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-class Scripted:
-    """A gateway whose replies are given one after the other."""
-
-    def __init__(self, running: RunningGateway, replies: list[Any]) -> None:
-        self._running = running
-        self.replies = replies
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        """What was sent, call by call."""
-        return [post.json() for post in self._running.account.posts]
-
-    def will_say(self, *replies: Any) -> None:
-        """Queue replies."""
-        self.replies.extend(replies)
-
-
-@pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    """Run a gateway that says what it is told to."""
-    replies: list[Any] = []
-    with serve(engine=ScriptedEngine(lambda _: replies.pop(0))) as running:
-        yield Scripted(running, replies)
-
-
 @pytest.fixture
 def llm(scripted: Scripted) -> Iterator[ChatSegmindLlama]:
     """Give a model that talks to it."""
-    running = scripted._running
+    running = scripted.running
     with ChatSegmindLlama(api_key=running.api_key, base_url=running.url) as model:
         yield model
-
-
-def call(name: str, /, **parameters: Any) -> str:
-    """Write a call as Llama 3.1 was trained to."""
-    return json.dumps({"name": name, "parameters": parameters}, ensure_ascii=False)
 
 
 # --- bind_tools ---
@@ -179,9 +149,9 @@ def test_strict_lets_an_answer_through_as_text(llm: ChatSegmindLlama, scripted: 
 def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted: Scripted) -> None:
     scripted.will_say(f"{call('add', a=1, b=2)}; {call('shout', text='x')}\n{call('nope')}")
     reply = llm.bind_tools([add, shout]).invoke("Go.")
-    assert [c["name"] for c in reply.tool_calls] == ["add", "shout"]
-    assert len({c["id"] for c in reply.tool_calls}) == 2
-    assert "nope" in str(reply.content)
+    assert [c["name"] for c in reply.tool_calls] == ["add", "shout", "nope"]
+    assert len({c["id"] for c in reply.tool_calls}) == 3
+    assert reply.content == ""
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream"])
@@ -217,20 +187,59 @@ def test_native_calls_are_understood_should_they_come(
     assert found == {"name": "add", "args": {"a": 1, "b": 2}, "id": "c1", "type": "tool_call"}
 
 
-def test_tools_and_response_format_exclude_each_other(
-    llm: ChatSegmindLlama, scripted: Scripted
+@pytest.mark.parametrize(
+    "built_in",
+    [
+        {"type": "mcp", "server_label": "x", "authorization": "secret"},
+        {"type": "web_search_preview"},
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"google_search": {"secret": 1}},
+        {"type": "custom", "custom": {"name": "x"}},
+        {"toolSpec": {"name": "x"}},
+        {"name": "", "parameters": {}},
+        {"type": "function", "function": {"name": None}},
+        {"type": "function"},
+    ],
+)
+def test_a_tool_that_runs_elsewhere_or_has_no_name_is_refused_when_binding(
+    llm: ChatSegmindLlama, built_in: dict[str, Any]
 ) -> None:
-    bound = llm.bind_tools([add])
+    with pytest.raises(ValueError, match="runs no built-in tools") as refusal:
+        llm.bind_tools([add, built_in])
+    assert "secret" not in str(refusal.value)
+    with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
+        llm.invoke("Go.", tools=[built_in])
+
+
+def test_a_tool_in_the_form_of_anthropic_or_a_schema_can_be_bound(llm: ChatSegmindLlama) -> None:
+    schema = {"type": "object", "properties": {}}
+    custom = {"type": "custom", "name": "x", "description": "", "input_schema": schema}
+    llm.bind_tools([custom, {"title": "W", "description": "", **schema}])
+
+
+class Verdict(TypedDict):
+    """It looks like a call."""
+
+    name: str
+    parameters: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    ("form", "choice"),
+    [({"type": "json_object"}, "auto"), (Verdict, "auto"), (Multiply, "any")],
+)
+def test_tools_and_a_response_format_that_cannot_be_told_apart_exclude_each_other(
+    llm: ChatSegmindLlama, scripted: Scripted, form: Any, choice: str
+) -> None:
+    bound = llm.bind_tools([add], tool_choice=choice)
     with pytest.raises(SegmindInvalidInputError, match="exclude each other"):
-        bound.invoke("Go.", response_format={"type": "json_object"})
+        bound.invoke("Go.", response_format=form)
     assert scripted.bodies == []
 
 
 def test_what_depends_on_the_tools_alone_is_made_once(
     llm: ChatSegmindLlama, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from langchain_segmind._tool_calling.toolset import ToolSet  # noqa: PLC0415 - the count is the point.
-
     made: list[int] = []
     compile_ = ToolSet.compile
 
@@ -273,6 +282,20 @@ async def test_an_agent_calls_its_tools_and_answers(
     assert sent[2]["content"] == call("add", a=1, b=2) + "\n" + call("shout", text="hey")
 
 
+def test_an_agent_goes_on_though_its_tool_returns_an_image(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    @tool
+    def draw() -> list[dict[str, Any]]:
+        """Draw."""
+        return [{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}]
+
+    scripted.will_say(call("draw"), "I cannot see it.")
+    state = create_agent(llm, [draw]).invoke({"messages": [HumanMessage("Draw.")]})
+    assert state["messages"][-1].content == "I cannot see it."
+    assert "cannot read.]" in scripted.bodies[1]["messages"][-1]["content"]
+
+
 def test_an_agent_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
     scripted.will_say(call("add", a=1, b=2), "Three.")
     agent = create_agent(llm, TOOLS)
@@ -284,6 +307,19 @@ def test_an_agent_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
     ]
     assert "".join(str(piece.content) for piece in pieces) == "Three."
     assert [c["name"] for piece in pieces for c in piece.tool_call_chunks] == ["add"]
+
+
+class Tree(BaseModel):
+    """A tree."""
+
+    label: str
+    children: list[Tree] = []
+
+
+class Forest(BaseModel):
+    """A forest of one tree."""
+
+    root: Tree
 
 
 class Sum(BaseModel):
@@ -301,6 +337,42 @@ def test_an_agent_gives_a_structured_response(
     agent = create_agent(llm, TOOLS, response_format=form)
     state = agent.invoke({"messages": [HumanMessage("1 + 2?")]})
     assert state["structured_response"] == Sum(value=3)
+
+
+def test_a_provider_strategy_and_tools_are_put_into_one_format(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    """Decoding is constrained to a call or the final object, and the prompt says the same."""
+    scripted.will_say(call("add", a=1, b=2), '{"root": {"label": "3"}}')
+    agent = create_agent(llm, TOOLS, response_format=ProviderStrategy(Forest))
+    state = agent.invoke({"messages": [HumanMessage("1 + 2?")]})
+    assert state["structured_response"] == Forest(root=Tree(label="3"))
+    schema = scripted.bodies[1]["response_format"]["json_schema"]["schema"]
+    Draft202012Validator.check_schema(schema)
+    allowed = Draft202012Validator(schema)
+    assert allowed.is_valid({"root": {"label": "a", "children": [{"label": "b"}]}})
+    assert allowed.is_valid({"name": "add", "parameters": {"a": 1, "b": 2}})
+    assert not allowed.is_valid({"root": {"label": 1}})
+    first = scripted.bodies[0]["messages"][0]["content"]
+    assert '"name": "add"' in first
+    assert "or if none helps reply with one JSON object" in first
+
+
+@pytest.mark.parametrize("colour", ["sync", "stream"])
+def test_an_agent_is_told_of_a_tool_that_there_is_not(
+    llm: ChatSegmindLlama, scripted: Scripted, colour: str
+) -> None:
+    """The reply once ended the agent, as raw JSON."""
+    scripted.will_say(call("plus", a=1, b=2), call("functions.Add", a=1, b=2), "Three.")
+    agent = create_agent(llm, TOOLS)
+    prompt: Any = {"messages": [HumanMessage("1 + 2?")]}
+    state = (
+        agent.invoke(prompt)
+        if colour == "sync"
+        else [*agent.stream(prompt, stream_mode="values")][-1]
+    )
+    assert "plus is not a valid tool" in state["messages"][2].content
+    assert [message.content for message in state["messages"][4:]] == ["3", "Three."]
 
 
 @pytest.mark.parametrize("tools", [[], TOOLS])
@@ -361,144 +433,3 @@ def test_a_history_of_another_provider_is_understood(
     _, said, result = scripted.bodies[0]["messages"]
     assert said["content"] == "Let me add.\n" + call("add", a=1, b=2)
     assert result["content"].endswith('{"output": "3"}')
-
-
-# --- Structured output ---
-
-
-class Address(BaseModel):
-    """Where somebody lives."""
-
-    city: str
-    country: str | None = None
-
-
-class Person(BaseModel):
-    """A person."""
-
-    name: str = Field(description="full name")
-    age: int | None = None
-    homes: list[Address] = []
-    kind: Literal["real", "made up"] = "real"
-
-
-ADA = {"name": "Ada", "age": 36, "homes": [{"city": "London"}]}
-
-
-class PersonDict(TypedDict):
-    """A person."""
-
-    name: Annotated[str, ..., "full name"]
-    age: Annotated[int, ..., "in years"]
-
-
-Method = Literal["json_schema", "function_calling", "json_mode"]
-METHODS: list[Method] = ["json_schema", "function_calling", "json_mode"]
-
-
-def replied(method: str, value: dict[str, Any]) -> str:
-    """Write a reply as each method gets it."""
-    return call("Person", **value) if method == "function_calling" else json.dumps(value)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_pydantic_class_comes_back_built(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method
-) -> None:
-    scripted.will_say(replied(method, ADA))
-    person = llm.with_structured_output(Person, method=method).invoke("Who is Ada?")
-    assert person == Person(name="Ada", age=36, homes=[Address(city="London")])
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("reply", [call("Person", **ADA), json.dumps(ADA)])
-def test_a_call_of_the_form_and_its_bare_arguments_are_the_same(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method, reply: str
-) -> None:
-    scripted.will_say(reply)
-    person = llm.with_structured_output(Person, method=method).invoke("Who is Ada?")
-    assert person == Person.model_validate(ADA)
-
-
-@pytest.mark.parametrize(
-    "wrapping", ["{}", "```json\n{}\n```", "Sure! Here it is:\n{}\nBye.", "{}\n\n{{}}"]
-)
-def test_fences_and_prose_around_the_object_do_no_harm(
-    llm: ChatSegmindLlama, scripted: Scripted, wrapping: str
-) -> None:
-    scripted.will_say(wrapping.format(json.dumps(ADA)))
-    assert llm.with_structured_output(Person).invoke("Who is Ada?").name == "Ada"
-
-
-def test_the_schema_is_sent_and_said(llm: ChatSegmindLlama, scripted: Scripted) -> None:
-    scripted.will_say(json.dumps(ADA))
-    llm.with_structured_output(Person, strict=True).invoke([("system", "s"), ("human", "Who?")])
-    body = scripted.bodies[0]
-    form = body["response_format"]["json_schema"]
-    assert (form["name"], form["strict"]) == ("Person", True)
-    assert form["schema"] == Person.model_json_schema()
-    assert body["messages"][0] == {"role": "system", "content": "s"}
-    assert body["messages"][1]["content"].startswith("Who?\n\nReply with one JSON object")
-    assert '"full name"' in body["messages"][1]["content"]
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "broken", ["I cannot.", '{"age": 3}', '{"name": "Ada", "homes": [{"city": "Lo']
-)
-def test_a_reply_that_does_not_fit_raises_with_its_text(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method, broken: str
-) -> None:
-    scripted.will_say(broken)
-    with pytest.raises(OutputParserException) as caught:
-        llm.with_structured_output(Person, method=method).invoke("Who is Ada?")
-    assert broken[:8] in str(caught.value)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_include_raw_gives_the_error_instead(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method
-) -> None:
-    scripted.will_say("I cannot.", replied(method, ADA))
-    chain = llm.with_structured_output(Person, method=method, include_raw=True)
-    failed = chain.invoke("Who?")
-    assert failed["parsed"] is None
-    assert "I cannot." in str(failed["parsing_error"])
-    fine = chain.invoke("Who?")
-    assert fine["parsed"].name == "Ada"
-    assert fine["parsing_error"] is None
-    assert fine["raw"].response_metadata["credits"]["cost"] > 0
-
-
-@pytest.mark.parametrize("schema", [PersonDict, Person.model_json_schema()])
-def test_dicts_are_validated_too(llm: ChatSegmindLlama, scripted: Scripted, schema: Any) -> None:
-    scripted.will_say('{"name": "Ada", "age": "36"}', '{"age": 36}')
-    chain = llm.with_structured_output(schema)
-    assert chain.invoke("Who?") == {"name": "Ada", "age": 36}
-    with pytest.raises(OutputParserException, match="name"):
-        chain.invoke("Who?")
-
-
-def test_a_structured_chain_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
-    scripted.will_say(json.dumps(ADA))
-    assert [p.name for p in llm.with_structured_output(Person).stream("Who?")] == ["Ada"]
-
-
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_a_repair_is_paid_for_only_where_asked_for_and_at_most_so_often(
-    llm: ChatSegmindLlama, scripted: Scripted, colour: str
-) -> None:
-    scripted.will_say("no", "no", json.dumps(ADA), "no", "no", "no")
-    chain = llm.with_structured_output(Person, max_repairs=2)
-    person = chain.invoke("Who?") if colour == "sync" else await chain.ainvoke("Who?")
-    assert person == Person.model_validate(ADA)
-    assert len(scripted.bodies) == 3
-    assert "does not fit" in scripted.bodies[2]["messages"][-1]["content"]
-    with pytest.raises(OutputParserException):
-        chain.invoke("Who?")
-    assert len(scripted.bodies) == 6
-
-
-def test_an_unknown_method_is_refused(llm: ChatSegmindLlama) -> None:
-    with pytest.raises(ValueError, match="json_schema, function_calling or json_mode"):
-        llm.with_structured_output(Person, method="xml")  # type: ignore[call-overload]

@@ -311,7 +311,7 @@ def test_tokens_are_counted_without_a_download(llm: ChatSegmindLlama) -> None:
         ("llama-v3p2-11b-vision-instruct", True, 131_072),
     ],
 )
-def test_profiles_say_what_a_model_can_do(model: str, images: bool, context: int) -> None:  # noqa: FBT001 - pytest passes by name.
+def test_profiles_say_what_a_model_can_do(model: str, images: bool, context: int) -> None:
     profile = ChatSegmindLlama(api_key=KEY, model=model).profile
     assert profile is not None
     assert (profile["image_inputs"], profile["max_input_tokens"]) == (images, context)

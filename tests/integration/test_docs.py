@@ -148,6 +148,16 @@ def test_the_site_builds_and_has_every_public_name(tmp_path: Path) -> None:
     assert public - referenced == {"__version__"}
 
 
+def test_the_tests_that_hold_a_promise_exist() -> None:
+    """Those that "How it works" names."""
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", page("architecture.md"))
+    assert len(named) > 20
+    for path, test in named:
+        folder = "langchain_segmind" if path == "testing.py" else "tests"
+        defined = rf"def {test}\("
+        assert re.search(defined, (ROOT / folder / path).read_text("utf-8")), (path, test)
+
+
 def test_every_page_can_be_found() -> None:
     """Once: the builder says nothing of a page that the navigation leaves out or repeats."""
     nav = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)

@@ -48,7 +48,7 @@ FORMS: dict[str, bytes] = {
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("name", FORMS)
-def test_a_stream_is_read_in_every_form(name: str, streaming: bool, colour: str) -> None:  # noqa: FBT001
+def test_a_stream_is_read_in_every_form(name: str, streaming: bool, colour: str) -> None:
     with faults(http(FORMS[name], headers={}, content_type=SSE["content-type"])) as server:
         chunks = streamed(model(server, streaming=streaming), colour)
     whole = chunks[0]
@@ -73,7 +73,7 @@ def test_a_stream_answers_a_plain_call_too(name: str, transport: str) -> None:
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_stream_is_read_however_it_is_cut(size: int, compressed: bool, colour: str) -> None:  # noqa: FBT001
+def test_a_stream_is_read_however_it_is_cut(size: int, compressed: bool, colour: str) -> None:
     body = gzip.compress(BODY) if compressed else BODY
     headers = {**CHUNKED, "content-encoding": "gzip"} if compressed else CHUNKED
     pieces = [body[at : at + size] for at in range(0, len(body), size)]

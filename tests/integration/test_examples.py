@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway import RunningGateway
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = ("chain", "agent", "rag", "extract", "bulk")
+SHORT = ("chain", "agent", "rag", "extract", "bulk", "trace_costs")
 
 
 class Stage:
@@ -203,6 +203,15 @@ def test_extraction_shows_a_reply_that_never_fits(stage: Stage) -> None:
         printed = stage.run("extract")
         assert "The reply was: I would rather not." in printed
         assert printed.endswith(bill(gateway, 2) + "\n")
+
+
+def test_the_cost_of_a_call_is_printed_with_its_span(stage: Stage) -> None:
+    """In a process of its own: OpenTelemetry prints to where stdout was when it was imported."""
+    with stage.answering(lambda _: "A very wet joke.") as gateway:
+        command = [sys.executable, str(EXAMPLES / "trace_costs.py")]
+        span = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        [charge] = gateway.account.charges
+        assert span["attributes"]["gen_ai.usage.cost"] == charge.cost
 
 
 # --- Bulk --------------------------------------------------------------------------------------

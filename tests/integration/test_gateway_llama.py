@@ -70,6 +70,17 @@ def test_a_seed_repeats_the_answer(client: httpx.Client) -> None:
     assert len(answers) == 1
 
 
+def test_samples_as_its_card_says(client: httpx.Client) -> None:
+    """A seed gives the same text with 0.2 and 0.9 as with none; without them it is another."""
+    card = {"temperature": 0.2, "top_p": 0.9}
+    default, given, hot = (
+        text_of(ask(client, "Tell me about the sea.", seed=3, **extra))
+        for extra in ({}, card, {"temperature": 2.0, "top_p": 1.0})
+    )
+
+    assert default == given != hot
+
+
 def test_honours_max_tokens_and_stop(client: httpx.Client) -> None:
     short = ask(client, "write a long story", max_tokens=3)
     stopped = ask(client, "say: one two three", stop=[" "], temperature=0)

@@ -184,7 +184,7 @@ async def both(llm: ChatSegmindLlama, server: FaultServer, colour: str) -> list[
 @pytest.mark.parametrize("name", SURPLUS)
 async def test_surplus_is_not_the_answer_of_the_next_call(
     name: str,
-    at_once: bool,  # noqa: FBT001
+    at_once: bool,
     colour: str,
 ) -> None:
     with faults(surplus(SURPLUS[name], at_once=at_once), http(completion("second"))) as server:

@@ -15,7 +15,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_an_answer_says_what_it_cost(queue: bool) -> None:  # noqa: FBT001 - passed by name.
+def test_an_answer_says_what_it_cost(queue: bool) -> None:
     with ChatSegmindLlama(queue=queue, max_tokens=20) as llm:
         reply = llm.invoke("Say hello.")
     assert reply.content

@@ -7,6 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,11 +28,12 @@ from langchain_segmind import (
     get_credits_callback,
 )
 from langchain_segmind.gateway import Settings, serve
-from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url
+from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langchain_segmind.gateway import RunningGateway
     from tests.servers import FaultServer, Received, Wire
 
 PATHS = ("v1", "v2")
@@ -120,7 +122,7 @@ class TestPosts:
 
     def test_nor_is_one_that_is_too_late(self, path: str, colour: str) -> None:
         with faults(on_post(hang)) as server, pytest.raises(SegmindTimeoutError) as caught:
-            ask(caller(server, path, timeout=0.05), colour)
+            ask(caller(server, path, timeout=0.5), colour)
         assert (posts(server), caught.value.outcome_unknown) == (1, True)
 
     def test_a_useless_answer_is_not_asked_for_again(self, path: str, colour: str) -> None:
@@ -162,18 +164,13 @@ async def test_a_cancelled_call_is_not_sent_again(
     """The queue's id is in the log by then."""
     with faults(hang_after_submit) as server:
         calling = asyncio.create_task(caller(server, path).ainvoke("hi"))
-        await _until(lambda: any(_is_waited_for(each, path) for each in server.requests))
+        await asyncio.to_thread(wait_for, partial(_is_called, server, path))
         with caplog.at_level(logging.WARNING, "langchain_segmind"):
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
         assert posts(server) == 1
     assert (f"llm.resume('{ID}')" in caplog.text) == (path == "v2")
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what it waits for happens in another thread.
-        await asyncio.sleep(0.005)
 
 
 def hang_after_submit(received: Received, wire: Wire) -> bytes | None:
@@ -183,8 +180,10 @@ def hang_after_submit(received: Received, wire: Wire) -> bytes | None:
     return None
 
 
-def _is_waited_for(received: Received, path: str) -> bool:
-    return received.line.startswith("GET" if path == "v2" else "POST")
+def _is_called(server: FaultServer, path: str) -> bool:
+    """Tell whether the answer is waited for: the queue's is, once it is asked after."""
+    method = "GET" if path == "v2" else "POST"
+    return any(received.line.startswith(method) for received in server.requests)
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -311,16 +310,30 @@ async def _calls(llm: ChatSegmindLlama) -> None:
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_the_limiter_counts_retries_and_waits_for_resets(colour: str) -> None:
-    """The first two go at once; the third learns of the window, and everyone waits for it."""
-    limiter = SegmindRateLimiter(requests_per_minute=1000)
-    with serve(Settings(rpm=2, rate_window=0.3)) as gateway:
-        llm = ChatSegmindLlama(
-            api_key=gateway.api_key, base_url=gateway.url, rate_limiter=limiter, max_retries=1
-        )
-        with llm:
-            for _ in range(4):
+class TestLimiter:
+    def test_a_plan_given_too_high_is_corrected_before_a_refusal(self, colour: str) -> None:
+        """The answers say that two are all, and everyone waits for the reset unrefused."""
+        with serve(Settings(rpm=2, rate_window=0.3)) as gateway, limited(gateway, 1000) as llm:
+            for _ in range(5):
                 ask(llm, colour)
-    assert gateway.account.charge_count == 4
-    window = llm._connected().account.requests
-    assert len(window._slots) <= gateway.account.post_count
+            assert gateway.account.post_count == gateway.account.charge_count == 5
+
+    def test_a_plan_given_too_low_is_corrected_too(self, colour: str) -> None:
+        """Nobody waits a minute, neither who comes later nor who waits already."""
+        with serve(Settings(rpm=500)) as gateway, limited(gateway, 1) as llm:
+            for _ in range(5):
+                ask(llm, colour)
+            if colour == "sync":
+                llm.batch(["hi"] * 5)
+            else:
+                asyncio.run(llm.abatch(["hi"] * 5))
+            assert gateway.account.charge_count == 10
+
+
+def limited(gateway: RunningGateway, requests_per_minute: int) -> ChatSegmindLlama:
+    return ChatSegmindLlama(
+        api_key=gateway.api_key,
+        base_url=gateway.url,
+        rate_limiter=SegmindRateLimiter(requests_per_minute=requests_per_minute),
+        max_retries=1,
+    )

@@ -19,6 +19,7 @@ from langchain_segmind import (
     SegmindRateLimiter,
 )
 from langchain_segmind.gateway import ScriptedEngine, Settings, serve
+from langchain_segmind.gateway.jobs import Job
 from tests.servers import COLOURS, ask, streamed
 
 if TYPE_CHECKING:
@@ -236,8 +237,6 @@ class TestResuming:
 @pytest.mark.parametrize("form", ["object", "plain text"])
 def test_outputs_of_every_form(form: str, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway gives a string that holds JSON; these are the others."""
-    from langchain_segmind.gateway.jobs import Job  # noqa: PLC0415 - of the gateway's inside.
-
     whole = Job.result_body
 
     def other(self: Job) -> dict[str, Any]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytest.importorskip("ray", reason="Ray has no wheel for this platform.")
+pa: Any = pytest.importorskip("pyarrow", reason="It comes with Ray Data.")
+pq: Any = pytest.importorskip("pyarrow.parquet")
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="Processes are found through /proc."),
     pytest.mark.timeout(480),
@@ -155,8 +157,6 @@ class Desk:
 
 def output(folder: Path, suffix: str) -> list[dict[str, Any]]:
     """Read the rows that a run wrote."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - comes with Ray Data.
-
     paths = list((folder / "out" / "rows").iterdir())
     assert {path.suffix for path in paths} == {suffix}
     if suffix == ".parquet":
@@ -228,9 +228,6 @@ def _money_low(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
 
 def _workers_killed(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
     """The same rows from a Parquet file; what its workers waited for is fetched by new ones."""
-    import pyarrow as pa  # noqa: PLC0415 - comes with Ray Data.
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as above.
-
     pq.write_table(pa.Table.from_pylist(story.prompts), story.folder / "prompts.parquet")
     desk.close()
     asked = len(story.asked())

@@ -167,7 +167,7 @@ def test_half_an_answer_is_not_asked_for_again(transport: str) -> None:
 def test_a_time_out_is_not_asked_for_again(transport: str) -> None:
     with faults(hang, GOOD) as server:
         with pytest.raises(SegmindTimeoutError, match="may have been billed") as caught:
-            ask(model(server, timeout=0.2), transport)
+            ask(model(server, timeout=0.5), transport)
         assert len(server.requests) == 1
     assert caught.value.outcome_unknown
     assert not caught.value.is_retryable
@@ -265,7 +265,7 @@ def test_a_hook_that_raises_for_status_changes_nothing(colour: str) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_an_outage_is_not_made_worse_by_retries(colour: str) -> None:
-    """150 calls at once would be 450 requests; when it is over, a call has all its retries again."""
+    """150 calls would be 450 requests; when it is over, a call has all its retries again."""
     down = http({"error": "Server had some issue"}, 503)
     answers = [*[down] * 200, *[GOOD] * 50, down, down, GOOD]
     with faults(*answers) as server:

@@ -44,7 +44,7 @@ def test_what_is_no_http_proxy_is_refused_in_words(
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("is_there", [False, True])
 def test_certificates_that_cannot_be_loaded_are_named(
-    is_there: bool,  # noqa: FBT001 - a parameter of the test.
+    is_there: bool,
     colour: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -80,13 +80,6 @@ def test_dependencies_agree_with_each_other(plain: Environment, with_gateway: En
         checked(run(*UV, "pip", "check", "--python", environment.python))
 
 
-def test_without_its_extra_the_gateway_says_what_to_install(plain: Environment) -> None:
-    outcome = run(plain.python, "-m", "langchain_segmind.gateway", cwd=plain.folder)
-    assert outcome.returncode == 1
-    assert outcome.stderr.endswith("pip install 'langchain-segmind[gateway]'\n")
-    assert outcome.stderr.count("\n") == 1
-
-
 def test_mypy_reads_the_public_types(plain: Environment, tmp_path: Path) -> None:
     """It is strict, and has no plugin, as with most users."""
     shutil.copy(TYPES, tmp_path)

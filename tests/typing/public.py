@@ -7,7 +7,8 @@ the installed wheel.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypedDict, assert_type
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 import httpx
 from langchain_core.language_models import LanguageModelInput
@@ -26,6 +27,10 @@ from langchain_segmind import (
     SegmindRateLimiter,
     get_credits_callback,
 )
+from langchain_segmind.journals import Claim, Journal, JournalEntry, PostgresJournal, SqliteJournal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Joke(BaseModel):
@@ -108,6 +113,20 @@ def credit_counting(llm: ChatSegmindLlama, credits_of_a_call: Credits) -> None:
         assert_type(spent.cost, float)
         assert_type(spent.calls, int)
     assert_type(credits_of_a_call.remaining, float | None)
+
+
+def journals(path: Path) -> None:
+    """An entry is claimed, moved on and read."""
+    journal: Journal = SqliteJournal(path, encrypt=bytes.upper, decrypt=bytes.lower)
+    journal = PostgresJournal("postgresql://user@host/database")
+    claim = journal.claim("row-17", "f", lease_seconds=60)
+    assert_type(claim, Claim)
+    entry = journal.update(claim.entry, state="answered", answer=b"{}", accounting={"cost": 1})
+    assert_type(entry, JournalEntry | None)
+    assert_type(journal.entries("unknown"), Iterator[JournalEntry])
+    assert_type(journal.aentries(), AsyncIterator[JournalEntry])
+    assert_type(journal.purge(older_than=timedelta(days=7)), int)
+    journal.update(claim.entry, state="done")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def errors(error: SegmindError) -> None:

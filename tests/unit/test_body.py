@@ -95,7 +95,7 @@ def test_any_split_of_gzip_gives_the_same(data: bytes, cuts: list[int]) -> None:
 def test_no_input_in_any_split_gives_more_than_the_limit(
     data: bytes,
     cuts: list[int],
-    compress: bool,  # noqa: FBT001 - drawn by hypothesis.
+    compress: bool,
 ) -> None:
     decoder = BodyDecoder("gzip", 100)
     size = 0

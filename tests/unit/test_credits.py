@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import warnings
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,8 +51,7 @@ class TestReading:
         ],
     )
     def test_headers(self, cost: str, amount: float | None) -> None:
-        credits = Credits.from_headers({"x-cost": cost})  # noqa: A001
-        assert credits == Credits(remaining=None, cost=amount)
+        assert Credits.from_headers({"x-cost": cost}) == Credits(remaining=None, cost=amount)
 
     @pytest.mark.parametrize("metrics", [None, "text", [], {"cost": True}, {"cost": [1]}])
     def test_metrics_that_say_nothing(self, metrics: object) -> None:
@@ -319,3 +319,18 @@ def answered(*, cost: float, remaining: float | None) -> LLMResult:
         usage_metadata={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
     )
     return LLMResult(generations=[[ChatGeneration(message=message)]])
+
+
+@pytest.mark.parametrize(
+    ("date", "as_of"),
+    [
+        ({"date": "Mon, 01 Jan 2001 00:00:00 GMT"}, datetime(2001, 1, 1, tzinfo=UTC)),
+        ({"date": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+def test_a_balance_knows_when_it_was_so(date: dict[str, str], as_of: datetime | None) -> None:
+    balance = CreditBalance.from_answer({"credits": 1, "free-credits": 2}, date)
+    assert balance == CreditBalance(1.0, 2.0)
+    assert balance is not None
+    assert balance.as_of == as_of

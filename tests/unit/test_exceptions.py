@@ -5,6 +5,7 @@ import pickle
 import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 import pytest
 from langchain_core.exceptions import ContextOverflowError, ModelError
@@ -12,6 +13,9 @@ from langchain_core.exceptions import ContextOverflowError, ModelError
 import langchain_segmind
 from langchain_segmind import Credits, SegmindError, exceptions
 from langchain_segmind.exceptions import error_class, job_error_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALL = {
     name: kind
@@ -68,7 +72,9 @@ def full(kind: type[SegmindError]) -> SegmindError:
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
 )
-def test_every_error_survives_pickling_and_copying_with_all_it_knows(name: str, copied) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def test_every_error_survives_pickling_and_copying_with_all_it_knows(
+    name: str, copied: Callable[[SegmindError], SegmindError]
+) -> None:
     error = full(ALL[name])
     error.add_note("a note")
     twin = copied(error)

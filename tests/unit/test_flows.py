@@ -210,7 +210,7 @@ def test_no_retry_means_none() -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 406, 410, 422])
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_refusal_is_final_even_where_its_words_are_lost(status: int, broken: bool) -> None:  # noqa: FBT001
+def test_a_refusal_is_final_even_where_its_words_are_lost(status: int, broken: bool) -> None:
     refusal = (
         TransportFailure("lost", "reset", head=Response(status, {}))
         if broken

@@ -29,7 +29,8 @@ PARENT = """
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        parts = account.ledger, account.requests, account.polls, alone._account.requests
+        parts = [account.ledger, account.requests, account.polls, account.retries]
+        parts.append(alone._account.requests)
         with ExitStack() as locks:
             for lock in (accounts._LOCK.get(), *(part._lock for part in parts)):
                 locks.enter_context(lock)
@@ -55,7 +56,8 @@ assert account.ledger.balance is None
 assert llm.rate_limiter.acquire(blocking=False)
 assert alone.acquire(blocking=False)
 assert accounts.account_of(llm.base_url, SecretStr("SG_x")) is account
-account.polls.job().__enter__()
+account.polls.count_job().__enter__()
+account.retries.spend()
 ChatSegmindLlama(api_key="SG_y")
 """
 

@@ -64,7 +64,8 @@ blocks = st.fixed_dictionaries(
         "source": json_values
         | st.fixed_dictionaries({"type": st.just("base64"), "media_type": json_values})
         | st.fixed_dictionaries({"type": st.just("url"), "url": json_values}),
-        **dict.fromkeys(("name", "input", "id", "content", "json", "is_error"), json_values),
+        "content": json_values | st.lists(json_values | st.text(max_size=5), max_size=2),
+        **dict.fromkeys(("name", "input", "id", "json", "is_error"), json_values),
         **dict.fromkeys(("tool_use_id", "refusal", "url", "base64", "mime_type"), json_values),
     },
 )

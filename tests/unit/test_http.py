@@ -183,5 +183,5 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
 
 def test_the_key_is_masked_in_what_an_error_says() -> None:
-    error = Clients(settings()).redacted_error(SegmindError(f"no {KEY}", request_id=KEY))
+    error = Clients(settings()).redact_error(SegmindError(f"no {KEY}", request_id=KEY))
     assert (error.message, error.request_id) == ("no **********", "**********")

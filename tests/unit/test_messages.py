@@ -14,6 +14,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.messages.tool import tool_call
 
 from langchain_segmind import SegmindInvalidInputError
 from langchain_segmind._messages.outgoing import to_wire
@@ -203,6 +204,71 @@ def test_calls_and_results_shaped_as_anthropic_shapes_them() -> None:
 def test_a_block_of_no_kind_is_refused(content: list[str | dict[Any, Any]]) -> None:
     with pytest.raises(SegmindInvalidInputError, match=r"messages\[0\]\.content\[0\]"):
         wire(HumanMessage(content))
+
+
+BROKEN = [[None], [True], [7], [["a"]], True, 7, {"text": "a"}]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_content_that_is_neither_text_nor_blocks_is_refused(content: Any) -> None:
+    """Wherever it stands: in a turn, in a tool's result, or in a result as Anthropic shapes it."""
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": content}
+    where = r"messages\[0\]\.content(\[1\]\.content)?(\[0\])? is "
+    for message in (
+        HumanMessage.model_construct(content=content),
+        AIMessage.model_construct(content=content),
+        ToolMessage.model_construct(content=content, tool_call_id="t1"),
+        HumanMessage(["Here:", result]),
+    ):
+        with pytest.raises(SegmindInvalidInputError, match=where):
+            wire(message)
+
+
+def test_a_result_may_be_empty() -> None:
+    contents: list[Any] = [None, "", []]
+    for content in contents:
+        result = {"type": "tool_result", "tool_use_id": "t1", "content": content}
+        ((_, text),) = wire(HumanMessage([result]))
+        assert str(text).endswith('{"output": ""}')
+
+
+@pytest.mark.parametrize("value", [{("a",): 1}, object()])
+def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
+    with pytest.raises(SegmindInvalidInputError, match=r"messages\[0\] holds"):
+        wire(HumanMessage([{"type": "json", "json": value}]))
+
+
+def test_arguments_that_hold_themselves_are_refused() -> None:
+    args: dict[str, Any] = {}
+    args["again"] = args
+    call = tool_call(name="add", args=args, id="c1")
+    with pytest.raises(SegmindInvalidInputError, match=r"messages\[0\] holds"):
+        wire(AIMessage.model_construct(content="", tool_calls=[call], invalid_tool_calls=[]))
+
+
+IMAGE: dict[str | Any, Any] = {"type": "image", "base64": PIXEL, "mime_type": "image/png"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ToolMessage(["Drawn.", IMAGE], tool_call_id="c1", name="draw"),
+        FunctionMessage(content=["Drawn.", IMAGE], name="draw"),
+        HumanMessage([{"type": "tool_result", "tool_use_id": "c1", "content": ["Drawn.", IMAGE]}]),
+    ],
+)
+def test_a_text_model_is_told_of_an_image_that_a_tool_gave(message: BaseMessage) -> None:
+    """Nobody could mend it, and an agent would end; a model that can see gets the image."""
+    ((_, text),) = wire(message)
+    assert "Drawn.\\n[The tool returned a block of type 'image', which llama cannot" in str(text)
+    ((_, parts),) = wire(message, images=True)
+    assert parts[1] == {"type": "image_url", "image_url": {"url": URI}}  # type: ignore[index]
+
+
+def test_a_text_model_is_told_of_a_file_that_a_tool_gave() -> None:
+    block = {"type": "file", "base64": PIXEL, "mime_type": "application/pdf"}
+    ((_, text),) = wire(ToolMessage([block], tool_call_id="c1"))
+    assert "a block of type 'file'" in str(text)
 
 
 def test_an_id_of_a_call_that_is_no_text_is_passed_over() -> None:

@@ -30,7 +30,7 @@ from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.answers import read_output
 from langchain_segmind._protocol.queue import Queue, run_job, submit, wait_for_job
 from langchain_segmind._protocol.responses import UnusableAnswerError, completion_from, decode_json
-from langchain_segmind._protocol.retry import RetryPolicy, on_the_beat, poll_delay, slowed
+from langchain_segmind._protocol.retry import RetryPolicy, on_the_beat, poll_delay
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -490,12 +490,6 @@ class TestPacing:
         ends = {round(12.34 + on_the_beat(12.34, delay / 100), 6) for delay in range(20)}
         assert ends == {12.4, 12.5, 12.6}
 
-    def test_429_doubles_the_wait_up_to_a_limit(self) -> None:
-        waits = [0.0]
-        for _ in range(8):
-            waits.append(slowed(waits[-1], 1.0))
-        assert waits == [0, 1, 2, 4, 8, 16, 30, 30, 30]
-
     def test_a_429_on_one_job_slows_all_of_them(self) -> None:
         """Another job of the account does not poll before the reset that the first was told."""
         driver = Driver(by_path(status=reply({}, 429, retry_after="20")))
@@ -514,12 +508,18 @@ class TestPacing:
         assert 20.0 <= held.seconds <= 22.0
 
     def test_it_comes_back_to_speed(self) -> None:
-        """After a 429 without a date, waits grow, and shrink again with polls that are answered."""
-        refused = [reply({}, 429)] * 2
+        """After 429s without a date, waits grow, and shrink again with polls that are answered."""
+        refused = [reply({}, 429)] * 3
         driver = Driver(by_path(status=in_turn(*refused, *[RUNNING] * 60, DONE)))
         driver.run(running(driver))
         assert max(driver.waits[:8]) > 1.5
         assert driver.waits[-1] <= 1.0
+
+    def test_a_refused_poll_goes_as_soon_as_the_server_said(self) -> None:
+        """No backoff of its own on top of that."""
+        driver = Driver(by_path(status=in_turn(reply({}, 429, retry_after="0.05"), DONE)))
+        driver.run(running(driver))
+        assert driver.waits[1] == pytest.approx(0.05)
 
     def test_a_limit_far_away_does_not_freeze_the_jobs(self) -> None:
         driver = Driver(by_path(status=in_turn(reply({}, 429, retry_after="1e9"), DONE)))

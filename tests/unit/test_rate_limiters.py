@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+from langchain_segmind import ChatSegmindLlama, SegmindError, SegmindRateLimiter
 from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.calls import post
 from langchain_segmind._protocol.pacing import RequestWindow
-from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.retry import RateLimit, RetryPolicy
 from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind.rate_limiters import WINDOW
 from tests.flowing import UNIX, Driver, reply, scripted
@@ -57,6 +59,13 @@ def acquire(limiter: SegmindRateLimiter, colour: str, *, blocking: bool = True) 
     if colour == "sync":
         return limiter.acquire(blocking=blocking)
     return asyncio.run(limiter.aacquire(blocking=blocking))
+
+
+def joined(llm: ChatSegmindLlama) -> SegmindRateLimiter:
+    """Give the limiter that a model's exchanges ask."""
+    limiter = llm._limiter()
+    assert isinstance(limiter, SegmindRateLimiter)
+    return limiter
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -115,8 +124,7 @@ class TestWaiting:
 
         def model(key: str, host: str) -> SegmindRateLimiter:
             llm = ChatSegmindLlama(api_key=key, base_url=host, rate_limiter=clock.limiter(1))
-            assert isinstance(llm.rate_limiter, SegmindRateLimiter)
-            return llm.rate_limiter
+            return joined(llm)
 
         host = f"https://{colour}.example"
         assert acquire(model("SG_1", host), colour, blocking=False)
@@ -177,23 +185,116 @@ class TestCopies:
         llm = ChatSegmindLlama(
             api_key="SG_pickled", rate_limiter=SegmindRateLimiter(requests_per_minute=1)
         )
-        assert llm.rate_limiter is not None
-        assert llm.rate_limiter.acquire(blocking=False)
+        assert joined(llm).acquire(blocking=False)
         for other in (copy.deepcopy(llm), pickle.loads(pickle.dumps(llm)), llm.model_copy()):
-            assert isinstance(other.rate_limiter, SegmindRateLimiter)
-            assert not other.rate_limiter.acquire(blocking=False)
+            assert not joined(other).acquire(blocking=False)
 
     def test_a_limiter_assigned_later_joins_with_the_first_call(self) -> None:
         llm = ChatSegmindLlama(api_key="SG_assigned")
         llm.rate_limiter = SegmindRateLimiter(requests_per_minute=1)
         account = llm._connected().account
-        assert llm.rate_limiter is not None
-        assert llm.rate_limiter.acquire(blocking=False)
+        assert joined(llm).acquire(blocking=False)
         assert not account.requests.reserve_now(now=0.0, limit=1, seconds=1e9)
 
     def test_nonsense_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at least 1"):
             SegmindRateLimiter(requests_per_minute=0)
+
+
+class TestServersWord:
+    """Answers of any status may name what is left, and until when."""
+
+    def test_what_would_be_refused_waits_for_the_reset(self) -> None:
+        """A plan given too high: the server has one left, and has not yet seen the second."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1000).joined_to(account)
+        limiter.acquire()
+        account.requests.observe(RateLimit(1, 30.0), asked_at=clock.now, now=clock.now)
+        assert limiter.acquire(blocking=False)
+        assert not limiter.acquire(blocking=False)
+        limiter.acquire()
+        assert clock.now == 130.0
+
+    def test_requests_under_way_are_counted_in(self) -> None:
+        """Three were sent after the one that is answered: of the three left, none is."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1000).joined_to(account)
+        limiter.acquire()
+        asked_at, clock.now = clock.now, clock.now + 0.1
+        for _ in range(3):
+            limiter.acquire()
+        account.requests.observe(RateLimit(3, 30.0), asked_at=asked_at, now=clock.now)
+        assert not limiter.acquire(blocking=False)
+
+    def test_an_answer_that_was_overtaken_gives_nothing_back(self) -> None:
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1000).joined_to(account)
+        account.requests.observe(RateLimit(0, 30.0), asked_at=clock.now, now=clock.now)
+        account.requests.observe(RateLimit(5, 30.2), asked_at=clock.now, now=clock.now)
+        assert not limiter.acquire(blocking=False)
+
+    def test_a_new_window_begins_where_the_last_has_ended(self) -> None:
+        """However short they are: what is left of one says nothing about the next."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1000).joined_to(account)
+        account.requests.observe(RateLimit(0, 0.3), asked_at=clock.now, now=clock.now)
+        clock.now += 0.4
+        account.requests.observe(RateLimit(1, 0.3), asked_at=clock.now, now=clock.now)
+        assert [limiter.acquire(blocking=False) for _ in range(2)] == [True, False]
+
+    def test_a_plan_given_too_low_grows_by_halves_of_what_is_left(self) -> None:
+        """Others may use the key: half of it, until the next answer says what is left then."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1).joined_to(account)
+        limiter.acquire()
+        account.requests.observe(RateLimit(8, 30.0), asked_at=clock.now, now=clock.now)
+        assert [limiter.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
+        account.requests.observe(RateLimit(4, 30.0), asked_at=clock.now, now=clock.now)
+        assert [limiter.acquire(blocking=False) for _ in range(3)] == [True] * 2 + [False]
+
+    def test_who_waits_already_hears_of_it(self) -> None:
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1).joined_to(account)
+        limiter.acquire()
+        answer = RateLimit(8, 30.0)
+        clock.meanwhile = lambda: account.requests.observe(
+            answer, asked_at=clock.now, now=clock.now
+        )
+        limiter.acquire()
+        assert clock.now < 105.0
+
+    def test_after_the_reset_the_plan_counts_again(self) -> None:
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(1).joined_to(account)
+        account.requests.observe(RateLimit(0, 30.0), asked_at=clock.now, now=clock.now)
+        clock.now += 31.0
+        assert [limiter.acquire(blocking=False) for _ in range(2)] == [True, False]
+
+    @pytest.mark.parametrize("status", [200, 400, 503])
+    def test_answers_of_any_status_are_heard(self, status: int) -> None:
+        driver, account = Driver(scripted(reply({}, status, **self._named(0)))), Account()
+        flow = post(
+            "/v1/x",
+            b"",
+            policy=RetryPolicy(0),
+            timeout=10.0,
+            account=account,
+            clock=driver.clock,
+        )
+        with suppress(SegmindError):
+            driver.run(track_account(flow, account, clock=driver.clock))
+        assert account.requests.reserve(now=driver.now, limit=5, seconds=60.0) == 30.0
+
+    def _named(self, remaining: int) -> dict[str, str]:
+        reset = f"{UNIX + 30}"
+        return {"x_rate_limit_remaining": f"{remaining}", "x_rate_limit_reset_at_utc": reset}
+
+    def test_a_wait_for_the_plan_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        limiter = Clock().limiter(1)
+        with caplog.at_level(logging.INFO, "langchain_segmind"):
+            limiter.acquire()
+            limiter.acquire()
+        assert caplog.messages == ["The plan's limit is reached, waiting 61.0 s"]
 
 
 class TestLearning:

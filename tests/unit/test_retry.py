@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from langchain_segmind._protocol.retry import (
     BASE_DELAY,
     LONGEST_DELAY,
+    RateLimit,
     backoff,
     is_outcome_unknown,
     may_pass,
+    read_rate_limit,
     retry_after,
 )
 from langchain_segmind._protocol.types import Response
@@ -91,6 +93,22 @@ def test_backoff_doubles_and_jitter_spreads_it_over_a_half() -> None:
 )
 def test_only_429_and_5xx_pass(status: int, again: int) -> None:
     assert may_pass(status) is bool(again)
+
+
+class TestRateLimit:
+    def test_what_is_left_and_until_when(self) -> None:
+        headers = {
+            "x-rate-limit-remaining": "7",
+            "x-rate-limit-reset-at-utc": "2026-11-18T11:07:10Z",
+        }
+        assert read_rate_limit(headers, NOW) == RateLimit(7, 30.0)
+
+    @pytest.mark.parametrize("remaining", ["", "many", "nan", "inf", "1e300", "-1e300"])
+    @pytest.mark.parametrize("reset", ["", "soon", "1795000030"])
+    def test_what_is_half_named_is_not_named(self, remaining: str, reset: str) -> None:
+        named = {"x-rate-limit-remaining": remaining, "x-rate-limit-reset-at-utc": reset}
+        assert read_rate_limit(named, NOW) is None
+        assert read_rate_limit({"x-rate-limit-remaining": "7"}, NOW) is None
 
 
 OWN = b'{"error": "Server had some issue"}'

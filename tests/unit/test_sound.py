@@ -29,7 +29,7 @@ def test_sound_text_can_be_encoded_and_is_kept(text: str) -> None:
 
 
 @given(ANY_JSON, st.booleans(), st.sampled_from(["utf-8", "utf-16", "utf-32-be"]))
-def test_whatever_is_decoded_can_be_encoded(value: Any, escaped: bool, encoding: str) -> None:  # noqa: FBT001
+def test_whatever_is_decoded_can_be_encoded(value: Any, escaped: bool, encoding: str) -> None:
     text = json.dumps(value, ensure_ascii=escaped)
     decoded = loads_bounded(text.encode(encoding, "surrogatepass"))
     again = json.dumps(decoded, ensure_ascii=False).encode().decode()

@@ -56,7 +56,8 @@ FRAGMENTS = st.lists(
             *("\n", "\n\n", "```json\n", "```", "`", "; ", ", ", ":", "=", "<", " ", "{", "}"),
             *("[", "]", '"', "'", "\\", "<function=get>", "</function>", "<|eom_id|>"),
             *('{"name": "get", ', '"parameters": {', '"a": 1', "{'a': ", '{"tool_calls": ['),
-            *("<|python_tag|>", "Hello there.", "for example "),
+            *("<|python_tag|>", "Hello there.", "for example ", "> ", "<tool_response>", "1. `"),
+            *('{"name": "nope", "parameters": {}}', '["get", {}]', "functions.", "GET", '"""'),
         ]
     )
     | st.text(max_size=6),
@@ -87,12 +88,12 @@ def is_within(part: str, whole: str) -> bool:
 
 @settings(max_examples=4 * settings().max_examples)
 @given(FRAGMENTS, st.booleans())
-@example('{"name": "get", "parameters": {"a": 1}} and more', False)  # noqa: FBT003
-def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:  # noqa: FBT001
-    """Whatever the model writes: only bound tools are called, and what remains was in the reply."""
+@example(text='{"name": "get", "parameters": {"a": 1}} and more', truncated=False)
+def test_no_name_is_invented_and_no_text_made_up(text: str, truncated: bool) -> None:
+    """Whatever the model writes: beside text only bound tools are called, and no text is new."""
     reply = parse_tool_calls(text, TOOLS, truncated=truncated)
     calls = [*reply.tool_calls, *reply.invalid_tool_calls]
-    assert all(call["name"] in TOOLS for call in calls)
+    assert not reply.content.strip() or all(call["name"] in TOOLS for call in calls)
     assert len({call["id"] for call in calls}) == len(calls)
     assert is_within(reply.content, text)
     if not calls:
@@ -112,7 +113,7 @@ def test_the_words_around_a_call_remain(before: str, after: str) -> None:
 def test_a_stream_is_the_whole_however_it_is_cut(
     text: str,
     sizes: list[int],
-    truncated: bool,  # noqa: FBT001
+    truncated: bool,
 ) -> None:
     """The pieces let out and the rest make the same text, with the same calls."""
     whole, piecewise = count(), count()
@@ -326,7 +327,7 @@ def test_more_calls_than_any_model_writes_are_no_calls() -> None:
 
 def test_half_a_surrogate_pair_in_an_argument_is_mended() -> None:
     for quoted in (r'"\ud800"', r"'\ud800'", r'"""\ud800"""'):
-        reply = parse_tool_calls('{"name": "get", "parameters": {"a": %s}}' % quoted, TOOLS)  # noqa: UP031
+        reply = parse_tool_calls(f'{{"name": "get", "parameters": {{"a": {quoted}}}}}', TOOLS)
         assert reply.tool_calls[0]["args"] == {"a": "\ufffd"}
 
 

@@ -10,6 +10,7 @@ NODE = {
     "type": "object",
     "properties": {"size": {"type": "integer"}, "next": {"$ref": "#/$defs/N"}},
 }
+OBJECTS = {"type": "object", "additionalProperties": {"type": "object"}}
 NULLABLE = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
 
 
@@ -31,6 +32,12 @@ def fitted(value: Any, schema: dict[str, Any], **root: Any) -> Any:
         ("false", {"type": "boolean"}, False),
         ('{"a": 1}', {"type": "object"}, {"a": 1}),
         ("[1, 2]", {"type": "array"}, [1, 2]),
+        ("['S', 'M', None, True]", {"type": "array"}, ["S", "M", None, True]),
+        (" {'low': 1, 'high': 2.5}\n", {"type": "object"}, {"low": 1, "high": 2.5}),
+        ("[['1'], \"['2', 3]\"]", {"type": "array", "items": {"type": "array"}}, [["1"], ["2", 3]]),
+        ("{'a': \"{'b': 1}\"}", OBJECTS, {"a": {"b": 1}}),
+        ("('a', 'b')", {"type": "array"}, ["a", "b"]),
+        ("['a']", {"anyOf": [{"type": "array"}, {"type": "null"}]}, ["a"]),
         (["1"], {"type": "array", "items": {"type": "integer"}}, [1]),
         ("null", NULLABLE, None),
         ("7", NULLABLE, 7),
@@ -60,6 +67,16 @@ def test_a_value_becomes_what_the_schema_asks_for(value: Any, schema: Any, expec
         (1, {"type": "boolean"}),
         ("red", {"type": "array"}),
         ("[NaN]", {"type": "array"}),
+        ("['a'", {"type": "array"}),
+        ("['a'] and more", {"type": "array"}),
+        ("{'a': 1}", {"type": "array"}),
+        ("{'a', 'b'}", {"type": "object"}),
+        ("[open('x')]", {"type": "array"}),
+        ("{'a': [f(b=1)]}", {"type": "object"}),
+        ("f(a=1)", {"type": "object"}),
+        ("[x for x in y]", {"type": "array"}),
+        ("['a']", {"type": "string"}),
+        ("['a']", {"anyOf": [{"type": "string"}, {"type": "array"}]}),
         ("[" * 100_000, {"type": "array"}),
         ("null", {"type": "string"}),
         (1.5, {"type": "string"}),

@@ -102,8 +102,8 @@ class TestChoice:
 
     def test_a_keyword_wins_over_a_tool_of_that_name(self) -> None:
         assert parse_tool_choice("any", ["any"]) == AnyTool()
-        named = {"type": "function", "function": {"name": "any"}}
-        assert parse_tool_choice(named, ["any"]) == OneTool("any")
+        choice = {"type": "function", "function": {"name": "any"}}
+        assert parse_tool_choice(choice, ["any"]) == OneTool("any")
 
 
 class TestResponseFormat:

@@ -34,6 +34,17 @@ def choose_engine(settings: Settings) -> Engine:
             assert_never(settings.engine)
 
 
+def lacks_small_model(settings: Settings) -> bool:
+    """Say whether the small model is all that is missing for a real one to answer."""
+    is_wanted = settings.engine in {"llama", None} and not (settings.gguf or settings.upstream_url)
+    return is_wanted and has_llama() and not model_file().is_file()
+
+
+def has_llama() -> bool:
+    """Say whether llama.cpp is installed."""
+    return find_spec("xllamacpp") is not None
+
+
 def _best(settings: Settings) -> Engine:
     if settings.upstream_url:
         return _upstream(settings)
@@ -57,16 +68,16 @@ def _upstream(settings: Settings) -> Engine:
 def _llama(settings: Settings) -> Engine:
     path = settings.gguf or model_file()
     missing = []
-    if find_spec("xllamacpp") is None:
+    if not has_llama():
         missing.append(f"install llama.cpp with: {INSTALL_LLAMA}")
-    if settings.gguf is None and not path.is_file():
+    if not path.is_file():
         missing.append(
             f"get the small model (93 MB) with: {FETCH_COMMAND} (or name another one with --gguf)"
+            if settings.gguf is None
+            else f"name another file than {path} with --gguf: it is missing"
         )
     if missing:
         raise EngineUnavailableError("To run a real model, " + "; ".join(missing))
-    if not path.is_file():
-        raise EngineUnavailableError(f"There is no model file at {path} (--gguf).")
     return LlamaEngine(
         path, slots=settings.slots, context=settings.context, threads=settings.threads
     )

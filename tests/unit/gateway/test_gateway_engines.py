@@ -11,6 +11,7 @@ from langchain_segmind.gateway import (
     EchoEngine,
     EngineError,
     EngineUnavailableError,
+    LlamaEngine,
     ScriptedEngine,
     Settings,
     UpstreamEngine,
@@ -202,3 +203,12 @@ class TestChoice:
     def test_a_missing_gguf_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(EngineUnavailableError, match=r"none\.gguf|install"):
             choose_engine(Settings(gguf=tmp_path / "none.gguf"))
+
+
+class TestLlama:
+    def test_a_model_that_vanished_is_missing(self, tmp_path: Path) -> None:
+        """It was there when the engine was chosen."""
+        engine = LlamaEngine(tmp_path / "gone.gguf")
+        missing = r"gone\.gguf is missing; .*--fetch-model"
+        with pytest.raises(EngineUnavailableError, match=missing), serve(engine=engine):
+            pass

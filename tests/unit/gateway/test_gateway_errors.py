@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from langchain_segmind.gateway import Settings, app, serve
+from langchain_segmind.gateway import Settings, serve, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,6 +237,32 @@ class TestRateLimit:
         reset = datetime.fromisoformat(refused.headers["x-rate-limit-reset-at-utc"])
         assert reset == datetime.fromtimestamp(moment + 60, UTC)
 
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    def test_every_answer_says_what_is_left(self, version: str) -> None:
+        """Also those of another status; a new window starts with the next request."""
+        now = [1_800_000_000.0]
+        with serve(Settings(rpm=3), clock=lambda: now[0]) as gateway, client_of(gateway) as client:
+            answers = [
+                client.get("/v1/get-user-credits"),
+                client.post(f"/{version}/llama-v3p1-70b-instruct", json=BODY),
+                client.post(f"/{version}/no-such-model", json=BODY),
+                client.post(PATH, json={}),
+                client.post(PATH, json=BODY),
+                httpx.post(gateway.url + PATH),
+            ]
+            now[0] += 60
+            answers.append(client.get("/v2/requests/none"))
+
+        assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 429, 401, 404]
+        left = [answer.headers["x-rate-limit-remaining"] for answer in answers]
+        assert left == ["3", "2", "1", "0", "0", "0", "3"]
+        resets = {answer.headers["x-rate-limit-reset-at-utc"] for answer in answers[:-1]}
+        assert resets == {"2027-01-15T08:01:00.000Z"}
+        assert answers[-1].headers["x-rate-limit-reset-at-utc"] == "2027-01-15T08:02:00.000Z"
+
+    def test_without_a_limit_nothing_is_said(self, client: httpx.Client) -> None:
+        assert "x-rate-limit-remaining" not in client.post(PATH, json=BODY).headers
+
     def test_the_next_window_is_free(self) -> None:
         now = [0.0]
         with serve(Settings(rpm=1), clock=lambda: now[0]) as gateway, client_of(gateway) as client:
@@ -259,11 +285,11 @@ class TestRateLimit:
 @pytest.mark.parametrize("given_whole", [False, True])
 def test_a_body_that_would_fill_the_memory_is_refused(
     path: str,
-    given_whole: bool,  # noqa: FBT001
+    given_whole: bool,
     client: httpx.Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "LONGEST_BODY", 1000)
+    monkeypatch.setattr(server, "LONGEST_BODY", 1000)
     content = b"x" * 2000 if given_whole else iter([b"x" * 600] * 2)
     answer = client.post(path, content=content, headers=JSON)
     assert answer.status_code == 413

@@ -60,7 +60,21 @@ class TestPosts:
             responses = [client.post(f"/{version}/{SLUG}", json=BODY) for _ in range(20)]
 
         assert {response.status_code for response in responses} == {500, 502, 503}
+        assert [list(response.json()) for response in responses] == [["error"]] * 20
         assert (gateway.account.post_count, gateway.account.charge_count) == (20, 0)
+
+    def test_a_proxy_gives_up_on_what_is_billed_all_the_same(self, version: str) -> None:
+        """The reason why such an answer must not be sent again."""
+        with faulty(Faults(proxy_timeout_rate=1.0)) as (gateway, client):
+            responses = [client.post(f"/{version}/{SLUG}", json=BODY) for _ in range(40)]
+            while gateway.account.charge_count < 40:
+                client.get("/v1/get-user-credits")
+
+        assert {response.status_code for response in responses} == {502, 504, 520, 522, 524}
+        assert {response.headers["content-type"] for response in responses} == {
+            "text/html; charset=utf-8"
+        }
+        assert "x-request-id" not in responses[0].headers
 
     def test_dropped_before_is_not_processed(self, version: str) -> None:
         with (
@@ -119,4 +133,4 @@ class TestQuiet:
                 with pytest.raises(httpx.TransportError):
                     client.post(f"/v1/{SLUG}", json=BODY)
 
-        assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+        assert caplog.records == []

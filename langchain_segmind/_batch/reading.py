@@ -1,0 +1,216 @@
+"""A file of requests, read twice: once to check all of it, once to send it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from langchain_segmind._batch.ids import IdSet
+from langchain_segmind._batch.requests import BadRequestError, BatchRequest, plain_id
+from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+BUFFER = 1 << 20
+COUNTED = 2_000
+"""Requests whose tokens are counted; for the others, their bytes tell."""
+_DECODE = json.JSONDecoder().raw_decode
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for a line that does not say."""
+
+    system: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def applied_to(self, request: BatchRequest) -> BatchRequest:
+        """Give the request with what it left out."""
+        if self.system is not None and not any(
+            message.get("role") in {"system", "developer"} for message in request.messages
+        ):
+            system = {"role": "system", "content": self.system}
+            request = replace(request, messages=[system, *request.messages])
+        if self.parameters:
+            given = request.parameters
+            if "max_completion_tokens" in given:
+                given = {"max_tokens": given["max_completion_tokens"], **given}
+            request = replace(request, parameters={**self.parameters, **given})
+        return request
+
+
+@dataclass(slots=True)
+class Check:
+    """What the check of a file found."""
+
+    count: int = 0
+    ids: IdSet = field(default_factory=IdSet)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    """Line numbers, and what is wrong there; the first ones."""
+    problem_count: int = 0
+    prompt_tokens: float = 0.0
+    """An estimate for all prompts together."""
+
+    def note(self, number: int, problem: str) -> None:
+        """Note what is wrong with a line."""
+        self.problem_count += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append((number, problem))
+
+
+MOST_PROBLEMS = 20
+
+
+class RequestFile:
+    """A file with a request on each line; what cannot be read twice is copied first."""
+
+    def __init__(self, path: str, defaults: Defaults) -> None:
+        """Open it; `-` is standard input.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        self.name = "standard input" if path == "-" else path
+        self._defaults = defaults
+        self._size = 0
+        self._file: IO[bytes]
+        if path == "-":
+            self._file = _copied(sys.stdin.buffer)
+        else:
+            self._file = open(path, "rb", buffering=BUFFER)  # noqa: SIM115 - closed by `close`.
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                with self._file as once:
+                    self._file = _copied(once)
+
+    def close(self) -> None:
+        """Close it; a copy is deleted."""
+        self._file.close()
+
+    def is_file(self, path: str) -> bool:
+        """Tell whether a path leads to this very file."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))  # noqa: PTH116 - as above.
+        except OSError:
+            return False
+
+    def check(self, doubt: Callable[[BatchRequest], None]) -> Check:
+        """Read every line; what is not plainly right is judged by `doubt`, which may raise."""
+        check, tokens = Check(), _TokenCount()
+        add = check.ids.add
+        for number, line in self._lines():
+            try:
+                record = _record(line)
+                is_plain = (
+                    b"\\ud" not in line and b"\\uD" not in line
+                )  # No half of a surrogate pair.
+                custom_id = plain_id(record) if is_plain else None
+                if custom_id is None:
+                    request = BatchRequest.from_record(record)
+                    custom_id = request.custom_id
+                    doubt(request)
+            except ValueError as error:
+                check.note(number, _first_line(error))
+            else:
+                add(custom_id)
+                check.count += 1
+                tokens.count(record, len(line))
+        check.prompt_tokens = tokens.total()
+        if repeated := check.ids.repeated():
+            self._note_repeated(check, repeated)
+        return check
+
+    def requests(self) -> Iterator[BatchRequest]:
+        """Read the lines that were checked, with the defaults."""
+        for _, line in self._lines(self._size):
+            yield self._defaults.applied_to(_parsed(line))
+
+    def _lines(self, size: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Give the lines that are not blank with their numbers, to where the check came."""
+        self._file.seek(0)
+        read = 0
+        for number, line in enumerate(self._file, 1):
+            read += len(line)
+            if size is not None and read > size:
+                return  # It was added since the check.
+            if number == 1:
+                line = line.removeprefix(_BOM)  # noqa: PLW2901 - of the first line alone.
+            if not line.isspace():
+                yield number, line
+        self._size = read
+
+    def _note_repeated(self, check: Check, hashes: set[int]) -> None:
+        first: dict[str, int] = {}
+        for number, line in self._lines():
+            try:
+                custom_id = _parsed(line).custom_id
+            except ValueError:
+                continue
+            if hash(custom_id) not in hashes:
+                continue
+            if custom_id in first:
+                check.note(
+                    number, f"custom_id {custom_id!r} was on line {first[custom_id]} already"
+                )
+            elif len(first) < MOST_PROBLEMS:
+                first[custom_id] = number
+
+
+class _TokenCount:
+    """The tokens of all prompts, by those of the first ones."""
+
+    def __init__(self) -> None:
+        self._count = self._tokens = self._their_bytes = self._bytes = 0
+
+    def count(self, record: object, size: int) -> None:
+        self._bytes += size
+        if self._count < COUNTED:
+            self._count += 1
+            self._their_bytes += size
+            self._tokens += tokens_of(BatchRequest.from_record(record))
+
+    def total(self) -> float:
+        return self._tokens * self._bytes / max(self._their_bytes, 1)
+
+
+def tokens_of(request: BatchRequest) -> int:
+    """Estimate the tokens of a prompt as a line has it."""
+    contents = (message.get("content") for message in request.messages)
+    texts = (text if isinstance(text, str) else str(text) for text in contents)
+    return PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
+
+
+def _parsed(line: bytes) -> BatchRequest:
+    return BatchRequest.from_record(_record(line))
+
+
+def _record(line: bytes) -> object:
+    try:
+        text = line.decode().strip()
+        record, end = _DECODE(text)
+    except UnicodeDecodeError:
+        raise BadRequestError("it is no UTF-8") from None
+    except ValueError as error:
+        raise BadRequestError(f"it is no JSON: {error}") from None
+    except RecursionError:
+        raise BadRequestError("it is nested too deeply") from None
+    if end != len(text):
+        raise BadRequestError("it is more than one JSON object")
+    return record
+
+
+def _first_line(error: ValueError) -> str:
+    return str(error).partition("\n")[0].removesuffix(" Nothing was sent.")
+
+
+def _copied(source: IO[bytes]) -> IO[bytes]:
+    copy = tempfile.TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`.
+    shutil.copyfileobj(source, copy, BUFFER)
+    return copy

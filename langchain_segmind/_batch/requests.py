@@ -1,0 +1,200 @@
+"""A request of a batch, and the forms of a line that stand for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from langchain_segmind._messages.parameters import ALIASES, PER_CALL
+from langchain_segmind._messages.profiles import PROFILES
+
+LONGEST_ID = 200
+"""Characters of a `custom_id`: a journal's key, which has a few more, may have 255."""
+_LINE = frozenset(["custom_id", "id", "method", "url", "body"])
+_SAID = frozenset(["custom_id", "url", "body", "method"])
+_URL = "/v1/chat/completions"
+_SHORT = frozenset(
+    ["custom_id", "id", "messages", "prompt", *PER_CALL, *ALIASES]
+    + ["response_format", "tools", "tool_choice", "frequency_penalty", "presence_penalty", "top_k"]
+) - {"api_key", "segmind_api_key", "request_timeout"}
+_NOT_HERE = {
+    "idempotency_key": "the custom_id is the key",
+    "resume": "a journal's jobs are fetched by themselves",
+    "stream": "an answer is written when it is whole",
+    "n": "--samples asks for several answers",
+}
+_ROLES = frozenset(["user", "assistant", "system"])
+
+
+class BadRequestError(ValueError):
+    """A line, or a record, stands for no request."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """One prompt, under an id by which its answers are known."""
+
+    custom_id: str
+    """Its own in the batch, of 1 to 200 characters: what is answered once is not asked again."""
+    messages: Any
+    """What `llm.invoke` takes: a text, messages, or a prompt value."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the call is given beside them: `temperature`, `max_tokens`, `model` and the like."""
+
+    @classmethod
+    def from_record(cls, record: object) -> BatchRequest:
+        """Read OpenAI's batch line, `{"id", "messages"}` or `{"id", "prompt"}`.
+
+        Raises:
+            BadRequestError: It is none of them.
+        """
+        if not isinstance(record, dict):
+            raise BadRequestError("it is no JSON object")
+        if "body" in record:
+            _check_line(record)
+            body, others = record["body"], ()
+        else:
+            body, others = record, ("custom_id", "id", "prompt")
+        custom_id = _id_of(record)
+        messages = _messages_of(body)
+        left_out = {"messages", *others} if others else {"messages"}
+        parameters = {name: value for name, value in body.items() if name not in left_out}
+        if others and not parameters.keys() <= _SHORT:
+            names = ", ".join(sorted(parameters.keys() - _SHORT))
+            raise BadRequestError(f"{names}: no field of a request, and no parameter of the model")
+        return cls(custom_id, messages, _without_empty(parameters) if parameters else parameters)
+
+
+def plain_id(record: Any) -> str | None:
+    """Give the id of a record that is surely right at a glance; the rest takes more patience."""
+    if type(record) is not dict:
+        return None
+    body = record.get("body")
+    if body is None:
+        body, extra = record, record.keys() - _SHORT
+    else:
+        is_other = record.get("method", "POST") != "POST" or record.get("url", _URL) != _URL
+        extra = is_other or record.keys() - _SAID
+    custom_id = record.get("custom_id") or record.get("id")
+    if extra or type(custom_id) is not str or len(custom_id) > LONGEST_ID or type(body) is not dict:
+        return None
+    for name, value in body.items():
+        if (is_fine := _PLAIN.get(name)) is None or not is_fine(value):
+            return None
+    return custom_id if "messages" in body or "prompt" in body else None
+
+
+def _check_line(record: dict[str, Any]) -> None:
+    if not isinstance(record["body"], dict):
+        raise BadRequestError("its body is no JSON object")
+    if not record.keys() <= _LINE:
+        raise BadRequestError(f"{', '.join(sorted(record.keys() - _LINE))}: no field of a line")
+    if record.get("method", "POST") != "POST":
+        raise BadRequestError(f"its method is {record['method']!r}: only POST is sent")
+    url = record.get("url", "/chat/completions")
+    if not isinstance(url, str) or not url.endswith("/chat/completions"):
+        raise BadRequestError(f"its url is {url!r}: only chat completions are sent")
+
+
+def _id_of(record: dict[str, Any]) -> str:
+    custom_id = record.get("custom_id")
+    if custom_id is None:
+        custom_id = record.get("id")
+    if type(custom_id) is int:
+        return str(custom_id)
+    if custom_id is None:
+        raise BadRequestError("it has no custom_id, nor an id")
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= LONGEST_ID:
+        raise BadRequestError(f"its custom_id is no text of 1 to {LONGEST_ID} characters")
+    return custom_id
+
+
+def _messages_of(body: dict[str, Any]) -> list[Any]:
+    messages = body.get("messages")
+    if messages is None and isinstance(prompt := body.get("prompt"), str):
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(messages, list) or not messages:
+        raise BadRequestError("it has no messages, nor a prompt")
+    for message in messages:
+        if not isinstance(message, dict) or "role" not in message:
+            raise BadRequestError("a message is no object with a role and content")
+    return messages
+
+
+def _without_empty(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing, and refuse what a batch says otherwise."""
+    for name, why in _NOT_HERE.items():
+        if name in parameters and parameters.pop(name) not in (None, False, 1):
+            raise BadRequestError(f"{name} cannot be given: {why}")
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _number(least: float, most: float) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and least <= value <= most
+
+
+_MOST = 1 << 31
+
+
+def _are_plain(messages: Any) -> bool:
+    if type(messages) is not list:
+        return False
+    for message in messages:
+        if (
+            type(message) is not dict
+            or len(message) != 2  # noqa: PLR2004 - role and content.
+            or message.get("role") not in _ROLES
+            or type(message.get("content")) is not str
+        ):
+            return False
+    return len(messages) > 0
+
+
+_PLAIN: dict[str, Callable[[Any], bool]] = {
+    "custom_id": lambda _: True,
+    "id": lambda _: True,
+    "messages": _are_plain,
+    "prompt": lambda value: type(value) is str,
+    "model": lambda value: value in PROFILES,
+    "temperature": _number(0, 2),
+    "top_p": _number(1e-9, 1),
+    "max_tokens": lambda value: type(value) is int and 1 <= value <= _MOST,
+    "seed": lambda value: type(value) is int and -_MOST <= value <= _MOST,
+    "stop": lambda value: type(value) is str and value != "",
+}
+
+
+# --- Identity --------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Whose answer a journal's key stands for."""
+
+    custom_id: str
+    sample: int
+    retry: int
+
+
+_KEY = re.compile(r"(?P<id>(?:[^#]|##)*)(?:#(?P<sample>\d+)(?:/retry-(?P<retry>\d+))?)?", re.DOTALL)
+
+
+def key_of(custom_id: str, sample: int = 0, retry: int = 0) -> str:
+    """Give the idempotency key of an answer: the first sample's is the `custom_id` itself.
+
+    A `#` in an id is doubled, so that no id looks like the sample of another one.
+    """
+    name = custom_id.replace("#", "##") if "#" in custom_id else custom_id
+    if retry:
+        return f"{name}#{sample}/retry-{retry}"
+    return f"{name}#{sample}" if sample else name
+
+
+def place_of(key: str) -> Place | None:
+    """Read such a key; None for one of another kind."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return None
+    name = found["id"].replace("##", "#")
+    return Place(name, int(found["sample"] or 0), int(found["retry"] or 0))

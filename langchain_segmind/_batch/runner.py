@@ -1,0 +1,434 @@
+"""What answers the requests of a batch: many at once, each paid for once, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
+from langchain_segmind._batch.requests import BatchRequest, key_of
+from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
+from langchain_segmind._journals.identity import fingerprint_of
+from langchain_segmind._messages.outgoing import text_of_wire
+from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
+from langchain_segmind._protocol.answers import Accounting, Finished
+from langchain_segmind._protocol.responses import completion_from, decode_json
+from langchain_segmind._protocol.types import Request, UseJournal
+from langchain_segmind._transport import driver
+from langchain_segmind.credits import CACHED
+from langchain_segmind.exceptions import (
+    SegmindAuthenticationError,
+    SegmindError,
+    SegmindInvalidInputError,
+    SegmindJournalError,
+    SegmindPermissionDeniedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.messages import BaseMessage
+
+    from langchain_segmind._batch.schemas import Form
+    from langchain_segmind._journals.entries import Journal, JournalEntry
+    from langchain_segmind._messages.incoming import Call
+    from langchain_segmind._protocol.types import Flow
+    from langchain_segmind._transport.clients import Clients
+    from langchain_segmind.chat_models import ChatSegmindLlama
+
+PAGE = 256
+"""Requests that the journal is asked about at a time, ahead of those that answer them."""
+GRACE = 10.0
+"""Seconds that submits under way have when a run is stopped; then their outcome is unknown."""
+_ENDS_THE_RUN = (
+    BudgetReachedError,
+    SegmindAuthenticationError,
+    SegmindPermissionDeniedError,  # Insufficient credits, too.
+    SegmindJournalError,
+)
+"""What would meet every further request, and costs nothing."""
+Requests = Iterable[Any] | AsyncIterable[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer that is wanted."""
+
+    request: BatchRequest
+    number: int = 0
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One call, ready to be sent, and whether it is on its way."""
+
+    sample: Sample
+    key: str
+    call: Call
+    clients: Clients
+    fingerprint: str
+    retry: int = 0
+    entry: JournalEntry | None = None
+    is_sending: bool = False
+
+
+class _StoppedError(Exception):
+    """The run ends: this call is not sent, or not waited for."""
+
+
+class Runner:
+    """Answers samples as they come, and tells each result once."""
+
+    def __init__(
+        self,
+        llm: ChatSegmindLlama,
+        samples: Iterable[Sample] | AsyncIterable[Sample],
+        *,
+        in_flight: int,
+        budget: Budget,
+        form: Form | None = None,
+        schema_retries: int = 0,
+        on_replay: Callable[[JournalEntry], object] | None = None,
+        is_written: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Take what to answer; nothing is read or sent before `results`."""
+        self._llm = llm
+        self._journal: Journal = llm.journal
+        self._samples = samples
+        self._budget = budget
+        self._form = form
+        self._retries = schema_retries if form is not None else 0
+        self._on_replay = on_replay
+        self._is_written = is_written
+        self._slots = asyncio.Semaphore(in_flight)
+        self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
+        self._running: dict[asyncio.Task[None], _Attempt] = {}
+        self._is_ending = self._is_stopped = False
+        self.failure: Exception | None = None
+        """What ended the run before its time."""
+        self.gate: asyncio.Event = asyncio.Event()
+        """While it is not set, nothing new is begun."""
+        self.gate.set()
+
+    async def results(self) -> AsyncIterator[BatchResult]:
+        """Give each result as it comes; whoever leaves early stops the run in order."""
+        feeder = asyncio.create_task(self._feed())
+        try:
+            while (result := await self._results.get()) is not None:
+                yield result
+                self._slots.release()
+        finally:
+            self.stop()
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+            await self._wait_for_running()
+
+    def end(self, failure: Exception | None = None) -> None:
+        """Begin nothing new; what was sent is waited for."""
+        self.failure = self.failure or failure
+        self._is_ending = True
+        self.gate.set()
+
+    def stop(self) -> None:
+        """Wait for nothing but submits under way: the journal has the ids of the rest."""
+        self.end()
+        self._is_stopped = True
+        for task, attempt in self._running.items():
+            if not attempt.is_sending:
+                task.cancel()
+
+    def abort(self) -> None:
+        """Drop everything at once: what is being submitted is noted as unknown."""
+        self.stop()
+        for task in self._running:
+            task.cancel()
+
+    # --- Feeding --------------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        """Begin one call after the other, as slots come free."""
+        try:
+            async for attempt in self._looked_up():
+                await self._slots.acquire()
+                await self.gate.wait()
+                if self._is_ending:
+                    break
+                if isinstance(attempt, BatchResult):
+                    self._results.put_nowait(attempt)
+                elif (result := self._replayed(attempt)) is not None:
+                    self._results.put_nowait(result)
+                else:
+                    self._begin(attempt)
+        except Exception as error:  # noqa: BLE001 - of the source or the journal; `failure` tells it.
+            self.end(error)
+        await self._wait_for_running()
+        self._results.put_nowait(None)
+
+    async def _wait_for_running(self) -> None:
+        """Wait for all that was begun, though not for long once the run is stopped."""
+        while self._running:
+            timeout = GRACE if self._is_stopped else 0.2
+            _, left = await asyncio.wait(list(self._running), timeout=timeout)
+            if self._is_stopped:
+                for task in left:
+                    task.cancel()
+
+    def _begin(self, attempt: _Attempt) -> None:
+        task = asyncio.create_task(self._answer(attempt))
+        self._running[task] = attempt
+        task.add_done_callback(self._running.pop)
+
+    async def _looked_up(self) -> AsyncIterator[_Attempt | BatchResult]:
+        """Prepare a page of calls at a time, with what the journal knows of them."""
+        async for page in _pages(self._samples):
+            ready = [self._prepared_or_refused(sample) for sample in page]
+            attempts = [each for each in ready if isinstance(each, _Attempt)]
+            known = await self._journal.aget_many([attempt.key for attempt in attempts])
+            for attempt in attempts:
+                attempt.entry = known.get(attempt.key)
+            for attempt in sorted(attempts, key=_urgency):
+                yield attempt
+            for each in ready:
+                if isinstance(each, BatchResult):
+                    yield each
+
+    def _prepared_or_refused(self, sample: Sample) -> _Attempt | BatchResult:
+        try:
+            return self._prepared(sample)
+        except SegmindInvalidInputError as error:
+            return BatchResult(sample.request.custom_id, sample.number, error)
+
+    def _prepared(self, sample: Sample, retry: int = 0) -> _Attempt:
+        key = key_of(sample.request.custom_id, sample.number, retry)
+        call, clients = prepare(self._llm, sample.request, self._form, idempotency_key=key)
+        settings = clients.settings
+        fingerprint = fingerprint_of(
+            settings.base_url, settings.api_key.get_secret_value(), call.model, call.body
+        )
+        return _Attempt(sample, key, call, clients, fingerprint, retry)
+
+    # --- Answering ------------------------------------------------------------------------------
+
+    async def _answer(self, attempt: _Attempt) -> None:
+        """Answer a sample, asking again where the schema is missed, and tell the result."""
+        task, sample = asyncio.current_task(), attempt.sample
+        try:
+            result = await self._answer_once(attempt)
+            for retry in range(1, self._retries + 1):
+                if not isinstance(result.error, SchemaMismatchError):
+                    break
+                again = self._prepared(sample, retry)
+                again.entry = await self._journal.aget(again.key)
+                if task is not None:
+                    self._running[task] = again
+                paid = result.cost
+                result = self._replayed(again) or await self._answer_once(again)
+                result = _with_cost(result, paid)
+        except (_StoppedError, asyncio.CancelledError):
+            self._slots.release()
+        except Exception as error:  # noqa: BLE001 - as `_feed`.
+            self._slots.release()
+            self.end(error)
+        else:
+            self._results.put_nowait(result)
+
+    async def _answer_once(self, attempt: _Attempt) -> BatchResult:
+        """Send a call, or fetch what was sent before.
+
+        Raises:
+            SegmindError: What would meet every other request as well.
+        """
+        size = self._size_of(attempt)
+        await self._budget.reserve(size, is_sent=self._is_past(attempt.entry))
+        cost: float | None = 0.0
+        try:
+            flow = self._guarded(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
+            finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
+            cost = finished.accounting.credits.cost
+            if not finished.accounting.extra.get("replayed"):
+                self._budget.learn(size, finished.completion.get("usage"), cost)
+            return self._result_of(attempt, finished)
+        except SegmindError as error:
+            if isinstance(error, _ENDS_THE_RUN):
+                raise
+            paid = None if error.credits is None else error.credits.cost
+            cost = None if error.outcome_unknown and paid is None else paid or 0.0
+            who = attempt.sample
+            return BatchResult(
+                who.request.custom_id,
+                who.number,
+                error,
+                request_id=error.request_id,
+                cost=paid if error.outcome_unknown else paid or 0.0,
+            )
+        finally:
+            if attempt.is_sending:  # It was cancelled on its way.
+                cost = None
+            elif attempt.entry is not None and attempt.entry.state == "unknown":
+                cost = cost or 0.0  # It was counted when it was lost.
+            self._budget.settle(size, cost)
+
+    def _guarded(self, flow: Flow[Any], attempt: _Attempt) -> Flow[Any]:
+        """Run a flow; once the run ends, leave it between two steps, but never while it submits."""
+        try:
+            outcome = None
+            while True:
+                command = flow.send(outcome)
+                claims = isinstance(command, UseJournal) and command.method == "claim"
+                posts = claims or (isinstance(command, Request) and command.method == "POST")
+                if not attempt.is_sending and (self._is_stopped or (self._is_ending and posts)):
+                    flow.throw(_StoppedError())
+                attempt.is_sending = attempt.is_sending or claims
+                outcome = yield command
+                if isinstance(command, UseJournal) and command.method != "get":
+                    attempt.is_sending = claims and getattr(outcome, "is_new", False)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit:
+            if not attempt.is_sending:
+                # Thrown, and not closed: a flow warns of what it is made to forget, and here the
+                # journal has it.
+                with suppress(_StoppedError):
+                    flow.throw(_StoppedError())
+            raise
+        finally:
+            flow.close()
+
+    def _size_of(self, attempt: _Attempt) -> Size:
+        if not self._budget.is_limited:
+            return _UNCOUNTED
+        given, llm = attempt.sample.request.parameters, self._llm
+        most = given.get("max_tokens") or given.get("max_completion_tokens") or llm.max_tokens
+        texts = [text_of_wire(message) for message in json.loads(attempt.call.body)["messages"]]
+        prompt = PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
+        return Size(prompt, most)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def _replayed(self, attempt: _Attempt) -> BatchResult | None:
+        """Give what the journal has; None where something is still to be done or told."""
+        entry, who = attempt.entry, attempt.sample
+        if entry is None and self._is_written(attempt.key):  # Its journal was lost.
+            return BatchResult(who.request.custom_id, who.number, replayed=True)
+        if entry is None or entry.state != "answered" or entry.fingerprint != attempt.fingerprint:
+            return None
+        raw = entry.answer or b""
+        try:
+            completion = completion_from(decode_json(raw))
+        except ValueError:
+            return None  # The call itself says what is wrong with it.
+        if self._on_replay is not None:
+            self._on_replay(entry)
+        request_id = (entry.accounting or {}).get("request_id")
+        kept = Accounting(CACHED, request_id, {"replayed": True})
+        result = self._result_of(attempt, Finished(completion, kept, raw))
+        is_missed = isinstance(result.error, SchemaMismatchError)
+        return None if is_missed and attempt.retry == 0 < self._retries else result
+
+    def _is_past(self, entry: JournalEntry | None) -> bool:
+        """Tell whether nothing more will be paid for this, or that was done before."""
+        if entry is None or entry.state == "sending":
+            return False
+        return entry.state != "unknown" or not self._llm.retry_unknown_outcome
+
+    def _result_of(self, attempt: _Attempt, finished: Finished) -> BatchResult:
+        accounting, error, parsed = finished.accounting, None, None
+        if self._form is not None:
+            try:
+                result = attempt.call.result_of(finished.completion, accounting)
+                parsed = self._form.read(result, accounting.request_id)
+            except SchemaMismatchError as mismatch:
+                error = mismatch
+        return BatchResult(
+            attempt.sample.request.custom_id,
+            attempt.sample.number,
+            error,
+            parsed,
+            raw=finished.raw,
+            request_id=accounting.request_id,
+            cost=accounting.credits.cost,
+            replayed=bool(accounting.extra.get("replayed")),
+        )
+
+
+_UNCOUNTED = Size(1, 1)
+
+
+def _with_cost(result: BatchResult, paid: float | None) -> BatchResult:
+    cost = None if result.cost is None or paid is None else result.cost + paid
+    return replace(result, cost=cost)
+
+
+def prepare(
+    llm: ChatSegmindLlama, request: BatchRequest, form: Form | None = None, **options: Any
+) -> tuple[Call, Clients]:
+    """Check a request and write its body, as the model does for any call.
+
+    Raises:
+        SegmindInvalidInputError: It cannot be sent.
+    """
+    messages = to_messages(request.messages)
+    options |= request.parameters
+    if form is not None:
+        options |= form.options
+    return llm._prepare(messages, None, None, options)  # noqa: SLF001 - of this package.
+
+
+def to_messages(prompt: Any) -> list[BaseMessage]:
+    """Give the messages of what `llm.invoke` takes.
+
+    Raises:
+        SegmindInvalidInputError: It is something else.
+    """
+    if isinstance(prompt, str):
+        return [HumanMessage(prompt)]
+    if isinstance(prompt, PromptValue):
+        return prompt.to_messages()
+    try:
+        return convert_to_messages(prompt)
+    except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
+        why = str(error).partition("\n")[0]
+        raise SegmindInvalidInputError(f"The messages cannot be read: {why}") from None
+
+
+def as_samples(requests: Requests, samples: int) -> Iterable[Sample] | AsyncIterable[Sample]:
+    """Ask for some answers to each request, lazily."""
+    if isinstance(requests, AsyncIterable):
+        return (Sample(_request(r), n) async for r in requests for n in range(samples))
+    return (Sample(_request(r), n) for r in requests for n in range(samples))
+
+
+def _request(request: object) -> BatchRequest:
+    if isinstance(request, BatchRequest):
+        return request
+    return BatchRequest.from_record(dict(request) if isinstance(request, Mapping) else request)
+
+
+def _urgency(attempt: _Attempt) -> float:
+    """Put jobs that were submitted first, the oldest ahead: Segmind keeps them for an hour."""
+    entry = attempt.entry
+    is_submitted = entry is not None and entry.state == "submitted"
+    return entry.created_at if entry is not None and is_submitted else float("inf")
+
+
+async def _pages(samples: Iterable[Sample] | AsyncIterable[Sample]) -> AsyncIterator[list[Sample]]:
+    """Cut samples into lists; what an async source has comes without waiting for a full one."""
+    page: list[Sample] = []
+    if isinstance(samples, AsyncIterable):
+        async for sample in samples:
+            yield [sample]
+        return
+    for sample in samples:
+        page.append(sample)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page

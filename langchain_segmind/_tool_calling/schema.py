@@ -1,0 +1,95 @@
+"""Refuse the schemas that cannot be used when they are bound, before anything is paid for them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+
+def check_schema(schema: Mapping[str, Any], owner: str) -> None:
+    """Check what a JSON schema says of types, patterns and references.
+
+    Args:
+        schema: A tool's, or that of an answer.
+        owner: Whose it is, in words.
+
+    Raises:
+        ValueError: A type is unknown, a pattern is none, or a `$ref` leads to nothing or out of the
+            schema: the network is never asked.
+    """
+    try:
+        _check_all(schema)
+    except ValueError as error:
+        raise ValueError(f"The schema of {owner} cannot be used: {error}.") from None
+
+
+def _check_all(schema: Mapping[str, Any]) -> None:
+    waiting: list[Any] = [schema]
+    for node in waiting:
+        if isinstance(node, Mapping):
+            _check_types(node.get("type", []))
+            for pattern in (node.get("pattern", ""), *_mapping(node.get("patternProperties"))):
+                _check_pattern(pattern)
+            _check_reference(node.get("$ref", "#"), schema)
+            waiting += _subschemas(node)
+        elif not isinstance(node, bool):
+            raise ValueError(  # noqa: TRY004 - a schema is data, and has no types of Python's.
+                f"{_shown(node)} stands where a schema should"
+            )
+
+
+def _check_types(types: object) -> None:
+    for name in types if isinstance(types, list) else [types]:
+        if name not in _TYPES:
+            raise ValueError(f"the type {_shown(name)} is none of {', '.join(_TYPES)}")
+
+
+def _check_pattern(pattern: object) -> None:
+    try:
+        re.compile(pattern if isinstance(pattern, str) else "(")
+    except re.error as error:
+        # What only Python does not know may be a good pattern of ECMA 262, as JSON Schema has them.
+        if error.msg.startswith(_BAD_ANYWHERE):
+            raise ValueError(f"the pattern {_shown(pattern)} is none: {error}") from None
+
+
+def _check_reference(reference: object, schema: Mapping[str, Any]) -> None:
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        raise ValueError(
+            f"the $ref {_shown(reference)} leads out of the schema, and nothing is fetched: put "
+            "what it means under $defs"
+        )
+    node: Any = schema
+    for step in unquote(reference[1:]).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node = dict(enumerate(node)).get(int(name) if name.isdecimal() else -1)
+        else:
+            node = _mapping(node).get(name)
+    if not isinstance(node, Mapping | bool) or reference[1:2] not in ("", "/"):
+        raise ValueError(f"the $ref {_shown(reference)} leads to nothing in the schema")
+
+
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[Any]:
+    for keyword in _NAMED:
+        yield from _mapping(schema.get(keyword)).values()
+    for keyword in _PLAIN:
+        inner = schema.get(keyword, [])
+        yield from inner if isinstance(inner, list) else [inner]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
+
+
+_TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_PLAIN = (
+    *("anyOf", "allOf", "oneOf", "prefixItems", "items", "contains", "propertyNames"),
+    *("additionalProperties", "not", "if", "then", "else"),
+)
+_BAD_ANYWHERE = ("unterminated", "missing", "unbalanced", "nothing to repeat", "bad escape (end")

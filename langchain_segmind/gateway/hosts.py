@@ -1,0 +1,69 @@
+"""Who may be spoken to, and by which web pages.
+
+A browser lets any page send requests to this machine, and a name that a stranger's DNS points at
+127.0.0.1 lets it read the answers too. Both show: in `Origin`, and in `Host`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from langchain_segmind.gateway.errors import ApiError
+
+if TYPE_CHECKING:
+    from langchain_segmind.gateway.exchange import Request
+    from langchain_segmind.gateway.settings import Settings
+
+
+def check_host(request: Request, settings: Settings) -> None:
+    """Refuse a name that is not ours, and a web page from elsewhere."""
+    host = request.headers.get("host", "")
+    if not _is_ours(_name(host), settings):
+        raise ApiError(
+            403, f"The gateway does not answer to the Host {host[:100]!r}; see --allow-host"
+        )
+    origin = request.headers.get("origin")
+    if origin is not None and _split(origin) != host.lower():
+        raise ApiError(403, "The gateway does not answer web pages of another origin")
+
+
+def is_local(request: Request) -> bool:
+    """Say whether a request comes from this machine, and by a name of this machine."""
+    return is_loopback(_name(request.headers.get("host", ""))) and is_loopback(request.client)
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether a name or an address is this machine's own."""
+    address = _address(name)
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def _is_ours(name: str, settings: Settings) -> bool:
+    if is_loopback(name) or name in {settings.host.lower(), *settings.allow_hosts}:
+        return True
+    bound, address = _address(settings.host), _address(name)
+    # A wildcard has no name of its own; an address needs no DNS that could lie.
+    return bound is not None and bound.is_unspecified and address is not None
+
+
+def _name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _split(origin: str) -> str:
+    try:
+        return urlsplit(origin.lower()).netloc
+    except ValueError:
+        return ""
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""When jobs are asked after: a hundred of them, simulated over the very flows that run."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from langchain_segmind._protocol.pacing import PollPacing
+from langchain_segmind._protocol.retry import RateLimit
+from tests.flowing import UNIX
+from tests.simulation import Limit, Simulation
+
+if TYPE_CHECKING:
+    from tests.simulation import Refuse
+
+SEEDS = range(1, 6)
+
+
+def refuse_briefly(times: int, every: int) -> Refuse:
+    """Refuse so many polls, one in `every`, for 0.05 s."""
+    seen = refused = 0
+
+    def refuse(now: float) -> dict[str, str] | None:
+        nonlocal seen, refused
+        seen += 1
+        if refused == times or seen % every:
+            return None
+        refused += 1
+        return {"x_rate_limit_reset_at_utc": f"{UNIX + now + 0.05:.3f}"}
+
+    return refuse
+
+
+def refuse_share(share: float, seed: int, *, named: bool) -> Refuse:
+    """Refuse a share of the polls, for 0.05 s if that is named."""
+    chance = random.Random(seed)
+
+    def refuse(now: float) -> dict[str, str] | None:
+        if chance.random() >= share:
+            return None
+        return {"x_rate_limit_reset_at_utc": f"{UNIX + now + 0.05:.3f}"} if named else {}
+
+    return refuse
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+class TestTheLastJob:
+    @pytest.mark.parametrize("every", [1, 20, 45])
+    @pytest.mark.parametrize("jobs", [1, 100])
+    def test_waits_little_for_six_short_429s(self, jobs: int, every: int, seed: int) -> None:
+        """At the start, or spread over the run."""
+        clean = Simulation(jobs=jobs, seed=seed).run()
+        refused = Simulation(refuse_briefly(6, every), jobs=jobs, seed=seed).run()
+        assert refused.now <= 2.5 * max(clean.now, 1.0)
+
+    @pytest.mark.parametrize("reset", ["named", "unnamed"])
+    def test_waits_little_where_three_in_a_hundred_are_refused(self, reset: str, seed: int) -> None:
+        clean = Simulation(seed=seed).run()
+        refuse = refuse_share(0.03, seed, named=reset == "named")
+        refused = Simulation(refuse, seed=seed).run()
+        assert refused.refusals > 0
+        assert refused.now <= 4 * clean.now
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+class TestALimit:
+    @pytest.mark.parametrize(("limit", "longest"), [(50, 1.0), (500, 60.0), (1000, 60.0)])
+    def test_is_found_with_few_refusals(self, limit: int, longest: float, seed: int) -> None:
+        """For each ten that are let through, about one is refused."""
+        run = Simulation(Limit(limit), longest=longest, seed=seed).run()
+        assert run.refusals <= 0.15 * (run.polls - run.refusals)
+
+    @pytest.mark.parametrize(("limit", "longest"), [(50, 1.0), (500, 60.0), (1000, 60.0)])
+    def test_is_used_to_the_full(self, limit: int, longest: float, seed: int) -> None:
+        """Two polls a job are the least; the jobs end with the window in which those are done."""
+        run = Simulation(Limit(limit), longest=longest, seed=seed).run()
+        assert run.now <= max(longest, 60.0 * (2 * 100 // limit)) + 5.0
+
+    def test_whose_rest_is_named_refuses_but_once(self, seed: int) -> None:
+        """The polls under way when the first is refused; from then on polls are known to count."""
+        run = Simulation(Limit(50, names_rest=True), longest=1.0, seed=seed).run()
+        unnamed = Simulation(Limit(50), longest=1.0, seed=seed).run()
+        assert run.refusals <= 15
+        assert run.refusals < unnamed.refusals
+
+
+class TestPacing:
+    def test_a_refusal_stops_everyone_until_its_end_and_no_longer(self) -> None:
+        polls = PollPacing()
+        polls.record_refusal(7.0, now=0.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=1.0) == 6.0
+        assert polls.seconds_until_allowed(now=7.0) == 0.0
+
+    def test_those_who_waited_do_not_come_back_at_once(self) -> None:
+        polls = PollPacing()
+        polls.record_refusal(7.0, now=0.0, jitter=0.5)
+        waits = [polls.seconds_until_allowed(now=1.0) for _ in range(150)]
+        assert len(set(waits)) == 150
+        assert 6.9 < waits[-1] < 8.5
+
+    def test_one_refusal_without_a_date_stops_nobody_and_several_in_a_row_do(self) -> None:
+        polls = PollPacing()
+        polls.record_refusal(None, now=0.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=0.0) == 0.0
+        polls.record_refusal(None, now=0.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=0.0) == pytest.approx(1.5)
+        polls.record_success()
+        polls.record_refusal(None, now=9.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=9.0) == 0.0
+
+    def test_what_is_left_matters_once_polls_are_known_to_count(self) -> None:
+        """A plan whose requests are used up says nothing about polls that do not count."""
+        polls = PollPacing()
+        polls.observe(RateLimit(0, 30.0), sent=0, now=0.0)
+        assert polls.seconds_until_allowed(now=1.0) == 0.0
+        polls.record_refusal(0.0, now=2.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=3.0) == 27.0
+
+    def test_polls_under_way_are_counted_in(self) -> None:
+        """Two are left when the first is answered, and two more have gone since."""
+        polls = PollPacing()
+        polls.record_refusal(0.0, now=0.0, jitter=0.5)
+        sent = [(polls.seconds_until_allowed(now=1.0), polls.sent)[1] for _ in range(3)]
+        polls.observe(RateLimit(2, 30.0), sent=sent[0], now=2.0)
+        assert polls.seconds_until_allowed(now=2.0) == 30.0

@@ -9,8 +9,8 @@ import httpcore2
 import httpx
 import httpx2
 import pytest
-import vcr
-from vcr.errors import CannotOverwriteExistingCassetteException
+import vcr  # type: ignore[import-untyped]
+from vcr.errors import CannotOverwriteExistingCassetteException  # type: ignore[import-untyped]
 
 from langchain_segmind import ChatSegmindLlama
 from tests.servers import (

@@ -26,7 +26,6 @@ from langchain_segmind._transport.base import (
     KEEPALIVE_SECONDS,
     AsyncStreamedResponse,
     bounded_timeout,
-    lowercase_headers,
     seconds_left,
 )
 from langchain_segmind._transport.environment import without_password
@@ -90,7 +89,7 @@ class AiohttpTransport:
             response.release()
             await self._end()
 
-        head = Response(response.status, lowercase_headers(response.raw_headers))
+        head = Response(response.status, _lowercase_headers(response))
         if announced := _KEEP_ALIVE.search(head.headers.get("keep-alive", "")):
             self._connector.expire_before(float(announced[1]))
         return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
@@ -236,6 +235,16 @@ def _tell_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
 
 def _nothing() -> None:
     """There is nothing to undo."""
+
+
+def _lowercase_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Give headers by their name in lower case; a recorder's answer has no raw ones."""
+    return {
+        name.lower(): value
+        if value.isascii()
+        else value.encode("utf-8", "surrogateescape").decode("latin-1")
+        for name, value in response.headers.items()
+    }
 
 
 _INHERITED: list[object] = []

@@ -52,8 +52,8 @@ class BaseSegmindChatModel(BaseChatModel):
     SEGMIND_BASE_URL, else `https://api.segmind.com`."""
 
     timeout: float | tuple[float | None, ...] | None = DEFAULT_TIMEOUT
-    """Seconds (120 if not given), a (connect, read, write, pool) tuple of them, an `httpx.Timeout`,
-    or None for no limit.
+    """Seconds (120 if not given), a (connect, read, write, pool) tuple of them, a `Timeout` of
+    httpx or httpx2, or None for no limit.
 
     Its longest step is also the deadline of the whole call, retries and waits included."""
 
@@ -61,10 +61,10 @@ class BaseSegmindChatModel(BaseChatModel):
     """Headers to send along; not shown and not serialized, since they may hold secrets."""
 
     http_client: Any = Field(default=None, exclude=True, repr=False)
-    """An `httpx.Client` to use for blocking calls instead of our own; yours to close."""
+    """An `httpx2.Client`, or one of httpx, to use for blocking calls; yours to close."""
 
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
-    """An `httpx.AsyncClient` to use for async calls instead of our own; yours to close."""
+    """An `httpx2.AsyncClient`, or one of httpx, to use for async calls; yours to close."""
 
     # Inputs may be keys, or headers that hold one: an error names the field, not the value.
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)

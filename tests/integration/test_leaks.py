@@ -6,8 +6,13 @@ import asyncio
 import copy
 import json
 import logging
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import traceback
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -231,6 +236,67 @@ def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
     with pytest.raises(TypeError, match="api_key") as caught:
         ChatSegmindLlama(**{"api_key": KEY, name: "SG_other"})  # type: ignore[arg-type]
     assert "SG_other" not in str(caught.value)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_another_password_is_not_told_of_this_one(
+    scheme: str, colour: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with faults(http(b"who?", 407, {"proxy-authenticate": "Basic"})) as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://me:hush%20hush@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        llm = model(proxy, base_url=f"{scheme}://segmind.invalid", max_retries=0)
+        with pytest.raises(SegmindError, match="407") as caught:
+            ask(llm, colour)
+    told = everything_told_by(caught.value) + caplog.text
+    sent = b64encode(b"me:hush hush").decode()
+    assert proxy.requests[0].values("proxy-authorization") == [f"Basic {sent}"]
+    assert "hush" not in told
+    assert sent not in told
+
+
+INTERRUPTED = """
+import signal, socket, sys, threading, time, traceback, asyncio
+from langchain_segmind import ChatSegmindLlama
+import aiohttp
+
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    accepted = []  # And nothing is read.
+    threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    llm = ChatSegmindLlama(api_key=KEY, base_url=url)
+    prompt = "x" * 12_000_000
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    try:
+        if sys.argv[1] == "sync":
+            llm.invoke(prompt)
+        else:
+            asyncio.run(llm.ainvoke(prompt))
+    except KeyboardInterrupt as error:
+        told = traceback.TracebackException.from_exception(error, capture_locals=True)
+        frames = "".join(told.format(chain=True))
+        print("invoke" in frames, KEY in frames)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no such timer")
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_signal_during_a_large_write_leaves_no_key_in_a_frame(colour: str) -> None:
+    """Error reporters send the locals of every frame; those of an HTTP library hold the headers."""
+    code = INTERRUPTED.replace("api_key=KEY", "api_key='SG_' + 'c0ffee5e' * 2")
+    code = code.replace("KEY in frames", "'c0ffee5e' * 2 in frames")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, colour]
+    ended = subprocess.run(
+        command, env=env, text=True, capture_output=True, timeout=60, check=False
+    )
+    assert ended.stdout.startswith("True False"), ended.stderr + ended.stdout
 
 
 def test_a_successful_call_logs_no_key(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 import httpx
+import httpx2
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
@@ -57,6 +58,10 @@ def construction(client: httpx.Client) -> None:
     ChatSegmindLlama(model_name="llama-v3-8b-instruct", segmind_api_key=SecretStr("SG_0"))
     ChatSegmindLlama(temperature=0, max_tokens=9, top_p=0.5, seed=1, stop="\n", timeout=3)
     ChatSegmindLlama(stop=["a", "b"], timeout=httpx.Timeout(3, connect=1), http_client=client)
+    ChatSegmindLlama(timeout=httpx2.Timeout(3, connect=1), http_client=httpx2.Client())
+    ChatSegmindLlama(http_async_client=httpx2.AsyncClient(), timeout=httpx.Timeout(3))
+    ChatSegmindLlama(http_async_client=httpx.AsyncClient())
+    ChatSegmindLlama(http_client=httpx2.AsyncClient())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ChatSegmindLlama(timeout=(1, None, None, 2), queue=True, on_submit=print, min_credits=1)
     ChatSegmindLlama(rate_limiter=SegmindRateLimiter(requests_per_minute=5), tags=["a"])
     ChatSegmindLlama(temprature=0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

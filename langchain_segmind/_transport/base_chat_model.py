@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.utils import from_env, secret_from_env
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._transport.clients import Clients
@@ -66,11 +75,24 @@ class BaseSegmindChatModel(BaseChatModel):
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An `httpx2.AsyncClient`, or one of httpx, to use for async calls; yours to close."""
 
-    # Inputs may be keys, or headers that hold one: an error names the field, not the value.
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     _clients: Clients | None = PrivateAttr(default=None)
     _clients_given: tuple[Any, ...] = PrivateAttr(default=())
+
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        if values:
+            name = type(self).__name__
+            raise TypeError(
+                f"{name} takes its arguments by name, as {name}(model='llama-v3p1-70b-instruct')"
+            )
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            refused = _without_inputs(error)
+        else:
+            return
+        raise refused  # Here, where the error with the inputs is no longer its context.
 
     @field_validator("base_url", mode="before")
     @classmethod
@@ -248,3 +270,17 @@ class BaseSegmindChatModel(BaseChatModel):
     def get_lc_namespace(cls) -> list[str]:
         """Give the place where `langchain_core.load.loads` finds the class."""
         return ["langchain_segmind", "chat_models"]
+
+
+def _without_inputs(error: ValidationError) -> ValidationError:
+    """Give an error that names the fields and not what was given: keys, headers, passwords.
+
+    Pydantic can hide inputs in the text, and not in `errors()` and `json()`, which are logged.
+    """
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError(line["type"], line["msg"]), loc=line["loc"], input=None
+        )
+        for line in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return ValidationError.from_exception_data(error.title, lines, hide_input=True)

@@ -231,6 +231,35 @@ def test_a_refused_construction_shows_no_secrets(wrong: dict[str, Any]) -> None:
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"default_headers": {"x-secret": ["hush"]}}, "default_headers"),
+        ({"default_headers": "hush"}, "default_headers"),
+        ({"base_url": "http://me:hush@h"}, "base_url"),
+        ({"base_url": "http:/me:hush@h"}, "base_url"),
+        ({"model_kwargs": "hush"}, "model_kwargs"),
+        ({"api_key": ["hush"]}, "api_key"),
+        ({"api_key": b"\xffhush"}, "api_key"),
+        ({"temperature": "hush", "seed": "hush"}, "temperature"),
+    ],
+)
+@pytest.mark.parametrize(
+    "build", [lambda given: ChatSegmindLlama(**given), ChatSegmindLlama.model_validate]
+)
+def test_no_form_of_a_refusal_holds_what_was_given(
+    build: Callable[[dict[str, Any]], object], wrong: dict[str, Any], field: str
+) -> None:
+    """Logs and reports of errors keep more than the text: lines, JSON and what came before."""
+    with pytest.raises(ValidationError) as caught:
+        build({"api_key": KEY, **wrong})
+    error = caught.value
+    told = f"{error} {error!r} {error.errors()} {error.json()} {error.__context__!r}"
+    assert "hush" not in told
+    assert KEY not in told
+    assert error.errors()[0]["loc"][0] == field
+
+
 @pytest.mark.parametrize("name", ["apikey", "api_keys", "segmind_key", "segmind_apikey"])
 def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
     with pytest.raises(TypeError, match="api_key") as caught:

@@ -54,7 +54,7 @@ class Batch:
 
     def start(self, *options: str, **settings: Any) -> subprocess.Popen[str]:
         """Start the command, with pipes."""
-        streams = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         files = () if options[:1] == ("-",) else (str(self.requests),)
         return subprocess.Popen(
             [*COMMAND, *files, *options[: 1 - len(files)], str(self.answers)]

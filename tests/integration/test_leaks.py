@@ -7,11 +7,9 @@ import copy
 import json
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
-import traceback
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from langchain_core.load import dumpd, dumps
 from pydantic import ValidationError
 
 from langchain_segmind import ChatSegmindLlama, SegmindError
+from tests.leaks import everything_told_by
 from tests.servers import (
     COLOURS,
     KEY,
@@ -104,15 +103,6 @@ FAULTS: dict[str, Any] = {
     "no answer": hang,
     "an encoding": http(b"", 200, {"content-encoding": KEY, **HEADERS}),
 }
-
-
-def everything_told_by(error: BaseException) -> str:
-    """Give all that logs, reports and pickles may show of an error."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    parts: list[Any] = [str(error), repr(error), error.args, vars(error), pickle.dumps(error)]
-    parts += traceback.format_exception(error)
-    parts += told.format(chain=True)
-    return "\n".join(part if isinstance(part, str) else repr(part) for part in parts)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

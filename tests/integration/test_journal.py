@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -448,3 +449,12 @@ def test_the_journal_holds_no_prompt_and_no_key(gateway: RunningGateway, path: s
     assert gateway.api_key.encode() not in stored
     assert b"secret" not in stored
     assert Path(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_entries_tell_what_was_paid_for_what(gateway: RunningGateway, path: str) -> None:
+    call(model(gateway, path), "invoke")
+    [charge] = gateway.account.charges
+    [entry] = SqliteJournal(path).entries()
+    assert (entry.key, entry.state, entry.error) == ("row-17", "answered", None)
+    assert (entry.request_id, entry.cost) == (charge.request_id, charge.cost)
+    assert entry.created_at <= entry.updated_at <= time.time() + 1

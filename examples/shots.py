@@ -34,7 +34,7 @@ role="img" aria-label="What make demo prints">
 {lines}
 </defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate(14, 28)" clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
@@ -47,6 +47,7 @@ BLACK_TO_WHITE = {
     "dark": ["#c9d1d9", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea"],
 }
 PAPER = {"light": "#ffffff", "dark": "#0d1117"}
+FRAME = "#8b949e"
 
 
 def main() -> None:
@@ -84,7 +85,8 @@ def draw(printed: str, scheme: str) -> None:
         console.print(Text("$ make demo", style="bold"))
         console.print(Text.from_ansi(printed))
         svg = console.export_svg(title="", theme=theme, code_format=SVG, unique_id=scheme)
-    # Of the window's frame the paper stays.
+    # Of the window the paper and its edge stay, without title and buttons.
+    svg = svg.replace("rgba(255,255,255,0.35)", FRAME)
     svg = re.sub(r"<text class=\"[\w-]*title\".*?</text>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<g transform=\"translate\(26,22\)\">.*?</g>", "", svg, flags=re.DOTALL)
     (ROOT / "docs" / f"demo-{scheme}.svg").write_text(svg, "utf-8")

@@ -129,9 +129,9 @@ def test_the_readme_is_short() -> None:
 
 def test_the_models_are_those_that_have_a_profile() -> None:
     rows = re.findall(
-        r"^\| `([\w-]+)`.*? \| ([\d,]+) \| (.) \|$", page("langchain.md"), re.MULTILINE
+        r"^\| `([\w-]+)`.*? \| ([\d,]+) \| (yes|no) \|$", page("langchain.md"), re.MULTILINE
     )
-    told = {slug: (int(context.replace(",", "")), image == "✅") for slug, context, image in rows}
+    told = {slug: (int(context.replace(",", "")), image == "yes") for slug, context, image in rows}
     assert told == {
         slug: (profile["max_input_tokens"], profile["image_inputs"])
         for slug, profile in PROFILES.items()

@@ -124,6 +124,9 @@ class Call:
             metadata["normalized_finish_reason"] = _NORMALIZED[reason]
         if isinstance(completion.get("id"), str):
             metadata["id"] = completion["id"]
+        shown = " ".join(value for value in metadata.values() if isinstance(value, str))
+        if self.redact(shown) == shown:
+            return metadata
         return {
             name: self.redact(value) if isinstance(value, str) else value
             for name, value in metadata.items()

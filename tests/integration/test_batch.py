@@ -194,7 +194,7 @@ def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
         assert batch.run("--errors", str(batch.errors))[0] == 1
         assert gateway.account.post_count == 30
         assert {line["custom_id"] for line in batch.lines(batch.errors)} == unknown
-        gateway.gateway.settings = Settings()
+        gateway.gateway.post_faults.faults = Faults()
         assert batch.run("--retry-unknown")[0] == 0
     assert batch.texts() == echoed(30)
 

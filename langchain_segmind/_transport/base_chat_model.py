@@ -29,14 +29,17 @@ from langchain_segmind._transport.settings import (
     warn_of_plain_http,
 )
 from langchain_segmind._version import __version__
-from langchain_segmind.exceptions import SegmindAuthenticationError
+from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryable
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage
     from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_core.runnables import Runnable
 
     from langchain_segmind._protocol.account import Account
 
@@ -130,6 +133,22 @@ class BaseSegmindChatModel(BaseChatModel):
                 f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
             )
         return key
+
+    def with_retry(
+        self,
+        *,
+        retry_if_exception_type: tuple[type[BaseException], ...]
+        | Callable[[BaseException], bool] = is_retryable,
+        **options: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Call again what failed, beyond `max_retries`; what may have been paid for, never.
+
+        Args:
+            retry_if_exception_type: What to call again for, if it is not `is_retryable` that
+                decides: errors whose outcome is unknown among them may be paid for twice.
+            **options: As of any `Runnable`: `stop_after_attempt` (3 calls in all) and the waits.
+        """
+        return super().with_retry(retry_if_exception_type=retry_if_exception_type, **options)
 
     # --- Clients ---
 

@@ -135,10 +135,12 @@ class JournaledCall:
         try:
             finished = yield from self.fetch(entry.request_id or "")
         except SegmindJobNotFoundError as error:
-            yield from self._move(entry, state="unknown", error=error.message)
+            lost = {"state": "unknown", "error": error.message}
+            _check((yield UseJournal(self.journal, "update", (entry,), lost)))
             return None
         except SegmindJobFailedError:
-            yield from self._drop(entry)  # It was not billed: this call is sent like a new one.
+            # It was not billed: this call is sent like a new one.
+            _check((yield UseJournal(self.journal, "release", (entry,))))
             return None
         yield from self._move(entry, state="answered", **_to_keep(finished))
         return finished
@@ -185,8 +187,7 @@ class JournaledCall:
         try:
             outcome = yield request
         except GeneratorExit:
-            # It was cancelled on its way. This blocks for a moment, but nobody is left to await it.
-            self.journal.update(entry, state="unknown", error="The call was cancelled.")
+            self._note_cancelled(entry)
             raise
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
             return outcome, (yield from self._move(entry, **self._describe_paid(outcome)))
@@ -230,10 +231,12 @@ class JournaledCall:
     def _move(self, entry: JournalEntry, **change: Any) -> Flow[JournalEntry | None]:
         """Move an entry on; what is paid for is not lost where that fails."""
         moved = yield UseJournal(self.journal, "update", (entry,), change)
-        if moved is None:
+        if moved is None and change["state"] != "unknown":
             # Its lease may have passed meanwhile, on a laptop that slept, and others gave it up.
             current = yield UseJournal(self.journal, "get", (self.key,))
-            if isinstance(current, JournalEntry) and current.claim_id == entry.claim_id:
+            if isinstance(current, JournalFailure):
+                moved = current
+            elif current is not None and _is_given_up(current, entry):
                 moved = yield UseJournal(self.journal, "update", (current,), change)
         if isinstance(moved, JournalFailure):
             kept = change.get("accounting") or {}
@@ -242,6 +245,16 @@ class JournaledCall:
             )
             return None
         return moved  # type: ignore[no-any-return]
+
+    def _note_cancelled(self, entry: JournalEntry) -> None:
+        """Write of a request that was cancelled on its way; this blocks for a moment.
+
+        Nobody is left to await it, or to be told of an error in place of the cancellation.
+        """
+        try:
+            self.journal.update(entry, state="unknown", error="The call was cancelled.")
+        except Exception as error:  # noqa: BLE001 - of any store.
+            self._warn(JournalFailure(error), None)
 
     def _drop(self, entry: JournalEntry | None) -> Flow[None]:
         """Delete the entry of what was not billed: the next call is sent like a new one."""
@@ -260,6 +273,10 @@ class JournaledCall:
         )
 
 
+def _is_given_up(current: JournalEntry, entry: JournalEntry) -> bool:
+    return (current.claim_id, current.state) == (entry.claim_id, "unknown")
+
+
 class _OvertakenError(Exception):
     """Someone else has claimed the key since it was looked up."""
 
@@ -271,7 +288,7 @@ def _check(outcome: object) -> None:
             raise outcome.error
         raise SegmindJournalError(
             f"The journal cannot be used ({type(outcome.error).__name__}: {outcome.error}). "
-            f"Nothing was sent. {SegmindJournalError.advice}"
+            f"{SegmindJournalError.advice}"
         )
 
 

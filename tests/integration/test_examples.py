@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from importlib.metadata import metadata, version
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Settings, serve
+from langchain_segmind.journals import SqliteJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway import RunningGateway
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = ("chain", "agent", "rag", "extract", "bulk", "trace_costs")
+SHORT = ("chain", "agent", "rag", "extract", "bulk", "durable_agent", "trace_costs")
 
 
 class Stage:
@@ -214,6 +216,53 @@ def test_the_cost_of_a_call_is_printed_with_its_span(stage: Stage) -> None:
         assert span["attributes"]["gen_ai.usage.cost"] == charge.cost
 
 
+def kill_when(condition: Callable[[], bool], name: str, *arguments: str) -> None:
+    """Run an example in a process of its own, and kill it when it has come so far."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        try:
+            for _ in range(6000):
+                if condition():
+                    return
+                assert child.poll() is None, child.communicate()
+                time.sleep(0.01)
+            raise AssertionError("it did not come so far")
+        finally:
+            child.kill()
+
+
+def test_the_durable_agent_pays_each_step_once(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while each of its three steps was answered, and asked once more at the end."""
+    monkeypatch.chdir(tmp_path)
+    may_answer = threading.Semaphore(0)
+
+    async def answer(body: dict[str, Any]) -> str:
+        await asyncio.to_thread(may_answer.acquire)
+        if len(body["messages"]) == 2:
+            return call("measure_packages")
+        if len(body["messages"]) == 4:
+            return call("describe_package", name="langchain-segmind")
+        return f"It is for this: {said(body)}"
+
+    def states() -> list[str]:
+        return [entry.state for entry in journal.entries()]
+
+    journal = SqliteJournal("agent.journal.sqlite")
+    with stage.answering(answer) as gateway:
+        for answered in ([], ["answered"], ["answered"] * 2):
+            stopped = [*answered, "submitted"]
+            kill_when(lambda stopped=stopped: states() == stopped, "durable_agent")  # type: ignore[misc]
+            may_answer.release()
+        printed = [stage.run("durable_agent") for _ in range(2)]
+        summary = metadata("langchain-segmind")["Summary"]
+        assert all(summary in each for each in printed)
+        assert printed[1].endswith("This time: 0 calls, 0.000000 credits.\n")
+        assert gateway.account.charge_count == gateway.account.post_count == 3
+    journal.close()
+
+
 # --- Bulk --------------------------------------------------------------------------------------
 
 
@@ -225,21 +274,6 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def count(mark: str, path: Path) -> int:
     """Count what rows have in a file that is being written."""
     return path.read_text("utf-8").count(mark) if path.exists() else 0
-
-
-def kill_bulk_when(condition: Callable[[], bool], *arguments: str) -> None:
-    """Run the example in a process of its own, and kill it when it has come so far."""
-    command = [sys.executable, str(EXAMPLES / "bulk.py"), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        try:
-            for _ in range(6000):
-                if condition():
-                    return
-                assert child.poll() is None, child.communicate()
-                time.sleep(0.01)
-            raise AssertionError("it did not come so far")
-        finally:
-            child.kill()
 
 
 def question_on(prompt: str) -> str:
@@ -276,8 +310,9 @@ def test_bulk_goes_on_where_it_was_killed(stage: Stage, results: Path) -> None:
         return question_on(said(body))
 
     with stage.answering(answer) as gateway:
-        kill_bulk_when(
+        kill_when(
             lambda: (count('"job": "', log), count('"answer"', results)) == (15 + 64, 15),
+            "bulk",
             "100",
             "6000",
         )
@@ -298,7 +333,7 @@ def test_bulk_never_asks_twice_for_what_was_on_its_way_at_a_kill(
     """Nobody knows whether it is paid for: it is left to the reader."""
     log = results.with_name("questions.log.jsonl")
     with stage.answering(lambda _: "Late.", post_faults=Faults(latency=60)) as gateway:
-        kill_bulk_when(lambda: count('"job": null', log) == gateway.account.post_count == 5, "5")
+        kill_when(lambda: count('"job": null', log) == gateway.account.post_count == 5, "bulk", "5")
         assert stage.run("bulk", "5").startswith("0 to do, with ")
         assert gateway.account.post_count == 5
 

@@ -458,3 +458,43 @@ def test_the_entries_tell_what_was_paid_for_what(gateway: RunningGateway, path: 
     assert (entry.key, entry.state, entry.error) == ("row-17", "answered", None)
     assert (entry.request_id, entry.cost) == (charge.request_id, charge.cost)
     assert entry.created_at <= entry.updated_at <= time.time() + 1
+
+
+def test_a_cancelled_call_is_cancelled_though_its_journal_breaks(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal's error must not take the place of the cancellation."""
+
+    class Broken(SqliteJournal):
+        def update(self, *_args: Any, **_options: Any) -> Any:
+            raise SegmindJournalError("The disk is full.")
+
+    async def give_up(gateway: RunningGateway) -> None:
+        llm = model(gateway, path, journal=Broken(path))
+        task = asyncio.create_task(llm.ainvoke("hi", idempotency_key="row-17"))
+        await asyncio.to_thread(wait_for, lambda: bool(gateway.account.post_count))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with serve(Settings(post_faults=Faults(latency=5.0))) as gateway:
+        asyncio.run(give_up(gateway))
+    assert "The disk is full." in caplog.text
+
+
+def test_a_job_that_is_lost_to_a_broken_journal_is_an_error(path: str) -> None:
+    """It cannot be written down that it is unknown, and asking for ever would not change that."""
+
+    class Broken(SqliteJournal):
+        def update(self, *_args: Any, **_options: Any) -> Any:
+            raise SegmindJournalError("The disk is full.")
+
+    with serve(Settings(job_ttl=1.5), engine=slow(1.0)) as gateway:
+        with pytest.raises(SegmindError):
+            call(model(gateway, path, queue_timeout=0.7), "invoke")
+        [(state, _)] = submitted(path)
+        assert state == "submitted"
+        threading.Event().wait(1.5)
+        with pytest.raises(SegmindJournalError, match="disk is full"):
+            call(model(gateway, path, journal=Broken(path)), "invoke")
+        assert gateway.account.post_count == 1

@@ -12,7 +12,7 @@ FUZZED = headers body answers events queue exchanges tools messages
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-random test-min lint format docs docs-serve shots build audit bench soak fuzz gateway clean
+.PHONY: help demo test test-random test-min lint format docs docs-serve shots build audit bench soak storm fuzz gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,11 @@ bench: $(VENV)-bench/.done ## Measure speed against other packages; writes bench
 
 soak: $(VENV)/.demo ## Call for an hour, against faults; tells whether memory, files, threads or money leak
 	$(BIN)/python -m benchmarks.soak
+
+SEED ?= 1
+
+storm: $(VENV)/.dev ## Make 12,800 calls under some thirty kinds of faults (SEED=1): is the bill what was told?
+	@$(BIN)/python -m benchmarks.storm --seed $(SEED)
 
 FUZZ_SECONDS ?= 60
 

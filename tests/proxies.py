@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 USER, PASSWORD = "me", "pa55-of-the-proxy"
 
 
+def find_program(name: str) -> str | None:
+    """Find a program, also where Debian keeps servers."""
+    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
+
+
 @dataclass(frozen=True, slots=True)
 class RunningProxy:
     """A proxy, and what it has written down."""
@@ -135,7 +140,7 @@ max_filedescriptors 1024
 def _run(
     name: str, arguments: list[str], configure: Callable[[RunningProxy], str]
 ) -> Iterator[RunningProxy]:
-    program = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
+    program = find_program(name)
     if program is None:
         pytest.skip(f"there is no {name} here")
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +168,7 @@ def _become_nobody(folder: Path) -> dict[str, Any]:
 
 def make_authority(folder: Path) -> tuple[Path, Path]:
     """Make an authority of our own; give its certificate, and a server's key with its own."""
-    openssl = shutil.which("openssl")
+    openssl = find_program("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make certificates with")
     (folder / "conf").write_text(_CERTIFICATES)

@@ -88,7 +88,7 @@ def _inspected(method: _Method) -> _Method:
 class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     """A Llama model hosted by Segmind.
 
-    Args:
+    Its arguments, which are also its fields:
         model: The slug, `llama-v3p1-70b-instruct` if not given.
         temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
         model_kwargs: More fields for the body of every call.

@@ -318,7 +318,11 @@ class Runner:
         if entry is None or entry.state != "answered":
             # Where it is written, its journal was lost, or could not be written when it came.
             is_written = attempt.retry == 0 and self._is_written(attempt.key)
-            return BatchResult(who.request.custom_id, who.number, replayed=True) if is_written else None
+            return (
+                BatchResult(who.request.custom_id, who.number, replayed=True)
+                if is_written
+                else None
+            )
         if entry.fingerprint != attempt.fingerprint:
             return None
         raw = entry.answer or b""

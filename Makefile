@@ -12,7 +12,7 @@ FUZZED = headers body answers events queue exchanges tools messages
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-random test-min lint format docs build audit bench soak fuzz gateway clean
+.PHONY: help demo test test-random test-min lint format docs docs-serve shots build audit bench soak fuzz gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ format: $(VENV)/.dev ## Put the code into its form
 
 docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or reference fails
 	@$(BIN)/zensical build --clean --strict
+	@echo "The documentation is in $(CURDIR)/site/index.html; make docs-serve shows it in a browser."
+
+docs-serve: $(VENV)/.docs ## Show the documentation at http://localhost:8000, anew with each change
+	@$(BIN)/zensical serve
+
+shots: $(VENV)/.dev ## Draw what make demo prints into docs/demo-light.svg and docs/demo-dark.svg
+	@$(BIN)/python examples/shots.py
 
 build: $(VENV)/.dev ## Build the wheel and the sdist into dist/, as a release does, and check them
 	@rm -rf dist

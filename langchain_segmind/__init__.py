@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SegmindRateLimitError,
         SegmindResponseError,
         SegmindTimeoutError,
+        is_retryable,
     )
     from langchain_segmind.rate_limiters import SegmindRateLimiter
 
@@ -73,6 +74,7 @@ __all__ = [
     "__version__",
     "batch",
     "get_credits_callback",
+    "is_retryable",
 ]
 
 _HOMES = {

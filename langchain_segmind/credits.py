@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_segmind._protocol.per_process import PerProcess
-from langchain_segmind.exceptions import SegmindError
+from langchain_segmind.exceptions import SegmindError, SegmindOutcomeUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PROVIDER = "segmind"
 """What `response_metadata["model_provider"]` says."""
+DECIMALS = 10
+"""Segmind counts credits in ten decimals: what a sum of floats has beyond them is no money."""
 
 
 class CreditsDict(TypedDict):
@@ -83,13 +85,13 @@ class CreditBalance:
     """What was paid for."""
     free_credits: float
     """What was a gift."""
-    as_of: datetime | None = field(default=None, compare=False)
+    as_of: datetime | None = field(default=None, compare=False, repr=False)
     """When it was so, by Segmind's clock; None where the answer does not say."""
     total: float = field(init=False)
     """Both together."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total", self.credits + self.free_credits)
+        object.__setattr__(self, "total", round(self.credits + self.free_credits, DECIMALS))
 
     @classmethod
     def from_answer(cls, data: object, headers: Mapping[str, str]) -> Self | None:
@@ -134,6 +136,16 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         """Tokens of the answers that came from Segmind."""
         self._outer = outer
         self._lock = PerProcess(threading.Lock)
+        self._untold = 0
+        self._lost: set[str] = set()
+
+    @property
+    def unknown(self) -> int:
+        """Calls that may have cost what `cost` does not say: their answer was lost, or named none.
+
+        A job whose answer is fetched after all (`resume`) is counted then, and is unknown no more.
+        """
+        return self._untold + len(self._lost)
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         """Count what has been answered."""
@@ -145,12 +157,26 @@ class CreditsCallbackHandler(BaseCallbackHandler):
             self._outer.on_llm_end(response, **kwargs)
 
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
-        """Count what was paid for and could not be used."""
-        if isinstance(error, SegmindError) and error.credits is not None:
+        """Count what was paid for and could not be used, and what nobody knows of."""
+        if isinstance(error, SegmindError):
             with self._lock.get():
-                self._spend(error.credits.as_dict())
+                self._count_failure(error)
         if self._outer is not None:
             self._outer.on_llm_error(error, **kwargs)
+
+    def _count_failure(self, error: SegmindError) -> None:
+        told = error.credits or Credits()
+        self._spend(told.as_dict())
+        # A journal's `SegmindOutcomeUnknownError` is of a call that was sent, and counted, before.
+        is_lost = error.outcome_unknown and not isinstance(error, SegmindOutcomeUnknownError)
+        if is_lost and told.cost is None:
+            self._note_unknown(error.request_id)
+
+    def _note_unknown(self, request_id: str | None) -> None:
+        if request_id is None:
+            self._untold += 1
+        else:
+            self._lost.add(request_id)
 
     def _count(self, message: object) -> None:
         if not isinstance(message, AIMessage):
@@ -163,7 +189,10 @@ class CreditsCallbackHandler(BaseCallbackHandler):
                 self.cached += 1
                 return
             self.calls += 1
+            self._lost.discard(metadata.get("request_id"))
             self._spend(metadata["credits"])
+            if metadata["credits"]["cost"] is None:
+                self._note_unknown(metadata.get("request_id"))
             usage = message.usage_metadata
             if usage is not None:
                 self.tokens["input_tokens"] += usage["input_tokens"]
@@ -171,14 +200,16 @@ class CreditsCallbackHandler(BaseCallbackHandler):
                 self.tokens["total_tokens"] += usage["total_tokens"]
 
     def _spend(self, credits: CreditsDict) -> None:
-        self.cost += credits["cost"] or 0.0
+        self.cost = round(self.cost + (credits["cost"] or 0.0), DECIMALS)
         if credits["remaining"] is not None:
             self.remaining = credits["remaining"]
 
     def __repr__(self) -> str:
+        remaining = "unknown" if self.remaining is None else format_credits(self.remaining)
         return (
-            f"{type(self).__name__}(cost={self.cost}, calls={self.calls}, cached={self.cached}, "
-            f"remaining={self.remaining}, tokens={dict(self.tokens)})"
+            f"{type(self).__name__}(cost={format_credits(self.cost)}, calls={self.calls}, "
+            f"cached={self.cached}, unknown={self.unknown}, remaining={remaining}, "
+            f"tokens={dict(self.tokens)})"
         )
 
 
@@ -242,5 +273,5 @@ def amount(value: object) -> float | None:
 
 def format_credits(amount: float) -> str:
     """Give an amount as money: two decimals, and more where it has them, as 0.0101475."""
-    whole, _, decimals = f"{amount:,.10f}".partition(".")  # Segmind counts in ten.
+    whole, _, decimals = f"{amount:,.{DECIMALS}f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"

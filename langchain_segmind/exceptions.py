@@ -239,6 +239,18 @@ class SegmindTimeoutError(SegmindError, ModelTimeoutError):
     advice = "Raise timeout=..., or use queue=True, which is made for slow generations."
 
 
+def is_retryable(error: BaseException) -> bool:
+    """Tell what may be sent again: it cost nothing, and may succeed next time.
+
+    For what retries by a rule of yours, as LangGraph's `RetryPolicy(retry_on=is_retryable)`.
+
+    Args:
+        error: Of this package, or of another one that raises langchain-core's `ModelError`s;
+            whatever else it is, the answer is no.
+    """
+    return isinstance(error, ModelError) and error.is_retryable
+
+
 _BY_STATUS: dict[int, type[SegmindError]] = {
     401: SegmindAuthenticationError,
     403: SegmindPermissionDeniedError,

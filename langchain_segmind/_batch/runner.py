@@ -315,9 +315,11 @@ class Runner:
     def _replayed(self, attempt: _Attempt) -> BatchResult | None:
         """Give what the journal has; None where something is still to be done or told."""
         entry, who = attempt.entry, attempt.sample
-        if entry is None and self._is_written(attempt.key):  # Its journal was lost.
-            return BatchResult(who.request.custom_id, who.number, replayed=True)
-        if entry is None or entry.state != "answered" or entry.fingerprint != attempt.fingerprint:
+        if entry is None or entry.state != "answered":
+            # Where it is written, its journal was lost, or could not be written when it came.
+            is_written = attempt.retry == 0 and self._is_written(attempt.key)
+            return BatchResult(who.request.custom_id, who.number, replayed=True) if is_written else None
+        if entry.fingerprint != attempt.fingerprint:
             return None
         raw = entry.answer or b""
         try:

@@ -41,7 +41,7 @@ CREATE TABLE segmind_journal (
 
 
 class Database:
-    """One connection to the file; whoever uses it holds its desk's lock."""
+    """One connection to the file; whoever uses it holds its queue's lock."""
 
     def __init__(self, path: str) -> None:
         """Open the file, or make it."""

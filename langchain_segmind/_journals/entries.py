@@ -50,6 +50,12 @@ class JournalEntry:
     lease_until: float = 0.0
     """Until then the claimer may send; after that, and a margin, the outcome is unknown."""
 
+    @property
+    def cost(self) -> float | None:
+        """Credits that the answer cost; None where there is none, or it does not say."""
+        cost = (self.accounting or {}).get("cost")
+        return cost if isinstance(cost, float | int) else None
+
 
 class Claim(NamedTuple):
     """The entry of a key, and whether it is the caller's to send."""

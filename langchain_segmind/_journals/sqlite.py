@@ -8,7 +8,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_segmind._journals.desk import Desk
+from langchain_segmind._journals.operation_queue import OperationQueue
 from langchain_segmind._journals.sql import Cipher, SqlJournal
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class SqliteJournal(SqlJournal):
         """
         super().__init__(encrypt=encrypt, decrypt=decrypt)
         self.path = os.path.abspath(path)  # noqa: PTH100 - The current folder may change.
-        self._desk = Desk(self.path)
-        weakref.finalize(self, self._desk.close)
+        self._queue = OperationQueue(self.path)
+        weakref.finalize(self, self._queue.close)
 
     def __repr__(self) -> str:
         return f"SqliteJournal({self.path!r})"
@@ -65,14 +65,14 @@ class SqliteJournal(SqlJournal):
 
     def close(self) -> None:
         """Write what is waiting, and close the file; the next call opens it again."""
-        self._desk.close()
+        self._queue.close()
 
     async def aclose(self) -> None:
         """Do as `close`."""
-        await asyncio.to_thread(self._desk.close)
+        await asyncio.to_thread(self._queue.close)
 
     def _run(self, task: Task[T]) -> T:
-        return self._desk.run(task)
+        return self._queue.run(task)
 
     async def _arun(self, task: Task[T]) -> T:
-        return await self._desk.arun(task)
+        return await self._queue.arun(task)

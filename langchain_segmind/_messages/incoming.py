@@ -82,9 +82,9 @@ class Call:
         message = choice["message"]
         cutter = StopCutter(self.stop)
         text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
-        reason = "stop" if cutter.cut else choice.get("finish_reason")
-        reason = reason if isinstance(reason, str) else None
-        parsed = self._parsed(text, message.get("tool_calls"), cut=cutter.cut or reason == "length")
+        told = "stop" if cutter.cut else choice.get("finish_reason")
+        parsed = self._parsed(text, message.get("tool_calls"), cut=cutter.cut or told == "length")
+        reason = finish_reason(told, parsed)
         return ChatGeneration(
             message=AIMessage(
                 content=parsed.content,
@@ -109,7 +109,7 @@ class Call:
         return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
 
     def metadata(
-        self, completion: Mapping[str, Any], reason: object, accounting: Accounting
+        self, completion: Mapping[str, Any], reason: str | None, accounting: Accounting
     ) -> dict[str, Any]:
         """Give what goes into `response_metadata`."""
         metadata = {
@@ -120,12 +120,34 @@ class Call:
             **accounting.extra,
             "credits": accounting.credits.as_dict(),
         }
+        if reason in _NORMALIZED:
+            metadata["normalized_finish_reason"] = _NORMALIZED[reason]
         if isinstance(completion.get("id"), str):
             metadata["id"] = completion["id"]
+        shown = " ".join(value for value in metadata.values() if isinstance(value, str))
+        if self.redact(shown) == shown:
+            return metadata
         return {
             name: self.redact(value) if isinstance(value, str) else value
             for name, value in metadata.items()
         }
+
+
+_NORMALIZED = {
+    "stop": "stop",
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
+    "length": "length",
+    "content_filter": "content_filter",
+}
+"""OpenAI's reasons in the words of langchain-core, which has them since 1.8.4."""
+
+
+def finish_reason(told: object, parsed: ParsedReply) -> str | None:
+    """Say why an answer ended; where calls were read from its text, the back end cannot know it."""
+    if parsed.tool_calls and told != "length":
+        return "tool_calls"
+    return told if isinstance(told, str) else None
 
 
 def usage_from(usage: object) -> UsageMetadata | None:
@@ -152,7 +174,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def generation_info(
-    reason: object, accounting: Accounting, choice: Mapping[str, Any]
+    reason: str | None, accounting: Accounting, choice: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Give what LangChain keeps beside a generation."""
     info: dict[str, Any] = {"finish_reason": reason, "credits": accounting.credits.as_dict()}

@@ -11,7 +11,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
-from langchain_segmind._messages.incoming import generation_info, usage_from
+from langchain_segmind._messages.incoming import finish_reason, generation_info, usage_from
 from langchain_segmind._messages.stop import StopCutter
 from langchain_segmind._protocol.answers import Accounting, Finished
 from langchain_segmind._protocol.responses import (
@@ -129,8 +129,9 @@ class StreamReader:
         if not self._seen.is_complete:
             raise error_from_answer(self._response, "its event stream ended before the answer did")
         rest = self._cutter.finish()
-        reason = "stop" if self._cutter.cut else self._seen.finish_reason
-        parsed = self._end(rest, cut=self._cutter.cut or reason == "length")
+        told = "stop" if self._cutter.cut else self._seen.finish_reason
+        parsed = self._end(rest, cut=self._cutter.cut or told == "length")
+        reason = finish_reason(told, parsed)
         accounting = Accounting.from_headers(self._response.headers)
         completion = self._seen.as_whole()
         return ChatGenerationChunk(

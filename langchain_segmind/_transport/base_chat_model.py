@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.utils import from_env, secret_from_env
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._transport.clients import Clients
@@ -20,14 +29,17 @@ from langchain_segmind._transport.settings import (
     warn_of_plain_http,
 )
 from langchain_segmind._version import __version__
-from langchain_segmind.exceptions import SegmindAuthenticationError
+from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryable
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage
     from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_core.runnables import Runnable
 
     from langchain_segmind._protocol.account import Account
 
@@ -66,11 +78,24 @@ class BaseSegmindChatModel(BaseChatModel):
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An `httpx2.AsyncClient`, or one of httpx, to use for async calls; yours to close."""
 
-    # Inputs may be keys, or headers that hold one: an error names the field, not the value.
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     _clients: Clients | None = PrivateAttr(default=None)
     _clients_given: tuple[Any, ...] = PrivateAttr(default=())
+
+    def __init__(self, *values: Any, **settings: Any) -> None:
+        if values:
+            name = type(self).__name__
+            raise TypeError(
+                f"{name} takes its arguments by name, as {name}(model='llama-v3p1-70b-instruct')"
+            )
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            refused = _without_inputs(error)
+        else:
+            return
+        raise refused  # Here, where the error with the inputs is no longer its context.
 
     @field_validator("base_url", mode="before")
     @classmethod
@@ -108,6 +133,22 @@ class BaseSegmindChatModel(BaseChatModel):
                 f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
             )
         return key
+
+    def with_retry(
+        self,
+        *,
+        retry_if_exception_type: tuple[type[BaseException], ...]
+        | Callable[[BaseException], bool] = is_retryable,
+        **options: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Call again what failed, beyond `max_retries`; what may have been paid for, never.
+
+        Args:
+            retry_if_exception_type: What to call again for, if it is not `is_retryable` that
+                decides: errors whose outcome is unknown among them may be paid for twice.
+            **options: As of any `Runnable`: `stop_after_attempt` (3 calls in all) and the waits.
+        """
+        return super().with_retry(retry_if_exception_type=retry_if_exception_type, **options)
 
     # --- Clients ---
 
@@ -248,3 +289,17 @@ class BaseSegmindChatModel(BaseChatModel):
     def get_lc_namespace(cls) -> list[str]:
         """Give the place where `langchain_core.load.loads` finds the class."""
         return ["langchain_segmind", "chat_models"]
+
+
+def _without_inputs(error: ValidationError) -> ValidationError:
+    """Give an error that names the fields and not what was given: keys, headers, passwords.
+
+    Pydantic can hide inputs in the text, and not in `errors()` and `json()`, which are logged.
+    """
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError(line["type"], line["msg"]), loc=line["loc"], input=None
+        )
+        for line in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return ValidationError.from_exception_data(error.title, lines, hide_input=True)

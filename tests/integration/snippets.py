@@ -96,6 +96,9 @@ def answer(body: dict[str, Any]) -> str:
         return "Ich liebe Programmieren." if "German" in system else _SAID[asked]
     if asked in (_MOON, _ROCK) or last.startswith(_MOON):
         return _ROCK  # Whatever form was asked for.
+    if asked == "What is my name?":
+        told = any("My name is Ada." in str(message["content"]) for message in body["messages"])
+        return "Your name is Ada." if told else "You have not told me."
     match last.partition("\n")[0]:
         case "What is in this picture?[image]" | "What is in this picture?":
             return "A cat on a sofa."

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._tool_calling.toolset import ToolSet
 from tests.scripted import Scripted, call
+from tests.servers import events, faults, http, model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +186,45 @@ def test_native_calls_are_understood_should_they_come(
     scripted.will_say({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
     (found,) = llm.bind_tools([add]).invoke("Go.").tool_calls
     assert found == {"name": "add", "args": {"a": 1, "b": 2}, "id": "c1", "type": "tool_call"}
+
+
+NATIVE = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+CALLED = {"finish_reason": "tool_calls", "normalized_finish_reason": "tool_call"}
+ENDED = {"finish_reason": "stop", "normalized_finish_reason": "stop"}
+CUT = {"finish_reason": "length", "normalized_finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("message", "told", "expected"),
+    [
+        ({"content": call("add", a=1, b=2)}, "stop", CALLED),
+        ({"content": call("add", a=1, b=2)}, None, CALLED),
+        ({"content": None, "tool_calls": [NATIVE]}, "tool_calls", CALLED),
+        ({"content": None, "tool_calls": [NATIVE]}, "function_call", CALLED),
+        ({"content": None, "tool_calls": [NATIVE]}, "stop", CALLED),
+        ({"content": call("add", a=1, b=2) + '{"name": "add", "par'}, "length", CUT),
+        ({"content": "No call."}, "stop", ENDED),
+        ({"content": "No call."}, "eos", {"finish_reason": "eos"}),
+        ({"content": "No call."}, None, {"finish_reason": None}),
+    ],
+)
+@pytest.mark.parametrize("way", ["whole", "one chunk", "events"])
+def test_the_reason_for_an_end_is_the_calls_that_were_read(
+    message: dict[str, Any], told: str | None, expected: dict[str, Any], way: str
+) -> None:
+    """The back end sees text, and says "stop"."""
+    form = "delta" if way == "events" else "message"
+    choice = {form: {"role": "assistant", **message}, "finish_reason": told}
+    body = events({"choices": [choice]}) if way == "events" else {"choices": [choice]}
+    kind = "text/event-stream" if way == "events" else "application/json"
+    with faults(http(body, content_type=kind)) as server, model(server) as llm:
+        bound = llm.bind_tools([add])
+        if way == "whole":
+            reply = bound.invoke("Go.")
+        else:
+            reply = functools.reduce(operator.add, bound.stream("Go."))
+    found = reply.response_metadata
+    assert {name: value for name, value in found.items() if "finish" in name} == expected
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,13 @@ def test_bad_settings_are_refused_at_construction(wrong: dict[str, Any]) -> None
         ChatSegmindLlama(api_key=KEY, **wrong)
 
 
+def test_arguments_have_names() -> None:
+    """What stands without one may be a key: it is not repeated."""
+    with pytest.raises(TypeError, match=r"by name, as ChatSegmindLlama\(model=") as caught:
+        ChatSegmindLlama(KEY)  # type: ignore[call-arg]
+    assert KEY not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["", " ", None])
 def test_without_a_key_the_error_says_what_to_set(key: str | None) -> None:
     with pytest.raises(SegmindAuthenticationError, match="SEGMIND_API_KEY"):
@@ -201,13 +208,14 @@ def test_without_a_key_the_error_says_what_to_set(key: str | None) -> None:
 
 
 def test_an_unknown_parameter_is_warned_about_and_sent_along(gateway: RunningGateway) -> None:
-    with pytest.warns(UserWarning, match="Did you mean 'temperature'"):
+    with pytest.warns(UserWarning, match="Did you mean 'temperature'") as told:
         llm = ChatSegmindLlama(
             api_key=gateway.api_key,
             base_url=gateway.url,
             temprature=1,  # type: ignore[call-arg]
         )
     assert llm.model_kwargs == {"temprature": 1}
+    assert told[0].filename == __file__
     llm.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import shlex
@@ -10,13 +11,14 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import decompress
 
 import pytest
 
 import langchain_segmind
 import langchain_segmind.gateway
+from langchain_segmind import ChatSegmindLlama
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 from tests.integration.snippets import answer, run, snippets_of
@@ -48,6 +50,20 @@ def public_docstrings() -> Iterator[tuple[str, str]]:
 def page(name: str) -> str:
     """Read a page."""
     return (DOCS / name).read_text("utf-8")
+
+
+def parameters_of(name: str) -> dict[str, str]:
+    """Read the tables of parameters of a page: each with its default."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page(name), re.MULTILINE)
+    assert len(rows) == len(dict(rows)), "one is there twice"
+    return {name: default.strip("`") for name, default in rows}
+
+
+def simple(defaults: dict[str, Any]) -> dict[str, str]:
+    """Leave the defaults that a table shows as they are."""
+    return {
+        name: str(value) for name, value in defaults.items() if isinstance(value, str | int | float)
+    }
 
 
 def slug(title: str) -> str:
@@ -99,20 +115,44 @@ def test_the_examples_of_the_docstrings_run(segmind: RunningGateway) -> None:
         run(text, name)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/errors.md"])
-def test_a_page_tells_of_every_error(page: str) -> None:
-    told = set(re.findall(r"`(Segmind\w+Error)`", (ROOT / page).read_text("utf-8")))
-    assert told >= set(ERRORS) - {"SegmindError", "SegmindJobContextOverflowError"}
-    assert told <= set(ERRORS)
+def test_the_page_on_errors_tells_of_every_error_and_no_page_of_another() -> None:
+    told = {
+        path: set(re.findall(r"`(Segmind\w+Error)`", path.read_text("utf-8"))) for path in PAGES
+    }
+    assert told[DOCS / "errors.md"] >= set(ERRORS) - {"SegmindError"}
+    assert set().union(*told.values()) <= set(ERRORS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 120
 
 
 def test_the_models_are_those_that_have_a_profile() -> None:
-    rows = re.findall(r"^\| `([\w-]+)`.*? \| ([\d,]+) \| (.) \|$", page("index.md"), re.MULTILINE)
-    told = {slug: (int(context.replace(",", "")), image == "✅") for slug, context, image in rows}
+    rows = re.findall(
+        r"^\| `([\w-]+)`.*? \| ([\d,]+) \| (yes|no) \|$", page("langchain.md"), re.MULTILINE
+    )
+    told = {slug: (int(context.replace(",", "")), image == "yes") for slug, context, image in rows}
     assert told == {
         slug: (profile["max_input_tokens"], profile["image_inputs"])
         for slug, profile in PROFILES.items()
     }
+
+
+def test_the_reference_has_every_parameter_with_its_default() -> None:
+    told = parameters_of("reference/chat-model.md")
+    own = {name for kind in ChatSegmindLlama.__mro__[:2] for name in kind.__annotations__}
+    fields = {name for name in own if name in ChatSegmindLlama.model_fields}
+    assert told.keys() == fields | {"rate_limiter"}
+    defaults = {name: ChatSegmindLlama.model_fields[name].default for name in fields}
+    assert {name: told[name] for name in simple(defaults)} == simple(defaults)
+
+
+def test_the_reference_has_every_setting_of_the_gateway_with_its_default() -> None:
+    kinds = (langchain_segmind.gateway.Settings, langchain_segmind.gateway.Faults)
+    defaults = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+    told = parameters_of("reference/gateway.md")
+    assert told.keys() == defaults.keys()
+    assert {name: told[name] for name in simple(defaults)} == simple(defaults)
 
 
 @pytest.mark.parametrize("line", shell_lines())

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -234,9 +235,9 @@ def submitted(path: str) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_job_that_was_not_waited_for_is_fetched(colour: str, path: str) -> None:
-    with serve(engine=slow(0.4)) as gateway:
+    with serve(engine=slow(1.5)) as gateway:
         with pytest.raises(SegmindError, match="queue_timeout"):
-            call(model(gateway, path, queue_timeout=0.1), "invoke")
+            call(model(gateway, path, queue_timeout=0.7), "invoke")
         [(state, request_id)] = submitted(path)
         assert state == "submitted"
         way = "invoke" if colour == "sync" else "ainvoke"
@@ -275,11 +276,11 @@ def test_what_was_lost_is_sent_again_when_told_to(path: str) -> None:
 
 def test_an_expired_job_is_named_with_its_id(path: str) -> None:
     """Segmind forgets a job after an hour; whether it was paid for cannot be found out then."""
-    with serve(Settings(job_ttl=0.3), engine=slow(0.2)) as gateway:
+    with serve(Settings(job_ttl=1.5), engine=slow(1.0)) as gateway:
         with pytest.raises(SegmindError):
-            call(model(gateway, path, queue_timeout=0.05), "invoke")
+            call(model(gateway, path, queue_timeout=0.7), "invoke")
         [(_, request_id)] = submitted(path)
-        threading.Event().wait(0.6)
+        threading.Event().wait(1.5)
         for _ in range(2):
             with pytest.raises(SegmindOutcomeUnknownError, match=str(request_id)) as caught:
                 call(model(gateway, path), "invoke")
@@ -311,7 +312,7 @@ def test_a_job_that_failed_unheard_is_sent_like_a_new_one(path: str) -> None:
     async def failing_once(_body: Any) -> Any:
         failures.append(1)
         if len(failures) == 1:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.5)
             raise EngineError(500, "out of memory")
         return "Hello!"
 
@@ -320,7 +321,7 @@ def test_a_job_that_failed_unheard_is_sent_like_a_new_one(path: str) -> None:
         llm = model(gateway, path)
         journal = SqliteJournal(path)
         with pytest.raises(SegmindError):
-            call(model(gateway, path, queue_timeout=0.1), "invoke")
+            call(model(gateway, path, queue_timeout=0.7), "invoke")
         assert [entry.state for entry in journal.entries()] == ["submitted"]
         assert call(llm, "invoke").content == "Hello!"
         assert len(gateway.account.charges) == 1
@@ -448,3 +449,12 @@ def test_the_journal_holds_no_prompt_and_no_key(gateway: RunningGateway, path: s
     assert gateway.api_key.encode() not in stored
     assert b"secret" not in stored
     assert Path(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_entries_tell_what_was_paid_for_what(gateway: RunningGateway, path: str) -> None:
+    call(model(gateway, path), "invoke")
+    [charge] = gateway.account.charges
+    [entry] = SqliteJournal(path).entries()
+    assert (entry.key, entry.state, entry.error) == ("row-17", "answered", None)
+    assert (entry.request_id, entry.cost) == (charge.request_id, charge.cost)
+    assert entry.created_at <= entry.updated_at <= time.time() + 1

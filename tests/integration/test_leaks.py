@@ -7,11 +7,9 @@ import copy
 import json
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
-import traceback
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from langchain_core.load import dumpd, dumps
 from pydantic import ValidationError
 
 from langchain_segmind import ChatSegmindLlama, SegmindError
+from tests.leaks import everything_told_by
 from tests.servers import (
     COLOURS,
     KEY,
@@ -104,15 +103,6 @@ FAULTS: dict[str, Any] = {
     "no answer": hang,
     "an encoding": http(b"", 200, {"content-encoding": KEY, **HEADERS}),
 }
-
-
-def everything_told_by(error: BaseException) -> str:
-    """Give all that logs, reports and pickles may show of an error."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    parts: list[Any] = [str(error), repr(error), error.args, vars(error), pickle.dumps(error)]
-    parts += traceback.format_exception(error)
-    parts += told.format(chain=True)
-    return "\n".join(part if isinstance(part, str) else repr(part) for part in parts)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -229,6 +219,35 @@ def test_a_refused_construction_shows_no_secrets(wrong: dict[str, Any]) -> None:
     assert KEY not in str(caught.value)
     assert KEY not in repr(caught.value.errors())
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"default_headers": {"x-secret": ["hush"]}}, "default_headers"),
+        ({"default_headers": "hush"}, "default_headers"),
+        ({"base_url": "http://me:hush@h"}, "base_url"),
+        ({"base_url": "http:/me:hush@h"}, "base_url"),
+        ({"model_kwargs": "hush"}, "model_kwargs"),
+        ({"api_key": ["hush"]}, "api_key"),
+        ({"api_key": b"\xffhush"}, "api_key"),
+        ({"temperature": "hush", "seed": "hush"}, "temperature"),
+    ],
+)
+@pytest.mark.parametrize(
+    "build", [lambda given: ChatSegmindLlama(**given), ChatSegmindLlama.model_validate]
+)
+def test_no_form_of_a_refusal_holds_what_was_given(
+    build: Callable[[dict[str, Any]], object], wrong: dict[str, Any], field: str
+) -> None:
+    """Logs and reports of errors keep more than the text: lines, JSON and what came before."""
+    with pytest.raises(ValidationError) as caught:
+        build({"api_key": KEY, **wrong})
+    error = caught.value
+    told = f"{error} {error!r} {error.errors()} {error.json()} {error.__context__!r}"
+    assert "hush" not in told
+    assert KEY not in told
+    assert error.errors()[0]["loc"][0] == field
 
 
 @pytest.mark.parametrize("name", ["apikey", "api_keys", "segmind_key", "segmind_apikey"])

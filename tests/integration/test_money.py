@@ -27,7 +27,7 @@ from langchain_segmind import (
     SegmindTimeoutError,
     get_credits_callback,
 )
-from langchain_segmind.gateway import Settings, serve
+from langchain_segmind.gateway import Faults, Settings, serve
 from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url, wait_for
 
 if TYPE_CHECKING:
@@ -291,6 +291,17 @@ class TestCallback:
         assert cb.remaining == charges[-2].remaining < spent
         tokens = sum(charge.prompt_tokens + charge.completion_tokens for charge in ours)
         assert cb.tokens["total_tokens"] == tokens
+
+    def test_what_the_bill_has_and_the_sum_has_not_is_unknown(self) -> None:
+        """Every third answer is dropped after it was billed, and the sum says so."""
+        with serve(Settings(post_faults=Faults(drop_after_rate=0.3))) as gateway:
+            llm = ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url)
+            with llm, get_credits_callback() as cb:
+                llm.batch(["a"] * 30, return_exceptions=True)
+        account = gateway.account
+        assert cb.cost < sum(charge.cost for charge in account.charges)
+        assert cb.unknown == account.charge_count - cb.calls > 0
+        assert f"unknown={cb.unknown}" in repr(cb)
 
     def test_a_cached_answer_costs_nothing_and_says_so(self) -> None:
         with serve() as gateway:

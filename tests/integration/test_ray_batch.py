@@ -134,7 +134,7 @@ def prompt_of(body: dict[str, Any]) -> str:
     return str(body["messages"][-1]["content"])
 
 
-class Desk:
+class OperationQueue:
     """Answers with one word, a credit each, and only while it is open."""
 
     def __init__(self) -> None:
@@ -184,18 +184,18 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         post_faults=broken,
         poll_faults=broken,
     )
-    desk, seen = Desk(), SimpleNamespace()
+    queue, seen = OperationQueue(), SimpleNamespace()
     folder = tmp_path_factory.mktemp("ray")
     # Ray's own folder: the names of the sockets in it must not be long.
     short = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
-    with short as ray, serve(settings, desk.engine) as gateway:
+    with short as ray, serve(settings, queue.engine) as gateway:
         told = Story(folder, ray, gateway)
         try:
-            _driver_killed(told, desk, seen)
-            _money_low(told, desk, seen)
-            _workers_killed(told, desk, seen)
+            _driver_killed(told, queue, seen)
+            _money_low(told, queue, seen)
+            _workers_killed(told, queue, seen)
         finally:
-            desk.open.set()
+            queue.open.set()
             for pid in told.processes():
                 told.kill(pid)
             for run in told.runs:
@@ -204,7 +204,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return seen
 
 
-def _driver_killed(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
+def _driver_killed(story: Story, queue: OperationQueue, seen: SimpleNamespace) -> None:
     """With answers outstanding that are paid for."""
     run = story.start()
     story.wait_for(lambda: story.submitted() >= IN_FLIGHT // 2)
@@ -212,31 +212,31 @@ def _driver_killed(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
     run.wait()
     story.wait_for(lambda: not story.processes())
     seen.outstanding = {row["row"] for row in story.book() if row["request_id"]}
-    desk.open.set()
-    story.wait_for(desk.is_idle)
+    queue.open.set()
+    story.wait_for(queue.is_idle)
 
 
-def _money_low(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
+def _money_low(story: Story, queue: OperationQueue, seen: SimpleNamespace) -> None:
     before = story.gateway.account.charge_count
     story.finish(story.start(min_credits=story.gateway.account.remaining - SPENT))
     seen.spent = story.gateway.account.charge_count - before
     seen.book = {row["row"]: row for row in story.book()}
     seen.stopped = output(story.folder, ".json")
-    story.wait_for(desk.is_idle)
+    story.wait_for(queue.is_idle)
     seen.billed_till_then = story.billed()
 
 
-def _workers_killed(story: Story, desk: Desk, seen: SimpleNamespace) -> None:
+def _workers_killed(story: Story, queue: OperationQueue, seen: SimpleNamespace) -> None:
     """The same rows from a Parquet file; what its workers waited for is fetched by new ones."""
     pq.write_table(pa.Table.from_pylist(story.prompts), story.folder / "prompts.parquet")
-    desk.close()
+    queue.close()
     asked = len(story.asked())
     known = story.submitted()
     run = story.start("prompts.parquet")
     story.wait_for(lambda: story.submitted() - known > IN_FLIGHT // 4)
     for worker in story.processes("ray::MapWorker"):
         story.kill(worker)
-    desk.open.set()
+    queue.open.set()
     story.finish(run)
     seen.asked_third = story.asked()[asked:]
     seen.answered = sum(row["answer"] is not None for row in story.book())

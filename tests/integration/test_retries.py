@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import RetryPolicy
 
 from langchain_segmind import (
     ChatSegmindLlama,
@@ -17,6 +20,7 @@ from langchain_segmind import (
     SegmindRateLimitError,
     SegmindResponseError,
     SegmindTimeoutError,
+    is_retryable,
 )
 from langchain_segmind._protocol import retry
 from tests.servers import (
@@ -283,3 +287,51 @@ def batch(llm: ChatSegmindLlama, colour: str, prompts: list[Any]) -> list[Any]:
         with llm:
             return llm.batch(prompts, return_exceptions=True)
     return asyncio.run(llm.abatch(prompts, return_exceptions=True))
+
+
+def again_by_itself(llm: ChatSegmindLlama) -> Any:
+    return llm.with_retry(wait_exponential_jitter=False)
+
+
+def again_with_tools(llm: ChatSegmindLlama) -> Any:
+    return llm.bind_tools([lookup]).with_retry(wait_exponential_jitter=False)
+
+
+def again_in_a_node(llm: ChatSegmindLlama) -> Any:
+    policy = RetryPolicy(max_attempts=3, initial_interval=0.001, retry_on=is_retryable)
+    builder: Any = StateGraph(MessagesState)
+    builder.add_node("ask", lambda _: {"messages": [llm.invoke("hi")]}, retry_policy=policy)
+    builder.add_edge(START, "ask")
+    graph = builder.compile()
+    return RunnableLambda(lambda _: graph.invoke({"messages": []})["messages"][-1])
+
+
+def lookup(word: str) -> str:
+    """Look a word up."""
+    return word
+
+
+@pytest.mark.parametrize("again", [again_by_itself, again_with_tools, again_in_a_node])
+def test_who_retries_around_the_model_pays_once(again: Any) -> None:
+    """A busy server is asked again, a lost answer is not, and neither is a wrong key."""
+    busy, refused = http(b'{"error": "busy"}', 503), http(b'{"error": "Invalid API key"}', 401)
+    with faults(busy, busy, GOOD, close_at_once, GOOD, refused) as server:
+        llm = model(server, max_retries=0)
+        assert again(llm).invoke("hi").content == "Hello!"
+        assert len(server.requests) == 3
+        with pytest.raises(SegmindConnectionError):
+            again(llm).invoke("hi")
+        assert len(server.requests) == 4
+        assert again(llm).invoke("hi").content == "Hello!"
+        with pytest.raises(SegmindAuthenticationError):
+            again(llm).invoke("hi")
+        assert len(server.requests) == 6
+
+
+def test_who_names_the_errors_may_pay_twice() -> None:
+    with faults(close_at_once, GOOD) as server:
+        again = model(server).with_retry(
+            retry_if_exception_type=(SegmindError,), wait_exponential_jitter=False
+        )
+        assert again.invoke("hi").content == "Hello!"
+        assert len(server.requests) == 2

@@ -90,7 +90,7 @@ def test_the_readme_links_to_nothing_that_only_the_repository_has(metadata: Mess
     """Images and links come from the tag of the release, since the index shows the text alone."""
     text = str(metadata.get_payload())
     targets = re.findall(r"\]\(([^)\s]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    assert f"/v{langchain_segmind.__version__}/benchmarks/results.svg" in text
+    assert f"/v{langchain_segmind.__version__}/docs/demo-light.svg" in text
     assert [target for target in targets if not re.match(r"https://|#", target)] == []
 
 

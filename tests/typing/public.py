@@ -117,6 +117,7 @@ def credit_counting(llm: ChatSegmindLlama, credits_of_a_call: Credits) -> None:
         assert_type(spent, CreditsCallbackHandler)
         assert_type(spent.cost, float)
         assert_type(spent.calls, int)
+        assert_type(spent.unknown, int)
     assert_type(credits_of_a_call.remaining, float | None)
 
 

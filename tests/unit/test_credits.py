@@ -23,7 +23,9 @@ from langchain_segmind import (
     SegmindInsufficientCreditsError,
     SegmindLowCreditsWarning,
     SegmindModelNotFoundError,
+    SegmindOutcomeUnknownError,
     SegmindResponseError,
+    SegmindTimeoutError,
     get_credits_callback,
 )
 from langchain_segmind._protocol import account as accounts
@@ -294,6 +296,41 @@ class TestCallback:
         handler.on_llm_error(ValueError("another"))
         assert (handler.cost, handler.calls, handler.remaining) == (0.25, 0, 8.0)
 
+    def test_what_may_have_been_paid_for_is_unknown(self) -> None:
+        """Lost answers, and answers that name no cost; not what was refused, or never sent."""
+        handler = CreditsCallbackHandler()
+        handler.on_llm_error(SegmindConnectionError("lost", outcome_unknown=True))
+        handler.on_llm_error(
+            SegmindAPIError("504", credits=Credits(remaining=8.0), outcome_unknown=True)
+        )
+        handler.on_llm_end(answered(cost=None, remaining=7.0))
+        assert (handler.unknown, handler.cost, handler.calls) == (3, 0.0, 1)
+        handler.on_llm_error(SegmindConnectionError("never sent"))
+        handler.on_llm_error(SegmindOutcomeUnknownError("before", outcome_unknown=True))
+        handler.on_llm_error(
+            SegmindResponseError("odd", credits=Credits(6.0, 0.5), outcome_unknown=True)
+        )
+        assert (handler.unknown, handler.cost, handler.remaining) == (3, 0.5, 6.0)
+
+    def test_a_job_that_is_fetched_after_all_is_unknown_no_more(self) -> None:
+        handler = CreditsCallbackHandler()
+        for _ in range(2):
+            handler.on_llm_error(
+                SegmindTimeoutError("slow", request_id="r-1", outcome_unknown=True)
+            )
+        assert handler.unknown == 1
+        handler.on_llm_end(answered(cost=0.5, remaining=9.0))
+        assert (handler.unknown, handler.cost) == (0, 0.5)
+
+    def test_sums_are_money(self) -> None:
+        """0.1 and 0.2 are 0.3, as on the bill."""
+        handler = CreditsCallbackHandler()
+        for cost in (0.1, 0.2):
+            handler.on_llm_end(answered(cost=cost, remaining=1e6))
+        assert handler.cost == 0.3
+        assert "(cost=0.30, calls=2, cached=0, unknown=0, remaining=1,000,000.00," in repr(handler)
+        assert CreditBalance(0.1, 0.2).total == 0.3
+
     def test_other_providers_are_not_counted(self) -> None:
         handler = CreditsCallbackHandler()
         handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=AIMessage("hi"))]]))
@@ -309,11 +346,12 @@ class TestCallback:
         assert "cost=0.75" in repr(outer)
 
 
-def answered(*, cost: float, remaining: float | None) -> LLMResult:
+def answered(*, cost: float | None, remaining: float | None) -> LLMResult:
     message = AIMessage(
         "hi",
         response_metadata={
             "model_provider": "segmind",
+            "request_id": "r-1",
             "credits": {"remaining": remaining, "cost": cost},
         },
         usage_metadata={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import pytest
-from langchain_core.exceptions import ContextOverflowError, ModelError
+from langchain_core.exceptions import ContextOverflowError, ModelConnectionError, ModelError
 
 import langchain_segmind
 from langchain_segmind import Credits, SegmindError, exceptions
@@ -101,6 +101,14 @@ def test_what_may_have_been_billed_is_not_retryable() -> None:
     assert exceptions.SegmindAPIError("broken").is_retryable
     assert not exceptions.SegmindResponseError("odd").is_retryable
     assert not exceptions.SegmindInsufficientCreditsError("poor").is_retryable
+
+
+def test_whether_to_send_again_is_told_of_any_error() -> None:
+    """Of another provider's too, as behind `with_fallbacks`; of what is no model's, never."""
+    assert exceptions.is_retryable(exceptions.SegmindRateLimitError("slow down"))
+    assert not exceptions.is_retryable(exceptions.SegmindAPIError("lost", outcome_unknown=True))
+    assert exceptions.is_retryable(ModelConnectionError("theirs"))
+    assert not exceptions.is_retryable(ValueError("ours"))
 
 
 def test_every_status_has_a_class() -> None:

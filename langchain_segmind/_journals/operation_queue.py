@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Order:
+class _PendingOperation:
     """One operation that was handed in, and what came of it."""
 
     __slots__ = ("durable", "error", "future", "is_done", "operation", "result")
@@ -59,7 +59,7 @@ class _Order:
         self.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
         self.is_done = True
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Hand the result to the task that waits, on its loop."""
         if self.future is None or self.future.done():  # It was cancelled.
             return
@@ -69,21 +69,21 @@ class _Order:
             self.future.set_result(self.result)
 
 
-class Desk:
-    """The orders of this process for one file."""
+class OperationQueue:
+    """The operations of this process on one file."""
 
     def __init__(self, path: str) -> None:
         """Open nothing yet."""
         self.path = path
         self.file: tuple[int, int] | None = None
-        self.begin_anew()
+        self.reset()
         with _FORKING:
-            _DESKS.add(self)
+            _QUEUES.add(self)
 
-    def begin_anew(self) -> None:
-        """Leave orders, locks and thread behind: after a fork they are another process's."""
+    def reset(self) -> None:
+        """Leave operations, locks and thread behind: after a fork they are another process's."""
         self.lock = threading.Lock()
-        self.orders: deque[_Order] = deque()
+        self.pending: deque[_PendingOperation] = deque()
         self.database: Database | None = None
         self._wake = threading.Event()
         self._starting = threading.Lock()
@@ -91,31 +91,31 @@ class Desk:
 
     def run(self, task: Task[T]) -> T:
         """Write this, and what others have handed in, unless they have written it already."""
-        order = _Order(task.operation, durable=task.durable)
-        self.orders.append(order)
+        operation = _PendingOperation(task.operation, durable=task.durable)
+        self.pending.append(operation)
         with self.lock:
-            if not order.is_done:
+            if not operation.is_done:
                 self._write()
-        if order.error is not None:
-            raise order.error
-        if not order.is_done:
+        if operation.error is not None:
+            raise operation.error
+        if not operation.is_done:
             raise _interruption(self.path)
-        return order.result  # type: ignore[no-any-return]
+        return operation.result  # type: ignore[no-any-return]
 
     async def arun(self, task: Task[T]) -> T:
         """Hand this in, and wait on the loop for what comes of it."""
         future = asyncio.get_running_loop().create_future()
-        self._submit(_Order(task.operation, durable=task.durable, future=future))
+        self._submit(_PendingOperation(task.operation, durable=task.durable, future=future))
         try:
             return await future  # type: ignore[no-any-return]
         except asyncio.CancelledError:
-            if task.undo is not None:  # Orders are written in the order in which they came.
-                self._submit(_Order(task.undo, durable=False))
+            if task.undo is not None:  # Orders are written in the operation in which they came.
+                self._submit(_PendingOperation(task.undo, durable=False))
             raise
 
-    def _submit(self, order: _Order) -> None:
+    def _submit(self, operation: _PendingOperation) -> None:
         """Hand this in for the thread that writes."""
-        self.orders.append(order)
+        self.pending.append(operation)
         with self._starting:
             if self._writer is None:
                 self._writer = threading.Thread(
@@ -127,7 +127,7 @@ class Desk:
     def close(self) -> None:
         """Write what is waiting, close the file, and end the thread."""
         with self.lock:
-            if self.orders:
+            if self.pending:
                 self._write()
             self.disconnect()
         with self._starting:
@@ -145,30 +145,30 @@ class Desk:
             self._wake.wait()
             self._wake.clear()
             with self.lock:
-                if self.orders:
+                if self.pending:
                     self._write()
 
     def _write(self) -> None:
         """Write all that was handed in; the caller has the lock."""
-        orders = [self.orders.popleft() for _ in range(len(self.orders))]
+        pending = [self.pending.popleft() for _ in range(len(self.pending))]
         try:
-            self._run(orders)
+            self._run(pending)
         finally:
-            self._tell(orders)
+            self._notify_loops(pending)
 
-    def _run(self, orders: Sequence[_Order]) -> None:
+    def _run(self, pending: Sequence[_PendingOperation]) -> None:
         try:
-            durable = any(order.durable for order in orders)
+            durable = any(operation.durable for operation in pending)
             database = self._connect(durable=durable)
             database.synchronize(durable=durable)
-            if len(orders) > 1 and _run_together(orders, database):
+            if len(pending) > 1 and _run_together(pending, database):
                 return
         except Exception as error:  # noqa: BLE001 - It is that of all who wait.
-            for order in orders:
-                order.fail(error, self.path)
+            for operation in pending:
+                operation.fail(error, self.path)
             return
-        for order in orders:
-            order.run(database)
+        for operation in pending:
+            operation.run(database)
 
     def _connect(self, *, durable: bool) -> Database:
         if self.file is not None and (durable or self.database is None):
@@ -178,20 +178,20 @@ class Desk:
             self.file = identify(self.path)
         return self.database
 
-    def _tell(self, orders: Sequence[_Order]) -> None:
+    def _notify_loops(self, pending: Sequence[_PendingOperation]) -> None:
         """Wake the loops of those who wait, each once."""
-        loops: dict[asyncio.AbstractEventLoop, list[_Order]] = {}
-        for order in orders:
-            if not order.is_done:
-                order.error = _interruption(self.path)
-            if order.future is not None:
-                loops.setdefault(order.future.get_loop(), []).append(order)
+        loops: dict[asyncio.AbstractEventLoop, list[_PendingOperation]] = {}
+        for operation in pending:
+            if not operation.is_done:
+                operation.error = _interruption(self.path)
+            if operation.future is not None:
+                loops.setdefault(operation.future.get_loop(), []).append(operation)
         for loop, told in loops.items():
             with suppress(RuntimeError):  # The loop is closed, and nobody waits there.
-                loop.call_soon_threadsafe(_tell_all, told)
+                loop.call_soon_threadsafe(_notify_all, told)
 
 
-def _run_together(orders: Sequence[_Order], database: Database) -> bool:
+def _run_together(pending: Sequence[_PendingOperation], database: Database) -> bool:
     """Run them in one transaction; tell whether all of it was committed."""
     import sqlite3
 
@@ -203,22 +203,22 @@ def _run_together(orders: Sequence[_Order], database: Database) -> bool:
             raise  # Each alone would wait as long again.
         return False
     try:
-        results = [database.run(order.operation()) for order in orders]
+        results = [database.run(operation.operation()) for operation in pending]
         connection.execute("COMMIT")
     except Exception:  # noqa: BLE001 - Each is run alone, and has an error of its own.
         return False
     else:
-        for order, result in zip(orders, results, strict=True):
-            order.result, order.is_done = result, True
+        for operation, result in zip(pending, results, strict=True):
+            operation.result, operation.is_done = result, True
         return True
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def _tell_all(orders: Sequence[_Order]) -> None:
-    for order in orders:
-        order.tell()
+def _notify_all(pending: Sequence[_PendingOperation]) -> None:
+    for operation in pending:
+        operation.notify()
 
 
 def _interruption(path: str) -> SegmindJournalError:
@@ -228,8 +228,8 @@ def _interruption(path: str) -> SegmindJournalError:
 
 
 _FORKING = threading.Lock()
-_DESKS: weakref.WeakSet[Desk] = weakref.WeakSet()
-_HELD: list[Desk] = []
+_QUEUES: weakref.WeakSet[OperationQueue] = weakref.WeakSet()
+_HELD: list[OperationQueue] = []
 
 
 def _before_fork() -> None:
@@ -239,10 +239,10 @@ def _before_fork() -> None:
     opens then takes no lock of its own at all, and others delete the log beneath it.
     """
     _FORKING.acquire()
-    for desk in list(_DESKS):
-        desk.lock.acquire()
-        _HELD.append(desk)
-        desk.disconnect()
+    for queue in list(_QUEUES):
+        queue.lock.acquire()
+        _HELD.append(queue)
+        queue.disconnect()
 
 
 def _after_in_parent() -> None:
@@ -253,7 +253,7 @@ def _after_in_parent() -> None:
 
 def _after_in_child() -> None:
     while _HELD:
-        _HELD.pop().begin_anew()
+        _HELD.pop().reset()
     _FORKING.release()
 
 

@@ -1,12 +1,13 @@
-"""Blocking calls, over httpcore2's connection pool."""
+"""Blocking calls, over httpcore2's connection pools."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections import deque
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -23,117 +24,137 @@ from langchain_segmind._transport.environment import without_password
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from langchain_segmind._transport.settings import Settings
 
 
 class HttpcoreTransport:
-    """Our own blocking client: a pool of connections, without the costs of a client around it."""
+    """Our own blocking client: pools of one connection each, the idle ones on a stack.
+
+    A pool of many looks at each of its connections for every request; here the last used is taken.
+    """
 
     def __init__(self, settings: Settings, proxy: str | None, tls: ssl.SSLContext | None) -> None:
         """Connect to nothing yet; connections are made when they are needed, without a limit."""
-        self._pool = httpcore2.ConnectionPool(
+        self._new_pool = partial(
+            httpcore2.ConnectionPool,
             ssl_context=tls,
             proxy=None if proxy is None else _httpcore_proxy(proxy),
-            max_connections=None,
             keepalive_expiry=KEEPALIVE_SECONDS,
             network_backend=_DeadlineBackend(),
         )
-        # What hands a request to a function is also what recorders such as vcrpy wrap; of the pool
+        # What hands a request to a function is also what recorders such as vcrpy wrap; of a pool
         # they know nothing, and would let calls through that are paid again at each replay.
         self._sender = httpx2.MockTransport(self._send)
         self._base_url = settings.base_url
+        self._origin = httpcore2.URL(settings.base_url)
         self._headers = httpx2.Headers({"Host": _host(settings.base_url), **settings.headers()})
         self._timeout = settings.timeout._asdict()
+        self._idle: deque[tuple[float, httpcore2.ConnectionPool]] = deque()
+        """The pools not in use, each with the time since when; the last used is last."""
         self._lock = threading.Lock()
-        self._under_way = 0
         self._is_closed = False
 
     def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
-        with self._lock:
-            self._under_way += 1
-        try:
-            response = self._sender.handle_request(self._built(request))
-        except BaseException:
-            self._end()
-            raise
+        response = self._sender.handle_request(self._built(request))
         stream: Any = response.stream
-
-        def close() -> None:
-            stream.close()
-            self._end()
-
         head = Response(response.status_code, lowercase_headers(response.headers.raw))
-        return StreamedResponse(head, iter(stream), close)
+        return StreamedResponse(head, iter(stream), stream.close)
 
     def close(self) -> None:
-        """Close every connection, once those in use have brought their answers."""
-        self._is_closed = True
-        if not self._under_way:
-            self._pool.close()
-
-    def _end(self) -> None:
+        """Close the idle connections; those in use are closed when their answers are."""
         with self._lock:
-            self._under_way -= 1
-        if self._is_closed:
-            self.close()
+            self._is_closed = True
+            idle = [pool for _, pool in self._idle]
+            self._idle.clear()
+        for pool in idle:
+            pool.close()
 
     def _built(self, request: Request) -> httpx2.Request:
-        headers = self._headers.copy()
-        if request.body is not None:
-            headers["Content-Length"] = str(len(request.body))
         timeout, deadline = self._timeout, request.deadline
         if deadline is not None:
             timeout = {name: _Timeout(value, deadline) for name, value in timeout.items()}
-        return httpx2.Request(
+        built = httpx2.Request(
             request.method,
             _url(self._base_url + request.path),
-            headers=headers,
+            headers=self._headers,
             stream=httpx2.ByteStream(request.body or b""),
             extensions={"timeout": timeout},
         )
+        if request.body is not None:
+            built.headers["Content-Length"] = str(len(request.body))
+        return built
 
     def _send(self, request: httpx2.Request) -> httpx2.Response:
-        url = httpcore2.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
+        pool = self._take()
+        try:
+            response = self._answer(pool, request)
+        except BaseException:
+            self._put_back(pool)  # Its connection is closed: it was not brought to an end.
+            raise
+
+        def close() -> None:
+            response.close()
+            self._put_back(pool)
+
+        return httpx2.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response, close),
+            extensions=response.extensions,
         )
+
+    def _answer(
+        self, pool: httpcore2.ConnectionPool, request: httpx2.Request
+    ) -> httpcore2.Response:
+        url = self._origin
         while True:
             built = httpcore2.Request(
                 request.method,
-                url,
+                httpcore2.URL(
+                    scheme=url.scheme, host=url.host, port=url.port, target=request.url.raw_path
+                ),
                 headers=request.headers.raw,
                 content=request.content,
                 extensions=request.extensions,
             )
-            response = self._pool.handle_request(built)
+            response = pool.handle_request(built)
             stream = response.extensions.get("network_stream")
             if not isinstance(stream, _DeadlineStream) or not stream.has_unsent:
-                break
+                return response
             response.close()  # It was there before it was asked for, and belongs to nobody.
-        return httpx2.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Body(response),
-            extensions=response.extensions,
-        )
+
+    def _take(self) -> httpcore2.ConnectionPool:
+        with self._lock:
+            return self._idle.pop()[1] if self._idle else self._new_pool()
+
+    def _put_back(self, pool: httpcore2.ConnectionPool) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._idle.append((now, pool))
+            # A pool that is not asked for anything does not notice that its connection expired.
+            oldest = now if self._is_closed else now - KEEPALIVE_SECONDS
+            expired = []
+            while self._idle and self._idle[0][0] <= oldest:
+                expired.append(self._idle.popleft()[1])
+        for each in expired:
+            each.close()
 
 
 class _Body(httpx2.SyncByteStream):
-    """A body as it comes from the pool, which has its connection back when this is closed."""
+    """A body as it comes from a connection, which is free for others when this is closed."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: httpcore2.Response, close: Callable[[], object]) -> None:
         self._response = response
+        self._close = close
 
     def __iter__(self) -> Iterator[bytes]:
         return self._response.iter_stream()
 
     def close(self) -> None:
-        self._response.close()
+        self._close()
 
 
 class _Timeout(float):

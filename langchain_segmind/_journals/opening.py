@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 from langchain_segmind._journals.entries import Journal
 from langchain_segmind._journals.sqlite import SqliteJournal
@@ -14,6 +15,8 @@ def open_journal(journal: object) -> Journal:
     Raises:
         ValueError: It is neither.
     """
+    for name in ("_journals.identity", "_protocol.journaled", "_protocol.submit_limit"):
+        import_module(f"langchain_segmind.{name}")  # Now: a fork during a call's imports could hang.
     if isinstance(journal, Journal):
         return journal
     if isinstance(journal, str) and "://" in journal:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Self
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -37,6 +38,7 @@ class BoundTools(list[dict[str, Any]]):
         Raises:
             ValueError: One is built into another provider, or has no name.
         """
+        import_module("langchain_segmind._tool_calling.parser")  # See `_transport.imports`.
         return cls(map(_as_function, tools))
 
     @cached_property

@@ -16,7 +16,7 @@ def open_journal(journal: object) -> Journal:
         ValueError: It is neither.
     """
     for name in ("_journals.identity", "_protocol.journaled", "_protocol.submit_limit"):
-        import_module(f"langchain_segmind.{name}")  # Now: a fork during a call's imports could hang.
+        import_module(f"langchain_segmind.{name}")  # Now: a call is no place for it, see `imports`.
     if isinstance(journal, Journal):
         return journal
     if isinstance(journal, str) and "://" in journal:

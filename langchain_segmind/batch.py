@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._batch.budget import Budget, BudgetReachedError
-from langchain_segmind._batch.requests import BadRequestError, BatchRequest
 from langchain_segmind._batch.iteration import iterate
+from langchain_segmind._batch.requests import BadRequestError, BatchRequest
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._batch.runner import Requests, Runner, as_samples
 from langchain_segmind._batch.schemas import Form

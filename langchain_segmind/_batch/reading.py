@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from langchain_segmind._batch.ids import IdSet
@@ -85,7 +86,7 @@ class RequestFile:
         if path == "-":
             self._file = _copied(sys.stdin.buffer)
         else:
-            self._file = open(path, "rb", buffering=BUFFER)  # noqa: SIM115 - closed by `close`.
+            self._file = Path(path).open("rb", buffering=BUFFER)  # noqa: SIM115 - see `close`.
             if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 with self._file as once:
                     self._file = _copied(once)
@@ -108,7 +109,9 @@ class RequestFile:
         for number, line in self._lines():
             try:
                 record = _record(line)
-                is_plain = b"\\ud" not in line and b"\\uD" not in line  # No half of a surrogate pair.
+                is_plain = (
+                    b"\\ud" not in line and b"\\uD" not in line
+                )  # No half of a surrogate pair.
                 custom_id = plain_id(record) if is_plain else None
                 if custom_id is None:
                     request = BatchRequest.from_record(record)
@@ -154,7 +157,9 @@ class RequestFile:
             if hash(custom_id) not in hashes:
                 continue
             if custom_id in first:
-                check.note(number, f"custom_id {custom_id!r} was on line {first[custom_id]} already")
+                check.note(
+                    number, f"custom_id {custom_id!r} was on line {first[custom_id]} already"
+                )
             elif len(first) < MOST_PROBLEMS:
                 first[custom_id] = number
 

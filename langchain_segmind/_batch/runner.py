@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -283,9 +283,7 @@ class Runner:
                 command = flow.send(outcome)
                 claims = isinstance(command, UseJournal) and command.method == "claim"
                 posts = claims or (isinstance(command, Request) and command.method == "POST")
-                if not attempt.is_sending and (
-                    self._is_stopped or (self._is_ending and posts)
-                ):
+                if not attempt.is_sending and (self._is_stopped or (self._is_ending and posts)):
                     flow.throw(_StoppedError())
                 attempt.is_sending = attempt.is_sending or claims
                 outcome = yield command
@@ -320,7 +318,11 @@ class Runner:
         if entry is None or entry.state != "answered":
             # Where it is written, its journal was lost, or could not be written when it came.
             is_written = attempt.retry == 0 and self._is_written(attempt.key)
-            return BatchResult(who.request.custom_id, who.number, replayed=True) if is_written else None
+            return (
+                BatchResult(who.request.custom_id, who.number, replayed=True)
+                if is_written
+                else None
+            )
         if entry.fingerprint != attempt.fingerprint:
             return None
         raw = entry.answer or b""

@@ -34,7 +34,6 @@ from langchain_segmind.exceptions import (
     SegmindAuthenticationError,
     SegmindError,
     SegmindInsufficientCreditsError,
-    SegmindJournalError,
 )
 from langchain_segmind.rate_limiters import SegmindRateLimiter
 
@@ -248,9 +247,7 @@ class _Run:
     def _write(self, result: BatchResult) -> None:
         if self._failure is not None:
             return
-        if result.error is None and (
-            result.raw is None or _key(result) in self._output.answered
-        ):
+        if result.error is None and (result.raw is None or _key(result) in self._output.answered):
             return  # It is written already.
         file = self._output if result.error is None else self._errors
         try:

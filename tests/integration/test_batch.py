@@ -284,7 +284,11 @@ def test_what_does_not_fit_is_asked_again_so_often_and_each_time_paid_once(batch
 
 @pytest.mark.parametrize(
     ("schema", "problem"),
-    [("nothing.json", "cannot be read"), ("no.module:Row", "cannot be imported"), ("bad", "object")],
+    [
+        ("nothing.json", "cannot be read"),
+        ("no.module:Row", "cannot be imported"),
+        ("bad", "object"),
+    ],
 )
 def test_a_schema_that_is_none_is_told_first(schema: str, problem: str, batch: Batch) -> None:
     (batch.folder / "bad").write_text('{"type": "array"}', "utf-8")

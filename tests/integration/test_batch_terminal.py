@@ -64,7 +64,16 @@ def test_the_display_shows_how_it_goes(batch: Batch) -> None:
     with terminal(batch, "--yes") as person:
         code, shown = person.leave()
     assert code == 0
-    for word in ("40 of 40", "a minute", "to go", "done", "failed", "unknown", "spent", "projected"):
+    for word in (
+        "40 of 40",
+        "a minute",
+        "to go",
+        "done",
+        "failed",
+        "unknown",
+        "spent",
+        "projected",
+    ):
         assert word in shown
     assert "balance  9.99" in shown
 

@@ -61,9 +61,10 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     """Say what a run came to, and what it cost."""
     in_all = format_money(tally.spent_before + tally.spent)
     paid = f"{tally.paid:,} answers paid with {format_money(tally.spent)} credits"
+    others = f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do"
+    before = f"{tally.replayed:,} of them before"
     lines = [
-        f"{tally.done:,} of {tally.total:,} answered ({tally.replayed:,} of them before), "
-        f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do",
+        f"{tally.done:,} of {tally.total:,} answered ({before}), {others}",
         f"{paid} in {format_time(seconds)}; {in_all} in all runs",
     ]
     if balance is not None:

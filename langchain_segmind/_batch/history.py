@@ -10,7 +10,6 @@ from langchain_segmind._batch.requests import Place, place_of
 
 if TYPE_CHECKING:
     from langchain_segmind._batch.ids import IdSet
-    from langchain_segmind._batch.output import OutputFile
     from langchain_segmind._journals.entries import Journal, JournalEntry
 
 
@@ -24,8 +23,8 @@ class History:
     """Credits that its answers cost."""
     dearest: float = 0.0
     """What the dearest of them cost."""
-    submitted: dict[str, float] = field(default_factory=dict)
-    """The keys whose answers are to be fetched, and when they were submitted."""
+    submitted: dict[str, int] = field(default_factory=dict)
+    """The keys whose answers are to be fetched, numbered from the oldest."""
 
     @property
     def may_be_spent(self) -> float:
@@ -41,7 +40,7 @@ class History:
             return
         self.states[entry.state] += 1
         if entry.state == "submitted":
-            self.submitted[entry.key] = entry.created_at
+            self.submitted[entry.key] = len(self.submitted)
 
 
 def read_history(journal: Journal, ids: IdSet, samples: int) -> History:
@@ -52,10 +51,3 @@ def read_history(journal: Journal, ids: IdSet, samples: int) -> History:
         if place is not None and place.sample < samples and place.custom_id in ids:
             history.count(entry, place)
     return history
-
-
-def count_left(history: History, output: OutputFile | None, total: int) -> int:
-    """Give how many answers nobody has paid for."""
-    known = history.states["answered"] + history.states["submitted"]
-    written = 0 if output is None else len(output.answered)
-    return max(total - max(known, written), 0)

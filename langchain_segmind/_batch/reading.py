@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from langchain_segmind._batch.ids import IdSet
@@ -85,7 +86,7 @@ class RequestFile:
         if path == "-":
             self._file = _copied(sys.stdin.buffer)
         else:
-            self._file = open(path, "rb", buffering=BUFFER)  # noqa: SIM115 - closed by `close`.
+            self._file = Path(path).open("rb", buffering=BUFFER)  # noqa: SIM115 - see `close`.
             if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 with self._file as once:
                     self._file = _copied(once)

@@ -46,9 +46,9 @@ def describe_history(history: History, total: int, written: int) -> str:
     """Say what stands how."""
     states = history.states
     known = sum(states.values())
+    answered, paid = states["answered"], format_money(history.spent)
     lines = [
-        f"{states['answered']:,} of {total:,} answered, for {format_money(history.spent)} credits; "
-        f"{written:,} of them written",
+        f"{answered:,} of {total:,} answered, for {paid} credits; {written:,} of them written",
         f"{states['submitted']:,} submitted: the next run fetches them, for nothing more",
         f"{states['sending']:,} being sent by another run",
         f"{states['unknown']:,} unknown: perhaps paid for; --retry-unknown sends them again",
@@ -59,13 +59,16 @@ def describe_history(history: History, total: int, written: int) -> str:
 
 def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     """Say what a run came to, and what it cost."""
+    in_all = format_money(tally.spent_before + tally.spent)
+    paid = f"{tally.paid:,} answers paid with {format_money(tally.spent)} credits"
+    others = f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do"
+    before = f"{tally.replayed:,} of them before"
     lines = [
-        f"{tally.done:,} of {tally.total:,} answered ({tally.replayed:,} of them before), "
-        f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do",
-        f"{tally.paid:,} answers paid with {format_money(tally.spent)} credits in "
-        f"{format_time(seconds)}; {format_money(tally.spent_before + tally.spent)} in all runs"
-        + ("" if balance is None else f"; {format_money(balance)} left on the account"),
+        f"{tally.done:,} of {tally.total:,} answered ({before}), {others}",
+        f"{paid} in {format_time(seconds)}; {in_all} in all runs",
     ]
+    if balance is not None:
+        lines[-1] += f"; {format_money(balance)} left on the account"
     lines += [f"{count:,} x {name}" for name, count in tally.errors.most_common(5)]
     if tally.unstated:
         lines.append(f"{tally.unstated:,} answers did not say what they cost")

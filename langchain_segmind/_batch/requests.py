@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind._messages.parameters import ALIASES, PER_CALL
 from langchain_segmind._messages.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 LONGEST_ID = 200
 """Characters of a `custom_id`: a journal's key, which has a few more, may have 255."""
 _LINE = frozenset(["custom_id", "id", "method", "url", "body"])
 _SAID = frozenset(["custom_id", "url", "body", "method"])
 _URL = "/v1/chat/completions"
-_SHORT = frozenset(
-    ["custom_id", "id", "messages", "prompt", *PER_CALL, *ALIASES]
-    + ["response_format", "tools", "tool_choice", "frequency_penalty", "presence_penalty", "top_k"]
-) - {"api_key", "segmind_api_key", "request_timeout"}
+_OF_OPENAI = ("response_format", "tools", "tool_choice", "frequency_penalty", "presence_penalty")
+_OURS = frozenset(["api_key", "segmind_api_key", "request_timeout", "timeout"])
+_SHORT = frozenset(["custom_id", "id", "messages", "prompt", *PER_CALL, *ALIASES, *_OF_OPENAI])
+_SHORT -= _OURS
+_NO_PARAMETER = frozenset(["custom_id", "id", "messages", "prompt"])
 _NOT_HERE = {
     "idempotency_key": "the custom_id is the key",
     "resume": "a journal's jobs are fetched by themselves",
@@ -52,18 +55,15 @@ class BatchRequest:
         """
         if not isinstance(record, dict):
             raise BadRequestError("it is no JSON object")
+        body = record
         if "body" in record:
             _check_line(record)
-            body, others = record["body"], ()
-        else:
-            body, others = record, ("custom_id", "id", "prompt")
-        custom_id = _id_of(record)
-        messages = _messages_of(body)
-        left_out = {"messages", *others} if others else {"messages"}
-        parameters = {name: value for name, value in body.items() if name not in left_out}
-        if others and not parameters.keys() <= _SHORT:
-            names = ", ".join(sorted(parameters.keys() - _SHORT))
+            body = record["body"]
+        elif wrong := record.keys() - _SHORT:
+            names = ", ".join(sorted(wrong))
             raise BadRequestError(f"{names}: no field of a request, and no parameter of the model")
+        custom_id, messages = _id_of(record), _messages_of(body)
+        parameters = {name: value for name, value in body.items() if name not in _NO_PARAMETER}
         return cls(custom_id, messages, _without_empty(parameters) if parameters else parameters)
 
 

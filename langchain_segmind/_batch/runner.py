@@ -24,11 +24,15 @@ from langchain_segmind._protocol.types import Request, UseJournal
 from langchain_segmind._transport import driver
 from langchain_segmind.credits import CACHED
 from langchain_segmind.exceptions import (
+    SegmindAPIError,
     SegmindAuthenticationError,
+    SegmindConnectionError,
     SegmindError,
     SegmindInvalidInputError,
     SegmindJournalError,
     SegmindPermissionDeniedError,
+    SegmindRateLimitError,
+    SegmindTimeoutError,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +51,9 @@ PAGE = 256
 """Requests that the journal is asked about at a time, ahead of those that answer them."""
 GRACE = 10.0
 """Seconds that submits under way have when a run is stopped; then their outcome is unknown."""
+MOST_IN_VAIN = 100
+"""Calls in a row to which nobody answers until the run ends: a laptop may have lost its network."""
+_IN_VAIN = (SegmindConnectionError, SegmindTimeoutError, SegmindAPIError, SegmindRateLimitError)
 _ENDS_THE_RUN = (
     BudgetReachedError,
     SegmindAuthenticationError,
@@ -111,6 +118,7 @@ class Runner:
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._is_ending = self._is_stopped = False
+        self._in_vain = 0
         self.failure: Exception | None = None
         """What ended the run before its time."""
         self.gate: asyncio.Event = asyncio.Event()
@@ -238,6 +246,9 @@ class Runner:
             self.end(error)
         else:
             self._results.put_nowait(result)
+            self._in_vain = self._in_vain + 1 if isinstance(result.error, _IN_VAIN) else 0
+            if self._in_vain >= MOST_IN_VAIN:
+                self.end(result.error)
 
     async def _answer_once(self, attempt: _Attempt) -> BatchResult:
         """Send a call, or fetch what was sent before.

@@ -55,10 +55,12 @@ class Batch:
     def start(self, *options: str, **settings: Any) -> subprocess.Popen[str]:
         """Start the command, with pipes."""
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        files = () if options[:1] == ("-",) else (str(self.requests),)
+        if options[:1] == ("-",):
+            files, options = ("-", str(self.answers)), options[1:]
+        else:
+            files = (str(self.requests), str(self.answers))
         return subprocess.Popen(
-            [*COMMAND, *files, *options[: 1 - len(files)], str(self.answers)]
-            + list(options[1 - len(files) :]),
+            [*COMMAND, *files, *options],
             cwd=self.folder,
             env=self.environment,
             text=True,

@@ -97,13 +97,14 @@ def test_what_was_submitted_is_fetched_first_the_oldest_ahead(tmp_path: Path) ->
     with serve(engine=slow(0.3)) as gateway:
         batch = Batch(tmp_path, gateway)
         batch.ask(40)
+        lines = batch.requests.read_text("utf-8").splitlines()
         process = batch.start("--in-flight", "8")
         wait_for(lambda: states(batch).count("submitted") >= 8)
         process.kill()
         process.communicate()
         left = [entry.key for entry in SqliteJournal(batch.journal).entries("submitted")]
         before = batch.answers.read_bytes().count(b"\n")
-        batch.requests.write_text("".join(sorted(batch.requests.open(), reverse=True)), "utf-8")
+        batch.requests.write_text("".join(f"{line}\n" for line in reversed(lines)), "utf-8")
         assert batch.run("--in-flight", "1")[0] == 0
         new = [line["custom_id"] for line in batch.lines()[before:]]
         assert new[: len(left)] == left

@@ -1,0 +1,84 @@
+"""A budget holds whatever answers cost, as long as prices are by the token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
+
+PRICES = st.floats(1e-7, 1e-4)
+
+
+async def spend(budget: Budget, prompt_price: float, answer_price: float, seed: int) -> int:
+    """Answer calls of all sizes, some at a time, until the budget refuses one."""
+    chance = random.Random(seed)
+
+    async def call() -> None:
+        size = Size(chance.randrange(5, 500), chance.randrange(1, 300))
+        await budget.reserve(size)
+        try:
+            await asyncio.sleep(0)
+            used = chance.randrange(size.prompt // 2, size.prompt + 1)
+            told = chance.randrange(1, (size.completion or 0) + 1)
+            usage = {"prompt_tokens": used, "completion_tokens": told}
+            cost = prompt_price * used + answer_price * told
+            budget.learn(size, usage, cost)
+        except BaseException:
+            budget.settle(size, None)
+            raise
+        budget.settle(size, cost)
+
+    calls = 0
+    while calls < 2000:
+        outcomes = await asyncio.gather(*(call() for _ in range(16)), return_exceptions=True)
+        refused = [outcome for outcome in outcomes if outcome is not None]
+        calls += 16 - len(refused)
+        if refused:
+            assert {type(outcome) for outcome in refused} == {BudgetReachedError}
+            break
+    return calls
+
+
+@given(PRICES, PRICES, st.integers(0, 1000))
+def test_a_budget_is_never_passed(prompt: float, answer: float, seed: int) -> None:
+    """It covers at least the assumed first call, and is used but for the dearest call or so."""
+    limit = max(800 * (prompt + answer) * 20, 0.002)
+    budget = Budget(limit)
+    asyncio.run(spend(budget, prompt, answer, seed))
+    assert budget.spent <= limit
+
+
+def test_what_is_lost_counts_at_its_dearest() -> None:
+    async def lose() -> float:
+        budget = Budget(1.0)
+        size = Size(10, 100)
+        await budget.reserve(size)
+        budget.learn(size, {"prompt_tokens": 10, "completion_tokens": 10}, 0.001)
+        budget.settle(size, 0.001)
+        await budget.reserve(size)
+        budget.settle(size, None)
+        return budget.spent
+
+    assert asyncio.run(lose()) == pytest.approx(0.001 + 10 * 0.0001 + 100 * 0.0001)
+
+
+def test_without_a_limit_nothing_waits() -> None:
+    async def reserve() -> None:
+        budget = Budget(None)
+        for _ in range(100):
+            await budget.reserve(Size(1, None))
+
+    asyncio.run(reserve())
+
+
+def test_what_the_account_is_to_keep_is_kept() -> None:
+    async def reserve() -> None:
+        await Budget(None, min_credits=1.0, balance=lambda: 1.00001).reserve(Size(100, 100))
+
+    with pytest.raises(BudgetReachedError, match="are to stay"):
+        asyncio.run(reserve())

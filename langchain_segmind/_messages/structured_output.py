@@ -59,7 +59,8 @@ def structured_chain(
         parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
     )
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    raw = RunnableMap(raw=RunnablePassthrough())  # Behind the model: a map takes no options.
+    return asked | raw | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
 def _asking(

@@ -95,6 +95,19 @@ def test_a_key_may_be_given_with_the_call(colour: str, llm: Any) -> None:
         assert keys(gateway, llm) == ["paris", "paris/repair-1"]
 
 
+@pytest.mark.parametrize("max_repairs", [0, 1])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_key_reaches_the_model_of_a_chain_that_gives_the_raw_reply(
+    colour: str, max_repairs: int, llm: Any
+) -> None:
+    with serve(engine=ScriptedEngine(lambda _: '{"name": "Paris", "inhabitants": 2}')) as gateway:
+        chain = llm(gateway).with_structured_output(City, include_raw=True, max_repairs=max_repairs)
+        replies = [invoke(chain, colour, "Paris?", idempotency_key="paris") for _ in range(2)]
+        assert "replayed" in replies[1]["raw"].response_metadata
+        assert replies[0]["parsed"] == replies[1]["parsed"] == City(name="Paris", inhabitants=2)
+        assert gateway.account.post_count == 1
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_repairs_in_a_scope_are_told_apart_by_what_they_send(colour: str, llm: Any) -> None:
     with serve(engine=ScriptedEngine(replies("json_schema"))) as gateway:

@@ -354,8 +354,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
 
         Nothing is posted, so nothing is paid. Segmind keeps a job for about an hour. The message
         is the one that the call would have given, if it is told what the call was told: with a
-        bound model or a structured output chain, call `bound.invoke([], resume=request_id)`
-        (of a chain with `include_raw`, the model in it).
+        bound model or a structured output chain, call `bound.invoke([], resume=request_id)`.
 
         Example:
             ```python
@@ -534,7 +533,8 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
                 JSON object and leaves the rest to your prompt.
             include_raw: Give `raw`, `parsed` and `parsing_error` instead of raising.
             strict: Sent on with the schema.
-            max_repairs: How often the model is asked again, for money, when its reply does not fit.
+            max_repairs: How often the model is asked again, for money, when its reply does not fit;
+                under an `idempotency_key` of `k` as `k/repair-1` and so on.
             **kwargs: Parameters for every call.
 
         The chain raises `OutputParserException`, with the text, for a reply that holds no JSON

@@ -52,14 +52,15 @@ def structured_chain(
     asked = _asking(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:
-        asked = _repairing(llm, asked, parser, max_repairs)
+        asked = _repairing(llm, asked, parser, max_repairs, options.get("idempotency_key"))
     if not include_raw:
         return asked | parser
     parsed = RunnablePassthrough.assign(
         parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
     )
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    raw = RunnableMap(raw=RunnablePassthrough())  # Behind the model: a map takes no options.
+    return asked | raw | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
 def _asking(
@@ -242,6 +243,7 @@ def _repairing(
     asked: Runnable[LanguageModelInput, AIMessage],
     parser: StructuredOutputParser,
     max_repairs: int,
+    key: object = None,
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Ask again, at most so often, while the reply does not fit; every time is a paid call."""
 
@@ -252,22 +254,22 @@ def _repairing(
             return str(error)
         return None
 
-    def invoke(prompt: Any, config: RunnableConfig) -> AIMessage:
-        reply = asked.invoke(prompt, config)
-        for _ in range(max_repairs):
+    def invoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
+        reply = asked.invoke(prompt, config, **options)
+        for number in range(1, max_repairs + 1):
             if (why := wrong(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
-            reply = asked.invoke(prompt, config)
+            reply = asked.invoke(prompt, config, **_of_repair(number, options, key))
         return reply
 
-    async def ainvoke(prompt: Any, config: RunnableConfig) -> AIMessage:
-        reply = await asked.ainvoke(prompt, config)
-        for _ in range(max_repairs):
+    async def ainvoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
+        reply = await asked.ainvoke(prompt, config, **options)
+        for number in range(1, max_repairs + 1):
             if (why := wrong(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
-            reply = await asked.ainvoke(prompt, config)
+            reply = await asked.ainvoke(prompt, config, **_of_repair(number, options, key))
         return reply
 
     def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
@@ -276,3 +278,9 @@ def _repairing(
         return [*messages, reply, HumanMessage(asked_again)]
 
     return RunnableLambda(invoke, ainvoke)
+
+
+def _of_repair(number: int, options: dict[str, Any], key: object) -> dict[str, Any]:
+    """Give a repair an idempotency key of its own: it is another call than the first."""
+    key = options.get("idempotency_key", key)
+    return options if key is None else {**options, "idempotency_key": f"{key}/repair-{number}"}

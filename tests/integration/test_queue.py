@@ -179,6 +179,8 @@ class TestResuming:
         chain = queued.with_structured_output(Joke)
         call(chain, colour, "joke")
         assert call(chain, colour, [], resume=ids[0]) == Joke(setup="Why?")
+        with_raw = queued.with_structured_output(Joke, include_raw=True)
+        assert call(with_raw, colour, [], resume=ids[0])["parsed"] == Joke(setup="Why?")
         assert gateway.account.post_count == 1
 
     def test_cuts_at_the_stop_it_is_told(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -176,8 +176,13 @@ class JournaledCall:
         """Post with an entry that says so; at most a few submits of a process at a time."""
         if self.submits is None:
             return (yield from self._record(request))
+        arrived_at = self.clock.monotonic()
         yield EnterSubmit(self.submits)
         try:
+            if request.deadline is not None:
+                # As with the limiter, waiting for a turn is not held against the call.
+                waited = self.clock.monotonic() - arrived_at
+                request = replace(request, deadline=request.deadline + waited)
             return (yield from self._record(request))
         finally:
             self.submits.release()

@@ -78,7 +78,7 @@ def bill(gateway: RunningGateway, calls: int) -> str:
 # --- All of them -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [*SHORT, "ray_batch"])
 def test_is_short(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text("utf-8").splitlines()) < 60
 

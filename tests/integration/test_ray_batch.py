@@ -1,4 +1,4 @@
-"""A file's prompts on a local Ray of two workers that lose answers and are killed, with its driver."""
+"""A file's prompts on a local Ray, whose driver and workers are killed and lose answers."""
 
 from __future__ import annotations
 
@@ -122,11 +122,16 @@ class Desk:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.engine = ScriptedEngine(self.answer)
+        self.answered = 0
 
     async def answer(self, body: dict[str, Any]) -> str:
         if not self.open.is_set():
             await asyncio.to_thread(self.open.wait)
+        self.answered += 1
         return prompt_of(body).replace("question", "answer")
+
+    def is_idle(self) -> bool:
+        return self.answered == len(self.engine.bodies)
 
 
 @contextmanager
@@ -163,10 +168,14 @@ def story(
 
 
 def live_through(story: Story, desk: Desk) -> SimpleNamespace:
+    """Kill the driver, with answers outstanding that are paid for; go on, and kill the workers."""
     with story.running() as run:
         story.wait_for(lambda: len(story.submitted()) >= IN_FLIGHT // 2)
         run.kill()
     outstanding = story.submitted()
+    desk.open.set()
+    story.wait_for(desk.is_idle)
+    desk.open.clear()
     with story.running() as run:
         story.wait_for(lambda: len(story.submitted() - outstanding) >= IN_FLIGHT // 4)
         for worker in story.processes("ray::MapWorker"):

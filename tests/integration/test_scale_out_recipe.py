@@ -49,23 +49,19 @@ def by_id(row: dict[str, Any]) -> int:
 
 
 def test_every_row_once_and_none_paid_twice(gateway: RunningGateway) -> None:
-    """The second run posts nothing, fetches what it can, and leaves what it cannot."""
-    first = run_recipe()
-    posts, bills = gateway.account.post_count, gateway.account.charge_count
-    second = run_recipe()
-    for rows in (first, second):
+    """The second run fetches what it can, asks for what was not billed, and names the rest."""
+    runs = [run_recipe() for _ in range(3)]
+    for rows in runs:
         assert [row["id"] for row in rows] == list(range(ROWS))
         assert all(("answer" in row) != ("error" in row) for row in rows)
         answers = {row["id"]: row["answer"] for row in rows if "answer" in row}
         assert all(answer == f"You said: question {row}" for row, answer in answers.items())
     prompts = [body["messages"][-1]["content"] for body in gateway.account.billed_bodies]
-    assert len(set(prompts)) == len(prompts) == ROWS
-    assert (gateway.account.post_count, gateway.account.charge_count) == (posts, bills)
-    lost = [row for row in second if "lost" in row]
+    assert len(set(prompts)) == len(prompts)
+    lost = [row for row in runs[-1] if "error" in row]
+    assert all("SegmindOutcomeUnknownError" in row["error"] for row in lost)
     assert 0 < len(lost) < ROWS // 7
-    fetched = [row for row in first if "request_id" in row]
-    assert fetched
-    assert all("answer" in second[row["id"]] for row in fetched)
+    assert len(prompts) == ROWS
 
 
 def test_the_page_says_what_the_benchmarks_measured() -> None:

@@ -307,6 +307,8 @@ def test_a_command_can_be_piped_too(gateway: RunningGateway, piped: Any) -> None
     [
         ("", [], "There is no message"),
         ("hi", ["--model", "nope"], "Segmind answered 404"),
+        ("hi", ["--model", "llama3-8b"], "Did you mean 'llama-v3-8b-instruct'?"),
+        ("hi", ["--model", "meta-llama/Llama-3-8B"], "Did you mean 'llama-v3-8b-instruct'?"),
         ("hi", ["--model", "no/pe"], "model: 'no/pe' is no model slug"),
         ("hi", ["--base-url", "ftp://x"], "base_url: base_url must be an http(s) URL"),
         ("hi", ["--min-credits", "11"], "is below min_credits=11"),
@@ -320,6 +322,12 @@ def test_what_goes_wrong_is_told_on_stderr_and_costs_nothing(
     assert told in err
     assert "Traceback" not in err
     assert gateway.account.charge_count == 0
+
+
+@pytest.mark.parametrize("slug", ["llama3-8b", "meta-llama/Llama-3-8B"])
+def test_a_model_is_offered_by_its_own_name(slug: str, piped: Any) -> None:
+    _, _, err = piped(f"/model {slug}\n")
+    assert re.search(r"Did you mean '?llama-v3-8b-instruct'?\?", err)
 
 
 def test_a_server_that_is_not_there_is_named(piped: Any) -> None:

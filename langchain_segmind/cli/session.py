@@ -81,6 +81,7 @@ class Session:
             SegmindError: Key, account or network are not in order.
         """
         self._greet()
+        self._screen.complete(self._offer)
         while True:
             try:
                 line = self._screen.read()
@@ -98,6 +99,14 @@ class Session:
             told = f"{self._calls} calls cost" if self._calls > 1 else "One call cost"
             self._screen.say(f"{told} {self._spent:.6f} credits.", "dim")
         return 0
+
+    def _offer(self, line: str) -> list[str]:
+        """Give what a line may go on with: a command, or the model of /model."""
+        name, space, rest = line.partition(" ")
+        if not space:
+            known = (*self._commands, "/quit") if line.startswith("/") else ()
+            return [command for command in known if command.startswith(line)]
+        return [slug for slug in MODELS if name == "/model" and slug.startswith(rest)]
 
     def answer_once(self, text: str) -> int:
         """Answer all that was piped in, as one message or command; give the exit code."""

@@ -6,7 +6,6 @@ the exchange, a driver of `_transport` performs it, and `_messages` reads the an
 
 from __future__ import annotations
 
-import inspect
 import random
 import time
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it at run time.
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic import Field, field_validator, model_validator
 
 from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
-from langchain_segmind._messages.outgoing import to_wire
+from langchain_segmind._messages.outgoing import convert_prompt
 from langchain_segmind._messages.parameters import (
     PER_CALL,
     Amount,
@@ -32,8 +31,9 @@ from langchain_segmind._messages.parameters import (
     is_slug,
     known_or_passed_on,
     rename_aliases,
+    take_request_id,
 )
-from langchain_segmind._messages.profiles import PROFILES
+from langchain_segmind._messages.profiles import PROFILES, nearest_slug
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.token_counter import TokenCounter
@@ -43,7 +43,7 @@ from langchain_segmind._protocol.queue import Queue
 from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
-from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel
+from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel, inspected
 from langchain_segmind._transport.settings import total_seconds
 from langchain_segmind.rate_limiters import pause_of
 
@@ -74,15 +74,10 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "llama-v3p1-70b-instruct"
 MODELS = tuple(PROFILES)
 """The slugs that are known here; any other is passed on as it is."""
-_Method = TypeVar("_Method", bound="Callable[..., Any]")
+nearest_model = nearest_slug
+"""Finds the one of them that a name means, as others spell it."""
 _Model = TypeVar("_Model", bound="BaseModel")
 _CLOCK = Clock(time.monotonic, time.time, random.random)
-
-
-def _inspected(method: _Method) -> _Method:
-    """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
-    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return method
 
 
 class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
@@ -205,7 +200,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
 
     # --- A call: build, run, read ---
 
-    @_inspected
+    @inspected
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -217,7 +212,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         flow = call.read(self._exchange(call, clients))
         return driver.run(flow, clients, self._limiter())
 
-    @_inspected
+    @inspected
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -268,9 +263,10 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             given |= _call_parameters().check(own)
         if not is_slug(model := given.pop("model") or self.model):
             _call_parameters().check({"model": model})  # A copy or an assignment brought it.
-        resumes = given.pop("resume", None)
+        resumes = take_request_id(given)
         scope = self._scope(given.pop("idempotency_key", None), run_manager)
-        wire = () if resumes else to_wire(messages, model=model, images=self._takes_images(model))
+        images = self._takes_images(model)
+        wire = () if resumes else convert_prompt(messages, model=model, images=images)
         prompt = render_prompt(wire, given)
         body = {"messages": prompt.messages, **self.model_kwargs, **prompt.fields}
         if self.streaming and scope is None and not self._through_queue:

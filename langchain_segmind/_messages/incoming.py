@@ -12,11 +12,13 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from langchain_segmind._messages.profiles import did_you_mean
 from langchain_segmind._messages.stop import StopCutter
 from langchain_segmind._protocol.answers import Finished, read_response
 from langchain_segmind._protocol.responses import text_of
 from langchain_segmind._tool_calling.toolset import ParsedReply
 from langchain_segmind.credits import CACHED, PROVIDER
+from langchain_segmind.exceptions import SegmindJobNotFoundError, SegmindModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +48,17 @@ class Call:
 
     def read(self, exchange: Flow[Response | Finished]) -> Flow[ChatResult]:
         """Read the answer that an exchange comes to."""
-        return self.result((yield from exchange))
+        return self.result((yield from self.answered(exchange)))
+
+    def answered(self, exchange: Flow[Response | Finished]) -> Flow[Response | Finished]:
+        """Go through an exchange; of a model that is not found, name the one that may be meant."""
+        try:
+            return (yield from exchange)
+        except SegmindModelNotFoundError as error:
+            if not isinstance(error, SegmindJobNotFoundError):
+                error.message += did_you_mean(self.model)
+                error.args = (error.message,)
+            raise
 
     def result(self, reply: Response | Finished) -> ChatResult:
         """Read a whole answer: of v1, JSON or a finished event stream, or of a queued job.

@@ -96,6 +96,24 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
     return [_without_special_tokens(message) for message in wire]
 
 
+def convert_prompt(
+    messages: Sequence[BaseMessage], *, model: str, images: bool
+) -> list[WireMessage]:
+    """Convert a conversation that is to be answered: see `to_wire`.
+
+    Raises:
+        SegmindInvalidInputError: It says nothing, or cannot be sent.
+    """
+    wire = to_wire(messages, model=model, images=images)
+    contents = (message["content"] for message in wire)
+    if all(isinstance(content, str) and not content.strip() for content in contents):
+        raise SegmindInvalidInputError(
+            "The prompt is empty: there is nothing to answer in its messages, and an answer would "
+            "be billed. Nothing was sent."
+        )
+    return wire
+
+
 def _without_special_tokens(message: WireMessage) -> WireMessage:
     """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
     content: str | list[Part] = message["content"]

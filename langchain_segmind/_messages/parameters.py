@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
+from langchain_segmind._messages.profiles import did_you_mean
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SLUG = re.compile(r"(?!SG_)[A-Za-z0-9][A-Za-z0-9._-]*")
 _SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 PER_CALL = ("model", "temperature", "max_tokens", "top_p", "seed", "stop")
 """The fields that a call may override."""
@@ -42,14 +43,34 @@ def check_slug(slug: str) -> str:
     """Check a model slug, which becomes part of a URL.
 
     Raises:
-        SegmindInvalidInputError: It has characters that no slug has.
+        SegmindInvalidInputError: It has characters that no slug has, or is an API key.
     """
-    if not is_slug(slug):
+    if is_slug(slug):
+        return slug
+    if slug.startswith("SG_"):
+        raise SegmindInvalidInputError("that looks like an API key, whose place is api_key")
+    raise SegmindInvalidInputError(
+        f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the last "
+        "part of the model's URL on segmind.com, for example llama-v3p1-70b-instruct."
+        f"{did_you_mean(slug)}"
+    )
+
+
+def take_request_id(given: dict[str, Any]) -> object:
+    """Take the id of the job to resume out of a call's parameters; None where none is meant.
+
+    Raises:
+        SegmindInvalidInputError: One is meant, and there is none.
+    """
+    if "resume" not in given:
+        return None
+    if not (request_id := given.pop("resume")):
         raise SegmindInvalidInputError(
-            f"{slug[:60]!r} is no model slug: letters, digits, '.', '_' and '-' only, as in the "
-            "last part of the model's URL on segmind.com, for example llama-v3p1-70b-instruct"
+            f"There is no request id to resume, but {request_id!r}. An error has none where the "
+            "submit itself was not answered: whether a job runs is not known then, and a new call "
+            "may be a second one to pay for. Nothing was sent."
         )
-    return slug
+    return request_id
 
 
 def _as_list(stop: object) -> object:
@@ -91,8 +112,10 @@ class CallParameters:
                 checked[name] = self._adapters[name].validate_python(checked[name])
             except ValidationError as error:
                 why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                # What is given as a model may be a key; the reason shows it where it is none.
+                shown = name if name == "model" else f"{name}={checked[name]!r}"
                 raise SegmindInvalidInputError(
-                    f"{name}={checked[name]!r} is refused: {why}. Nothing was sent."
+                    f"{shown} is refused: {why.rstrip('.')}. Nothing was sent."
                 ) from None
         return checked
 

@@ -7,7 +7,10 @@ an agent must not send `response_format` beside prompted tools.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import difflib
+import re
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -55,3 +58,48 @@ PROFILES: dict[str, ModelProfile] = {
     ),
 }
 """By slug."""
+
+
+class _Parts(NamedTuple):
+    version: tuple[str, str | None] | None
+    size: str | None
+
+
+_VERSION = re.compile(r"llama[\s_-]*v?(\d)(?:[\s._p-]?(\d)(?![\db]))?")
+_SIZE = re.compile(r"(?<![\d.])(\d{1,3})b(?![a-z])")
+
+
+def _parts(name: str) -> _Parts:
+    version, size = _VERSION.search(name), _SIZE.search(name)
+    return _Parts(
+        None if version is None else (version[1], version[2]), None if size is None else size[1]
+    )
+
+
+@cache
+def _known() -> dict[_Parts, str]:
+    return {_parts(slug): slug for slug in PROFILES}
+
+
+def nearest_slug(name: str) -> str | None:
+    """Find the known slug that is meant by a name as others spell it, or with a slip in it.
+
+    Version and size say which: `meta-llama/Llama-3.1-70B-Instruct`, `llama3.1:70b`. None where
+    there is none, or where the name itself is known.
+    """
+    if name in PROFILES:
+        return None
+    last = name.strip().rstrip("/").rpartition("/")[2].lower()
+    parts = _parts(last)
+    if parts.version is not None and parts.size is not None:
+        return _known().get(parts)
+    of_version = [
+        slug for known, slug in _known().items() if parts.version in (None, known.version)
+    ]
+    return next(iter(difflib.get_close_matches(last, of_version, n=1)), None)
+
+
+def did_you_mean(name: str) -> str:
+    """Give the question with which to go on after a name that is no slug, or no known one."""
+    slug = nearest_slug(name)
+    return "" if slug is None else f" Did you mean {slug!r}?"

@@ -42,7 +42,7 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
     Raises:
         SegmindError: What the exchange came to.
     """
-    answer = yield from exchange
+    answer = yield from call.answered(exchange)
     if isinstance(answer, Finished) or not answer.is_stream:
         yield Emit(_whole_chunk(call.result(answer)))
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import inspect
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.utils import from_env, secret_from_env
@@ -46,6 +47,15 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.segmind.com"
 DEFAULT_TIMEOUT = 120.0
 """Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
+
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+def inspected(method: _Method) -> _Method:
+    """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return method
 
 
 class BaseSegmindChatModel(BaseChatModel):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from langchain_segmind.chat_models import ChatSegmindLlama
 from langchain_segmind.cli.screen import Screen
 from langchain_segmind.cli.session import Session
-from langchain_segmind.cli.setup_checks import CONSOLE, GATEWAY, how_to_set
+from langchain_segmind.cli.setup_checks import CONSOLE, how_to_set
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
@@ -21,13 +21,24 @@ NO_KEY = f"""There is no API key. Get one at {CONSOLE} and set it:
 
   {how_to_set("SEGMIND_API_KEY", "SG_...")}
 
-Or try it without an account: run a local Segmind in another terminal,
+Or try it without an account, with a small model on this machine:
 
-  pip install "langchain-segmind[llama]"
-  {GATEWAY} --fetch-model
-  {GATEWAY}
+  pip install "langchain-segmind[chat,llama]"
+  langchain-segmind chat --local"""
 
-and set SEGMIND_BASE_URL and SEGMIND_API_KEY here to what it prints."""
+
+def chat_locally(settings: Mapping[str, Any]) -> int:
+    """Talk to a small model on this machine; give the exit code."""
+    from langchain_segmind.cli.local import TITLE, NoLocalModelError, run_local_segmind
+
+    screen = Screen()
+    try:
+        with run_local_segmind() as segmind:
+            screen.say(f"{TITLE} answers, on this machine: nothing leaves it or costs.", "dim")
+            return _chat(screen, settings, api_key=segmind.api_key, base_url=segmind.url)
+    except NoLocalModelError as error:
+        screen.say(str(error), "red")
+        return 1
 
 
 def chat(settings: Mapping[str, Any]) -> int:
@@ -36,6 +47,10 @@ def chat(settings: Mapping[str, Any]) -> int:
     if not os.environ.get("SEGMIND_API_KEY", "").strip():
         screen.say(NO_KEY)
         return 1
+    return _chat(screen, settings)
+
+
+def _chat(screen: Screen, settings: Mapping[str, Any], **own: Any) -> int:
     submitted: list[str] = []
 
     def note(request_id: str) -> None:
@@ -43,7 +58,10 @@ def chat(settings: Mapping[str, Any]) -> int:
         screen.say(f"queued as {request_id}", "dim")  # Shown, it outlives this process.
 
     try:
-        with ChatSegmindLlama(**settings, on_submit=note) as llm:
+        with (
+            ChatSegmindLlama(**settings, **own, on_submit=note) as llm,
+            screen.log("langchain_segmind"),
+        ):
             session = Session(llm, screen, submitted)
             if screen.is_interactive:
                 return session.talk()

@@ -60,6 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", metavar="SLUG", help="the model, by its name on segmind.com")
     parser.add_argument("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="chat: with a small model on this machine, which is fetched the first time (93 MB)",
+    )
     parser.add_argument("--queue", action="store_true", help="chat: go through Segmind's queue")
     parser.add_argument(
         "--min-credits", type=float, metavar="X", help="chat: send nothing once fewer are left"
@@ -91,8 +96,11 @@ def _chat(options: argparse.Namespace) -> int:
     if options.command != "chat":
         sys.stderr.write(f"{options.command} comes first: {PROGRAM} {options.command} --help\n")
         return 2
+    if options.local and options.base_url:
+        sys.stderr.write("--local runs a Segmind of its own: leave --base-url out.\n")
+        return 2
     try:
-        from langchain_segmind.cli.chat import chat
+        from langchain_segmind.cli.chat import chat, chat_locally
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
@@ -100,7 +108,8 @@ def _chat(options: argparse.Namespace) -> int:
         return 1
     settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
     given = {name: getattr(options, name) for name in settings}
-    return chat({name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    return chat_locally(given) if options.local else chat(given)
 
 
 def _doctor(options: argparse.Namespace) -> int:

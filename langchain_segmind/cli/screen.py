@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,11 @@ try:  # Editing and history come with the import.
 except ImportError:  # Windows has none.
     readline = None  # type: ignore[assignment]
 
+if sys.platform != "win32":
+    import termios
+
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Sequence
 
 PROMPT = "you> "
 
@@ -67,11 +71,67 @@ class Screen:
         """Say something about the conversation."""
         self._side.print(Text(harmless(text), style), soft_wrap=not self._side.is_terminal)
 
-    def waiting(self) -> AbstractContextManager[object]:
-        """Show that an answer is on its way, where a person watches."""
-        if self.is_interactive and self._out.is_terminal:
-            return self._out.status("thinking ...", spinner="line")
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Show that an answer is on its way, where a person watches; what is typed comes after."""
+        if not (self.is_interactive and self._out.is_terminal):
+            yield
+            return
+        with _without_echo(), self._out.status("thinking ...", spinner="line"):
+            yield
+
+    @contextlib.contextmanager
+    def log(self, name: str) -> Iterator[None]:
+        """Show what is logged meanwhile: why an answer is waited for, and what went wrong."""
+        logger, handler = logging.getLogger(name), _Told(self)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+    def complete(self, words: Callable[[str], Sequence[str]]) -> None:
+        """Let the Tab key complete the last word of a line, by what `words` offers for the line."""
+        if readline is None:
+            return
+
+        def complete(_: str, index: int) -> str | None:
+            offered = words(readline.get_line_buffer()[: readline.get_endidx()])
+            return offered[index] if index < len(offered) else None
+
+        readline.set_completer_delims(" ")
+        readline.set_completer(complete)
+        by_libedit = "libedit" in (readline.__doc__ or "")
+        readline.parse_and_bind("bind ^I rl_complete" if by_libedit else "tab: complete")
+
+
+class _Told(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage(), "dim" if record.levelno == logging.INFO else "yellow")
+
+
+@contextlib.contextmanager
+def _without_echo() -> Iterator[None]:
+    """Keep what is typed off the screen until it is read, which readline then shows."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def harmless(text: str) -> str:

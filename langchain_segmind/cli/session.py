@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_segmind.chat_models import MODELS
+from langchain_segmind.chat_models import MODELS, nearest_model
 from langchain_segmind.cli.demo_tools import demo_tools
 from langchain_segmind.cli.setup_checks import BILLING, SEGMIND, fault_of
 from langchain_segmind.exceptions import (
@@ -81,6 +81,7 @@ class Session:
             SegmindError: Key, account or network are not in order.
         """
         self._greet()
+        self._screen.complete(self._offer)
         while True:
             try:
                 line = self._screen.read()
@@ -99,6 +100,14 @@ class Session:
             self._screen.say(f"{told} {self._spent:.6f} credits.", "dim")
         return 0
 
+    def _offer(self, line: str) -> list[str]:
+        """Give what a line may go on with: a command, or the model of /model."""
+        name, space, rest = line.partition(" ")
+        if not space:
+            known = (*self._commands, "/quit") if line.startswith("/") else ()
+            return [command for command in known if command.startswith(line)]
+        return [slug for slug in MODELS if name == "/model" and slug.startswith(rest)]
+
     def answer_once(self, text: str) -> int:
         """Answer all that was piped in, as one message or command; give the exit code."""
         if not text.strip():
@@ -112,6 +121,7 @@ class Session:
         with self._screen.waiting():
             balance = self._llm.get_credits().total
         self._screen.say(f"{self._llm.model} at {self._llm.base_url}", "bold")
+        self._tell_of_unknown_model()
         if self._llm.base_url != SEGMIND:
             self._screen.say("This is not Segmind itself: another model may answer.", "dim")
         if balance <= 0:
@@ -203,8 +213,13 @@ class Session:
                 return
             self._llm.model = slug
         self._screen.say(f"The model is {self._llm.model}.", "bold")
+        self._tell_of_unknown_model()
         if self._llm.model not in MODELS or not slug:
             self._screen.say(f"Known here: {', '.join(MODELS)}")
+
+    def _tell_of_unknown_model(self) -> None:
+        if meant := nearest_model(self._llm.model):
+            self._screen.say(f"Did you mean {meant}? /model {meant} takes it.", "yellow")
 
     def _clear(self, _: str) -> None:
         self._history.clear()

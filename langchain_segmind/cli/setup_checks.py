@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import platform
 import re
@@ -21,7 +20,7 @@ from langchain_segmind._transport.environment import (
     trust_store,
     without_password,
 )
-from langchain_segmind.chat_models import MODELS, ChatSegmindLlama
+from langchain_segmind.chat_models import MODELS, ChatSegmindLlama, nearest_model
 from langchain_segmind.cli.findings import Finding
 from langchain_segmind.exceptions import SegmindError
 
@@ -164,8 +163,8 @@ def check_model(slug: str) -> Finding:
         told = f"{slug} is a Llama that Segmind is known to serve."
         caveat = "Whether it is served today, and to this key, only a paid call can tell."
         return Finding("model", "ok", f"{told} {caveat}")
-    close = difflib.get_close_matches(slug, MODELS, n=1)
-    meant = f"Did you mean {close[0]}? " if close else ""
+    close = nearest_model(slug)
+    meant = f"Did you mean {close}? " if close else ""
     return Finding(
         "model",
         "note",

@@ -8,7 +8,7 @@ from langchain_segmind.gateway.core import Gateway
 from langchain_segmind.gateway.engines.base import Engine, EngineError, EngineUnavailableError
 from langchain_segmind.gateway.engines.echo import EchoEngine
 from langchain_segmind.gateway.engines.llama import LlamaEngine
-from langchain_segmind.gateway.engines.scripted import ScriptedEngine
+from langchain_segmind.gateway.engines.scripted import Script, ScriptedEngine
 from langchain_segmind.gateway.engines.upstream import UpstreamEngine
 from langchain_segmind.gateway.faults import Faults
 from langchain_segmind.gateway.serving import RunningGateway, serve
@@ -27,6 +27,7 @@ __all__ = [
     "LlamaEngine",
     "Post",
     "RunningGateway",
+    "Script",
     "ScriptedEngine",
     "Settings",
     "UpstreamEngine",

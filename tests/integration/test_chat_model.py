@@ -16,7 +16,12 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
-from langchain_segmind import ChatSegmindLlama, SegmindAuthenticationError, SegmindInvalidInputError
+from langchain_segmind import (
+    ChatSegmindLlama,
+    SegmindAuthenticationError,
+    SegmindInvalidInputError,
+    SegmindModelNotFoundError,
+)
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine
 
 if TYPE_CHECKING:
@@ -199,6 +204,33 @@ def test_arguments_have_names() -> None:
     with pytest.raises(TypeError, match=r"by name, as ChatSegmindLlama\(model=") as caught:
         ChatSegmindLlama(KEY)  # type: ignore[call-arg]
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_a_model_by_another_name_is_answered_with_its_own(
+    way: str, queue: bool, gateway: RunningGateway
+) -> None:
+    """By Segmind's 404, since Segmind may know a name that is not known here."""
+    given: dict[str, Any] = {"api_key": gateway.api_key, "base_url": gateway.url, "queue": queue}
+    with ChatSegmindLlama(model="Llama-3.1-70B-Instruct", **given) as llm:
+        told = r"answered 404.*Did you mean 'llama-v3p1-70b-instruct'\?"
+        with pytest.raises(SegmindModelNotFoundError, match=told):
+            list(getattr(llm, way)("hi"))
+    with pytest.raises(ValidationError, match=r"Did you mean 'llama-v3p1-8b-instruct'\?"):
+        ChatSegmindLlama(model="meta-llama/Llama-3.1-8B-Instruct", **given)
+    with pytest.raises(SegmindInvalidInputError, match=r"Did you mean 'llama-v3p1-8b-instruct'\?"):
+        llm.invoke("hi", model="meta-llama/Llama-3.1-8B-Instruct")
+
+
+@pytest.mark.parametrize("prompt", ["", " ", [], [("system", ""), ("user", "")]])
+def test_an_empty_prompt_is_not_paid_for(
+    prompt: Any, llm: ChatSegmindLlama, gateway: RunningGateway
+) -> None:
+    with pytest.raises(SegmindInvalidInputError, match=r"empty|no message"):
+        llm.invoke(prompt)
+    assert gateway.account.post_count == 0
+    assert llm.get_num_tokens_from_messages([HumanMessage("")]) > 0
 
 
 @pytest.mark.parametrize("key", ["", " ", None])

@@ -220,6 +220,17 @@ class TestResuming:
                     resume(llm, colour, gone)
             llm.close()
 
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_an_error_that_had_no_id_is_answered_in_words(
+        self, queued: ChatSegmindLlama, gateway: RunningGateway, nothing: Any, colour: str
+    ) -> None:
+        """And is no new call, which a prompt beside it would be."""
+        with pytest.raises(SegmindInvalidInputError, match="no request id to resume"):
+            resume(queued, colour, nothing)
+        with pytest.raises(SegmindInvalidInputError, match="the submit itself was not answered"):
+            call(queued, colour, "hi", resume=nothing)
+        assert gateway.account.post_count == 0
+
     def test_runs_the_callbacks(
         self, queued: ChatSegmindLlama, ids: list[str], colour: str
     ) -> None:

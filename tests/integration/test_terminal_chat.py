@@ -13,16 +13,19 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from langchain_segmind.cli.options import main
-from langchain_segmind.gateway import RunningGateway, ScriptedEngine, Settings, serve
+from langchain_segmind.gateway import RunningGateway, ScriptedEngine, Settings, engines, serve
+from langchain_segmind.gateway.models import model_file
 from tests.servers import refused_url, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATIENCE = 60.0
 """Seconds until a test gives up on a text; a terminal shows it within one or two."""
@@ -227,6 +230,73 @@ def test_ctrl_c_interrupts_an_answer_and_not_the_chat() -> None:
         assert len(gateway.account.posts[-1].json()["messages"]) == 1
 
 
+def test_what_is_typed_meanwhile_waits_for_its_turn() -> None:
+    """It would end up in the middle of what is shown, and be gone at the next prompt."""
+    slow = Slow()
+    with serve(engine=ScriptedEngine(slow.answer)) as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        person.type("Hello?\n")
+        wait_for(lambda: slow.asked == 1)
+        person.type("And you")
+        slow.free.set()
+        assert "And you" not in person.see("Here I am.")
+        person.see("you> And you")
+        person.type("?\n")
+        person.see(" left\n")
+        person.press_ctrl_d()
+        assert person.leave()[0] == 0
+    assert gateway.account.posts[-1].json()["messages"][-1]["content"] == "And you?"
+
+
+def test_a_wait_for_the_limit_is_told() -> None:
+    """A 429 may hold an answer for a minute."""
+    with serve(Settings(rpm=2, rate_window=3.0)) as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        for _ in range(3):
+            person.type("Hello?\n")
+            shown = person.see(" left\n")
+        person.press_ctrl_d()
+        assert person.leave()[0] == 0
+    assert re.search(r"429, waiting \d\.\d s, 1 of 2 retries", shown)
+
+
+def test_commands_and_models_are_completed() -> None:
+    pytest.importorskip("readline")
+    with serve() as gateway, terminal(gateway) as person:
+        person.see("you> ")
+        person.type("/cre\t\n")
+        person.see("10.000000 credits are left.")
+        person.type("/model llama-v3p1-8\t\n")
+        person.see("The model is llama-v3p1-8b-instruct.")
+        person.press_ctrl_d()
+        assert person.leave()[0] == 0
+
+
+@pytest.mark.llama
+@pytest.mark.skipif(
+    find_spec("xllamacpp") is None or not model_file().is_file(), reason="there is no model here"
+)
+def test_a_chat_on_this_machine_needs_no_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is the capital of France?"))
+    assert main(["chat", "--local", "--max-tokens", "30"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip()
+    assert "nothing leaves it or costs" in printed.err
+
+
+def test_what_a_chat_on_this_machine_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No llama.cpp, and nothing fetched in vain."""
+    monkeypatch.setenv("SEGMIND_GATEWAY_MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr(engines, "has_llama", lambda: False)
+    assert main(["chat", "--local"]) == 1
+    assert "pip install 'langchain-segmind[llama]'" in capsys.readouterr().err
+    assert main(["chat", "--local", "--base-url", "http://x"]) == 2
+
+
 def test_a_queued_answer_that_was_interrupted_is_fetched_and_paid_once() -> None:
     slow = Slow()
     with (
@@ -307,6 +377,8 @@ def test_a_command_can_be_piped_too(gateway: RunningGateway, piped: Any) -> None
     [
         ("", [], "There is no message"),
         ("hi", ["--model", "nope"], "Segmind answered 404"),
+        ("hi", ["--model", "llama3-8b"], "Did you mean 'llama-v3-8b-instruct'?"),
+        ("hi", ["--model", "meta-llama/Llama-3-8B"], "Did you mean 'llama-v3-8b-instruct'?"),
         ("hi", ["--model", "no/pe"], "model: 'no/pe' is no model slug"),
         ("hi", ["--base-url", "ftp://x"], "base_url: base_url must be an http(s) URL"),
         ("hi", ["--min-credits", "11"], "is below min_credits=11"),
@@ -320,6 +392,12 @@ def test_what_goes_wrong_is_told_on_stderr_and_costs_nothing(
     assert told in err
     assert "Traceback" not in err
     assert gateway.account.charge_count == 0
+
+
+@pytest.mark.parametrize("slug", ["llama3-8b", "meta-llama/Llama-3-8B"])
+def test_a_model_is_offered_by_its_own_name(slug: str, piped: Any) -> None:
+    _, _, err = piped(f"/model {slug}\n")
+    assert re.search(r"Did you mean '?llama-v3-8b-instruct'?\?", err)
 
 
 def test_a_server_that_is_not_there_is_named(piped: Any) -> None:
@@ -337,7 +415,7 @@ def test_without_a_key_both_ways_to_start_are_told(
     code, _, err = piped("hi")
     assert code == 1
     assert "https://cloud.segmind.com/console" in err
-    assert "python -m langchain_segmind.gateway --fetch-model" in err
+    assert "langchain-segmind chat --local" in err
 
 
 def test_a_wrong_key_is_told_and_not_shown(piped: Any, monkeypatch: pytest.MonkeyPatch) -> None:

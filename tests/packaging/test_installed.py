@@ -75,6 +75,17 @@ def test_it_calls_a_gateway_in_another_process(
     ]
 
 
+def test_pytest_finds_the_plugin(with_gateway: Environment) -> None:
+    """And what it names can be imported, but for pytest itself, which nobody has to have."""
+    script = (
+        "import sys, types; from importlib.metadata import entry_points;"
+        "sys.modules['pytest'] = types.SimpleNamespace(fixture=lambda function: function);"
+        "entry = entry_points(group='pytest11')['langchain-segmind']; print(entry.load().__name__)"
+    )
+    printed = checked(run(with_gateway.python, "-I", "-c", script, cwd=with_gateway.folder))
+    assert printed == "langchain_segmind._pytest_plugin\n"
+
+
 def test_dependencies_agree_with_each_other(plain: Environment, with_gateway: Environment) -> None:
     for environment in (plain, with_gateway):
         checked(run(*UV, "pip", "check", "--python", environment.python))

@@ -61,6 +61,7 @@ def test_the_address_is_segmind_unless_told_otherwise() -> None:
     [
         ("llama-v3p1-70b-instruct", "ok", ""),
         ("llama-v3p1-70b", "note", "Did you mean llama-v3p1-70b-instruct?"),
+        ("Llama-3.1-70B-Instruct", "note", "Did you mean llama-v3p1-70b-instruct?"),
         ("qwq", "note", "https://www.segmind.com/models"),
         ("meta/llama", "problem", "Known ones: llama-v3"),
     ],

@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import tool_call
 
 from langchain_segmind import SegmindInvalidInputError
-from langchain_segmind._messages.outgoing import to_wire
+from langchain_segmind._messages.outgoing import convert_prompt, to_wire
 
 PIXEL = "iVBORw0KGgo="
 URI = f"data:image/png;base64,{PIXEL}"
@@ -117,6 +117,28 @@ def test_an_unknown_role_is_refused() -> None:
 def test_no_message_at_all_is_refused() -> None:
     with pytest.raises(SegmindInvalidInputError, match="no message"):
         wire()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HumanMessage("")],
+        [HumanMessage(" \n"), AIMessage("")],
+        [SystemMessage(""), HumanMessage([])],
+        [HumanMessage([{"type": "text", "text": ""}])],
+        [HumanMessage([{"type": "reasoning", "reasoning": "Hm."}])],
+    ],
+)
+def test_a_prompt_that_says_nothing_is_refused(messages: list[BaseMessage]) -> None:
+    """It would be answered, and billed."""
+    with pytest.raises(SegmindInvalidInputError, match="prompt is empty"):
+        convert_prompt(messages, model="llama", images=True)
+
+
+def test_a_prompt_of_an_image_says_something() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    (sent,) = convert_prompt([HumanMessage([image])], model="llama", images=True)
+    assert sent["content"] == [image]
 
 
 def test_calls_of_the_history_are_written_as_the_model_writes_them() -> None:

@@ -35,6 +35,14 @@ def test_an_override_out_of_range_is_refused(wrong: dict[str, object]) -> None:
         PARAMETERS.check(wrong)
 
 
+@pytest.mark.parametrize("model", ["SG_0123456789abcdef", "SG_0123 4567"])
+def test_a_key_in_the_place_of_the_model_is_not_repeated(model: str) -> None:
+    """It would become part of a URL, which servers log."""
+    with pytest.raises(SegmindInvalidInputError, match="whose place is api_key") as caught:
+        PARAMETERS.check({"model": model})
+    assert "0123" not in str(caught.value)
+
+
 def test_overrides_are_brought_into_one_form() -> None:
     given_ones = {"stop": "END", "temperature": None, "top_k": 4}
     assert PARAMETERS.check(given_ones) == {"stop": ["END"], "temperature": None, "top_k": 4}

@@ -63,7 +63,7 @@ audit: $(VENV)-audit/.done ## Look for known vulnerabilities and copyleft licenc
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
 	$(VENV)-bench/bin/python -m benchmarks
 
-soak: $(VENV)/.demo ## Call for an hour, against faults; tells whether memory, files, threads or money leak
+soak: $(VENV)/.dev ## Call for an hour, against faults; tells whether memory, files, threads or money leak
 	$(BIN)/python -m benchmarks.soak
 
 SEED ?= 1

@@ -31,9 +31,11 @@ from langchain_segmind import (
     get_credits_callback,
 )
 from langchain_segmind._protocol.account import ACCOUNTS_REMEMBERED
+from langchain_segmind.journals import SqliteJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 MOST_CALLS = 2_000_000
 MOST_STRANGE = 100
@@ -142,8 +144,10 @@ class _Asked:
 class Soak:
     """The models that live as long as the soak does, and where to make more."""
 
-    def __init__(self, *, url: str, streams: str, key: str) -> None:
-        """Build the models."""
+    def __init__(
+        self, *, url: str, streams: str, key: str, journal: Path, proxied: Sequence[str]
+    ) -> None:
+        """Build the models; `proxied` are URLs that lead to the gateway through a proxy."""
         self.tally = Tally()
         self.random = Random(2)
         self._settings = {"base_url": url, "api_key": key}
@@ -153,6 +157,9 @@ class Soak:
         self.events = self.streaming()
         self.hasty = self.model(timeout=0.15)
         self.paced = self.model(rate_limiter=SegmindRateLimiter(requests_per_minute=600))
+        self.journal = SqliteJournal(journal)
+        self.journaled = self.model(journal=self.journal)
+        self.proxied = [self.model(base_url=each) for each in proxied]
         template = ChatPromptTemplate.from_template("{words}")
         self.chain = template | self.plain | StrOutputParser()
         for number in range(ACCOUNTS_REMEMBERED):  # The table of accounts is full from the start.
@@ -171,7 +178,9 @@ SYNC: list[tuple[Callable[[Soak], None], int]] = []
 ASYNC: list[tuple[Callable[[Soak], Any], int]] = []
 
 
-def _kind(weight: int) -> Callable[[Any], Any]:
+def kind(weight: int) -> Callable[[Any], Any]:
+    """Register a kind of call, which is made as often as its weight says."""
+
     def register(function: Any) -> Any:
         kinds: list[Any] = ASYNC if asyncio.iscoroutinefunction(function) else SYNC
         kinds.append((function, weight))
@@ -183,21 +192,21 @@ def _kind(weight: int) -> Callable[[Any], Any]:
 # --- Blocking ------------------------------------------------------------------------------------
 
 
-@_kind(12)
+@kind(12)
 def invoke(soak: Soak) -> None:
     """Call a model that lives long."""
     with soak.tally.call() as asked:
         asked.answer = soak.plain.invoke(asked.prompt).content
 
 
-@_kind(4)
+@kind(4)
 def chained(soak: Soak) -> None:
     """Run a chain, its costs counted."""
     with soak.tally.call() as asked, get_credits_callback():
         asked.answer = soak.chain.invoke({"words": asked.prompt})
 
 
-@_kind(2)
+@kind(2)
 def batch(soak: Soak) -> None:
     """Call several times at once."""
     numbers, prompts = zip(*(soak.tally.prompt() for _ in range(6)), strict=True)
@@ -206,7 +215,7 @@ def batch(soak: Soak) -> None:
         soak.tally.settle(number, answer)
 
 
-@_kind(5)
+@kind(5)
 def queued(soak: Soak) -> None:
     """Call through the queue; fetch what was not waited for."""
     ids: list[str] = []
@@ -221,14 +230,14 @@ def queued(soak: Soak) -> None:
             asked.answer = soak.queue.resume(ids[0]).content
 
 
-@_kind(2)
+@kind(2)
 def streamed_whole(soak: Soak) -> None:
     """Stream from a server that sends no stream."""
     with soak.tally.call() as asked:
         asked.answer = "".join(str(chunk.content) for chunk in soak.plain.stream(asked.prompt))
 
 
-@_kind(2)
+@kind(2)
 def streamed(soak: Soak) -> None:
     """Read a stream of events to its end."""
     with soak.tally.call(elsewhere=True) as asked:
@@ -236,7 +245,7 @@ def streamed(soak: Soak) -> None:
             pass
 
 
-@_kind(2)
+@kind(2)
 def left_stream(soak: Soak) -> None:
     """Leave a stream of events early, without closing it."""
     with soak.tally.call(elsewhere=True) as asked:
@@ -244,7 +253,7 @@ def left_stream(soak: Soak) -> None:
             break
 
 
-@_kind(3)
+@kind(3)
 def tooled(soak: Soak) -> None:
     """Call with tools, bound anew."""
     with soak.tally.call() as asked:
@@ -253,28 +262,28 @@ def tooled(soak: Soak) -> None:
             soak.tally.note(f"No tool call: {message.content!r}")
 
 
-@_kind(3)
+@kind(3)
 def structured(soak: Soak) -> None:
     """Ask for a form."""
     with soak.tally.call() as asked:
         soak.plain.with_structured_output(Joke).invoke(asked.prompt)
 
 
-@_kind(4)
+@kind(4)
 def fresh(soak: Soak) -> None:
     """Make a model, use it, close it."""
     with soak.tally.call() as asked, soak.model() as llm:
         asked.answer = llm.invoke(asked.prompt).content
 
 
-@_kind(4)
+@kind(4)
 def dropped(soak: Soak) -> None:
     """Make a model, use it, forget it."""
     with soak.tally.call() as asked:
         asked.answer = soak.model().invoke(asked.prompt).content
 
 
-@_kind(3)
+@kind(3)
 def copied(soak: Soak) -> None:
     """Use copies of a model."""
     pickled = pickle.loads(pickle.dumps(soak.plain))
@@ -283,35 +292,35 @@ def copied(soak: Soak) -> None:
             asked.answer = llm.invoke(asked.prompt, temperature=0.5).content
 
 
-@_kind(2)
+@kind(2)
 def too_late(soak: Soak) -> None:
     """Wait for less time than the answer takes."""
     with soak.tally.call(SLOW) as asked:
         soak.hasty.invoke(asked.prompt)
 
 
-@_kind(2)
+@kind(2)
 def closed(soak: Soak) -> None:
     """Close a model that others are using."""
     soak.plain.close()
     soak.plain.get_credits()
 
 
-@_kind(2)
+@kind(2)
 def paced(soak: Soak) -> None:
     """Call at a pace."""
     with soak.tally.call() as asked:
         asked.answer = soak.paced.invoke(asked.prompt).content
 
 
-@_kind(2)
+@kind(2)
 def own_client(soak: Soak) -> None:
     """Call over a client of the user's."""
     with soak.tally.call() as asked, httpx.Client(verify=False) as client:
         asked.answer = soak.model(http_client=client).invoke(asked.prompt).content
 
 
-@_kind(4)
+@kind(4)
 def refused(soak: Soak) -> None:
     """Make every mistake there is."""
     image: list[Any] = [{"type": "image_url", "image_url": {"url": PIXEL}}]
@@ -332,14 +341,14 @@ def refused(soak: Soak) -> None:
 # --- Awaited: each of these runs on a loop that lives long, and on loops of its own ---------------
 
 
-@_kind(12)
+@kind(12)
 async def ainvoke(soak: Soak) -> None:
     """Call a model that lives long."""
     with soak.tally.call() as asked:
         asked.answer = (await soak.plain.ainvoke(asked.prompt)).content
 
 
-@_kind(2)
+@kind(2)
 async def abatch(soak: Soak) -> None:
     """Call several times at once."""
     numbers, prompts = zip(*(soak.tally.prompt() for _ in range(6)), strict=True)
@@ -348,7 +357,7 @@ async def abatch(soak: Soak) -> None:
         soak.tally.settle(number, answer)
 
 
-@_kind(5)
+@kind(5)
 async def aqueued(soak: Soak) -> None:
     """Call through the queue; fetch what was cancelled meanwhile."""
     ids: list[str] = []
@@ -364,7 +373,7 @@ async def aqueued(soak: Soak) -> None:
             asked.answer = (await soak.queue.aresume(ids[0])).content
 
 
-@_kind(2)
+@kind(2)
 async def astreamed_whole(soak: Soak) -> None:
     """Stream from a server that sends no stream."""
     with soak.tally.call() as asked:
@@ -372,7 +381,7 @@ async def astreamed_whole(soak: Soak) -> None:
         asked.answer = "".join(found)
 
 
-@_kind(2)
+@kind(2)
 async def astreamed(soak: Soak) -> None:
     """Read a stream of events to its end."""
     with soak.tally.call(elsewhere=True) as asked:
@@ -380,7 +389,7 @@ async def astreamed(soak: Soak) -> None:
             pass
 
 
-@_kind(2)
+@kind(2)
 async def aleft_stream(soak: Soak) -> None:
     """Leave a stream of events early: half of them closed, half left to the event loop."""
     with soak.tally.call(elsewhere=True) as asked:
@@ -392,7 +401,7 @@ async def aleft_stream(soak: Soak) -> None:
             await anext(stream)
 
 
-@_kind(3)
+@kind(3)
 async def atooled(soak: Soak) -> None:
     """Call with tools, bound anew."""
     with soak.tally.call() as asked:
@@ -401,7 +410,7 @@ async def atooled(soak: Soak) -> None:
             soak.tally.note(f"No tool call: {message.content!r}")
 
 
-@_kind(4)
+@kind(4)
 async def afresh(soak: Soak) -> None:
     """Make a model, use it, close it."""
     with soak.tally.call() as asked:
@@ -409,14 +418,14 @@ async def afresh(soak: Soak) -> None:
             asked.answer = (await llm.ainvoke(asked.prompt)).content
 
 
-@_kind(4)
+@kind(4)
 async def adropped(soak: Soak) -> None:
     """Make a model, use it, forget it."""
     with soak.tally.call() as asked:
         asked.answer = (await soak.model().ainvoke(asked.prompt)).content
 
 
-@_kind(6)
+@kind(6)
 async def cancelled(soak: Soak) -> None:
     """Cancel a call at any moment of it."""
     task = asyncio.create_task(_cancellable(soak, soak.random.choice((SLOW, "x"))))
@@ -426,7 +435,7 @@ async def cancelled(soak: Soak) -> None:
         await task
 
 
-@_kind(2)
+@kind(2)
 async def one_for_all(soak: Soak) -> None:
     """Cancel calls because another one failed."""
 
@@ -446,21 +455,21 @@ async def _cancellable(soak: Soak, words: str) -> None:
         await soak.plain.ainvoke(asked.prompt)
 
 
-@_kind(2)
+@kind(2)
 async def atoo_late(soak: Soak) -> None:
     """Wait for less time than the answer takes."""
     with soak.tally.call(SLOW) as asked:
         await soak.hasty.ainvoke(asked.prompt)
 
 
-@_kind(2)
+@kind(2)
 async def aclosed(soak: Soak) -> None:
     """Close a model that others are using, and ask for the balance."""
     await soak.plain.aclose()
     await soak.plain.aget_credits()
 
 
-@_kind(2)
+@kind(2)
 async def aown_client(soak: Soak) -> None:
     """Call over a client of the user's."""
     with soak.tally.call() as asked:
@@ -469,7 +478,7 @@ async def aown_client(soak: Soak) -> None:
             asked.answer = (await llm.ainvoke(asked.prompt)).content
 
 
-@_kind(3)
+@kind(3)
 async def arefused(soak: Soak) -> None:
     """Make some mistakes."""
     key = f"SG_{soak.tally.last:016x}"

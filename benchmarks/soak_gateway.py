@@ -38,11 +38,13 @@ _BROKEN = Faults(
     drop_after_rate=0.01,
     half_body_rate=0.01,
     malformed_rate=0.01,
+    proxy_timeout_rate=0.01,
 )
 SETTINGS = Settings(
     credits=1e6,
-    rpm=60,
-    rate_window=1.0,  # 60 a second: batches are refused now and then.
+    rpm=50,
+    rate_window=1.0,  # 50 a second: some POSTs and polls are refused now and then.
+    rate_polls=True,
     v1_limit=1.5,
     job_ttl=120.0,
     post_faults=_BROKEN,

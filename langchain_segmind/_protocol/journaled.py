@@ -335,6 +335,7 @@ def _read(entry: JournalEntry) -> Finished:
             f"The answer that the journal keeps for {entry.key!r} cannot be used: {error}. It was "
             f"paid for; journal.forget({entry.key!r}) lets the call be paid for anew.",
             request_id=kept.get("request_id"),
+            outcome_unknown=True,
         ) from None
     return Finished(
         completion, Accounting(CACHED, kept.get("request_id"), extra), entry.answer or b""

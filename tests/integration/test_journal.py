@@ -27,6 +27,7 @@ from langchain_segmind import (
     SegmindJournalError,
     SegmindOutcomeUnknownError,
     SegmindRateLimiter,
+    SegmindResponseError,
     get_credits_callback,
 )
 from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Settings, serve
@@ -260,6 +261,18 @@ def test_a_lost_answer_is_named_and_sent_again_on_demand_only(
             assert caught.value.outcome_unknown
         assert type(caught.value) is SegmindOutcomeUnknownError
         assert gateway.account.post_count == 1
+
+
+def test_a_paid_answer_of_no_use_says_so_each_time(path: str) -> None:
+    """It is no error that cost nothing, neither when it comes nor when the journal gives it."""
+    with faults(http({"choices": []})) as server:
+        llm = ChatSegmindLlama(api_key=KEY, base_url=server.url, journal=path, queue=False)
+        for _ in range(2):
+            with pytest.raises(SegmindResponseError) as caught:
+                call(llm, "invoke")
+            assert caught.value.outcome_unknown
+        assert not caught.value.is_retryable
+        assert len(server.requests) == 1
 
 
 def test_what_was_lost_is_sent_again_when_told_to(path: str) -> None:

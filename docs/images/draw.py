@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, S311 - A script, whose chance keeps no secret.
 """Draw the pictures of synthetic-data.md, by a run against the local Segmind.
 
 `python docs/images/draw.py` writes progress.svg and credits.svg beside this file.
@@ -21,7 +22,8 @@ from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 HERE = Path(__file__).parent
 COUNT, BUDGET = 600, 0.12
 COMMAND = "langchain-segmind batch prompts.jsonl answers.jsonl --budget 0.12"
-TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {terminal_width} {terminal_height}">
+TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" 
+ viewBox="0 0 {terminal_width} {terminal_height}">
 <style>text {{ font: 20px monospace; white-space: pre; }} {styles}</style>
 <rect width="100%" height="100%" rx="8" fill="#292929"/>
 <g transform="translate(9, 9)">{backgrounds}<g>{matrix}</g></g><defs>{lines}</defs></svg>
@@ -43,7 +45,9 @@ def main() -> None:
     engine = ScriptedEngine(lambda _: "word " * chance.randrange(100, 500))
     rows = ({"id": n, "prompt": f"Tell a story of number {n}."} for n in range(COUNT))
     tally, spent = Tally(COUNT), [(0.0, 0.0)]
-    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False)
+    console = Console(
+        record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False
+    )
     with tempfile.TemporaryDirectory() as folder, serve(Settings(), engine) as gateway:
         llm = ChatSegmindLlama(
             api_key=gateway.api_key, base_url=gateway.url, journal=f"{folder}/run", max_tokens=500

@@ -1,8 +1,4 @@
-"""A list of topics to a fine-tuning file in chat format: `python examples/distill.py topics.txt`.
-
-One batch writes questions on each topic, the next one answers them; what is there already is left
-out. Killed and started again it goes on, and pays for nothing twice.
-"""
+"""Topics to a fine-tuning file, each call paid for once: `python examples/distill.py FILE`."""
 
 import json
 import re
@@ -19,7 +15,7 @@ PEOPLE, BUDGET = ("a child", "a student", "an expert"), 0.5
 
 
 class Questions(BaseModel):
-    """Questions that somebody may ask."""
+    """Questions on a topic."""
 
     questions: list[str] = Field(min_length=1, max_length=5)
 
@@ -40,16 +36,17 @@ def main(topics: list[str], out: Path) -> None:
     for result in batch.run_sync(wanted(topics), llm, budget=BUDGET, schema=Questions):
         spent += result.cost or 0.0
         for question in result.parsed.questions if result.parsed else ():
-            asked.setdefault(re.sub(r"\W+", " ", question).strip().lower()[:200], question)
+            name = re.sub(r"\W+", " ", question).strip().lower()[:190]
+            asked[name] = min(question, asked.get(name, question))  # Whatever came first.
     rows = ({"id": f"answer/{name}", "prompt": asked[name]} for name in sorted(asked))
     with out.open("w", encoding="utf-8") as file:
         for result in batch.run_sync(rows, llm, budget=BUDGET - spent):
             spent += result.cost or 0.0
             if result.error is None and result.text not in texts:
                 texts.add(result.text)
-                asked_for = asked[result.custom_id.removeprefix("answer/")]
-                turns = {"user": asked_for, "assistant": result.text}
-                messages = [{"role": role, "content": text} for role, text in turns.items()]
+                question = asked[result.custom_id.removeprefix("answer/")]
+                turns = zip(("user", "assistant"), (question, result.text), strict=True)
+                messages = [{"role": role, "content": text} for role, text in turns]
                 file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
     print(f"{len(texts)} pairs on {len(topics)} topics in {out}; {spent:.6f} credits spent now.")
 

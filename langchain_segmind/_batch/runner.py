@@ -121,9 +121,6 @@ class Runner:
         self._in_vain = 0
         self.failure: Exception | None = None
         """What ended the run before its time."""
-        self.gate: asyncio.Event = asyncio.Event()
-        """While it is not set, nothing new is begun."""
-        self.gate.set()
 
     async def results(self) -> AsyncIterator[BatchResult]:
         """Give each result as it comes; whoever leaves early stops the run in order."""
@@ -142,7 +139,6 @@ class Runner:
         """Begin nothing new; what was sent is waited for."""
         self.failure = self.failure or failure
         self._is_ending = True
-        self.gate.set()
 
     def stop(self) -> None:
         """Wait for nothing but submits under way: the journal has the ids of the rest."""
@@ -165,7 +161,6 @@ class Runner:
         try:
             async for attempt in self._looked_up():
                 await self._slots.acquire()
-                await self.gate.wait()
                 if self._is_ending:
                     break
                 if isinstance(attempt, BatchResult):

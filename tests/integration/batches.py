@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from langchain_segmind.gateway import RunningGateway
 
@@ -52,7 +52,9 @@ class Batch:
             "SEGMIND_BASE_URL": self.gateway.url,
         }
 
-    def start(self, *options: str, **settings: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *options: str, preexec_fn: Callable[[], None] | None = None
+    ) -> subprocess.Popen[str]:
         """Start the command, with pipes."""
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         if options[:1] == ("-",):
@@ -64,13 +66,20 @@ class Batch:
             cwd=self.folder,
             env=self.environment,
             text=True,
-            **streams,
-            **settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=preexec_fn,
         )
 
-    def run(self, *options: str, text: str | None = None, **settings: Any) -> tuple[int, str, str]:
+    def run(
+        self,
+        *options: str,
+        text: str | None = None,
+        preexec_fn: Callable[[], None] | None = None,
+    ) -> tuple[int, str, str]:
         """Run the command to its end; give exit code, stdout and stderr."""
-        with self.start(*options, **settings) as process:
+        with self.start(*options, preexec_fn=preexec_fn) as process:
             out, err = process.communicate(text, PATIENCE)
         return process.returncode, out, err
 

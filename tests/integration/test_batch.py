@@ -194,7 +194,7 @@ def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
         assert batch.run("--errors", str(batch.errors))[0] == 1
         assert gateway.account.post_count == 30
         assert {line["custom_id"] for line in batch.lines(batch.errors)} == unknown
-        gateway.gateway.post_faults.faults = Faults()
+        gateway.post_faults.faults = Faults()
         assert batch.run("--retry-unknown")[0] == 0
     assert batch.texts() == echoed(30)
 
@@ -212,7 +212,8 @@ def test_polls_that_break_and_jobs_that_fail_cost_nothing_more(tmp_path: Path) -
 
 def test_a_wrong_key_sends_nothing(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     batch.ask(5)
-    batch.gateway.api_key = "SG_ffffffffffffffff"
+    environment = {**batch.environment, "SEGMIND_API_KEY": "SG_ffffffffffffffff"}
+    monkeypatch.setattr(Batch, "environment", environment)
     code, _, err = batch.run()
     assert code == 2
     assert "401" in err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import itertools
 import json
 import re
 import runpy
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Settings, serve
+from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway import RunningGateway
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = ("chain", "agent", "rag", "extract", "bulk", "durable_agent", "trace_costs")
+SHORT = ("chain", "agent", "rag", "extract", "bulk", "distill", "durable_agent", "trace_costs")
 
 
 class Stage:
@@ -263,122 +262,49 @@ def test_the_durable_agent_pays_each_step_once(
     journal.close()
 
 
-# --- Bulk --------------------------------------------------------------------------------------
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Read a file of rows."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def count(mark: str, path: Path) -> int:
-    """Count what rows have in a file that is being written."""
-    return path.read_text("utf-8").count(mark) if path.exists() else 0
-
-
-def question_on(prompt: str) -> str:
-    """Answer a prompt as no other one is answered."""
-    return f"What of {hash(prompt)}?"
-
-
-def check_book(results: Path, gateway: RunningGateway, count: int) -> None:
-    """Every row is there once, with its own answer, and was paid for once."""
-    answers = {row["prompt"]: row["answer"] for row in rows(results)}
-    assert len(rows(results)) == len(answers) == count
-    assert answers == {prompt: question_on(prompt) for prompt in answers}
-    billed = [said(body) for body in gateway.account.billed_bodies]
-    assert sorted(billed) == sorted(answers)
-    paid = sum(row["cost"] for row in rows(results))
-    assert paid == pytest.approx(sum(charge.cost for charge in gateway.account.charges))
+# --- Batches -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the file that bulk writes, in a folder of its own."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder for what an example writes."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "questions.jsonl"
+    return tmp_path
 
 
-def test_bulk_goes_on_where_it_was_killed(stage: Stage, results: Path) -> None:
-    """Some rows were answered by then, others submitted, and the rest were not."""
-    log = results.with_name("questions.log.jsonl")
-    go_on, asked = asyncio.Event(), itertools.count()
-
-    async def answer(body: dict[str, Any]) -> str:
-        if next(asked) >= 15:
-            await go_on.wait()
-        return question_on(said(body))
-
-    with stage.answering(answer) as gateway:
-        kill_when(
-            lambda: (count('"job": "', log), count('"answer"', results)) == (15 + 64, 15),
-            "bulk",
-            "100",
-            "6000",
-        )
-        go_on._loop.call_soon_threadsafe(go_on.set)  # type: ignore[attr-defined]
-        printed = stage.run("bulk", "100", "6000")
-        assert printed.startswith("85 to do, with ")
-        assert printed.endswith(
-            f"100 in questions.jsonl; {gateway.account.remaining} credits left.\n"
-        )
-        assert gateway.account.post_count == 100
-        check_book(results, gateway, 100)
-        assert stage.run("bulk", "100", "6000").startswith("0 to do, with ")
+def test_bulk_pays_for_each_prompt_once(stage: Stage, folder: Path) -> None:
+    """The second run is asked for more, and pays for those alone."""
+    with stage.answering(lambda body: f"What of {hash(said(body))}?") as gateway:
+        first = stage.run("bulk", "12", "6000")
+        again = stage.run("bulk", "20", "6000")
+        assert len(first.splitlines()) == 12
+        assert set(first.splitlines()) < set(again.splitlines())
+        assert len(again.splitlines()) == gateway.account.post_count == 20
 
 
-def test_bulk_never_asks_twice_for_what_was_on_its_way_at_a_kill(
-    stage: Stage, results: Path
-) -> None:
-    """Nobody knows whether it is paid for: it is left to the reader."""
-    log = results.with_name("questions.log.jsonl")
-    with stage.answering(lambda _: "Late.", post_faults=Faults(latency=60)) as gateway:
-        kill_when(lambda: count('"job": null', log) == gateway.account.post_count == 5, "bulk", "5")
-        assert stage.run("bulk", "5").startswith("0 to do, with ")
-        assert gateway.account.post_count == 5
+def teach(body: dict[str, Any]) -> str:
+    """Write questions, two of them the same, or answer one."""
+    if topic := re.search(r"that (.*) may ask on (.*)\.", said(body)):
+        questions = [f"What does {topic[1]} think of {topic[2]}?", f"What IS {topic[2]}?"]
+        return json.dumps({"questions": [*questions, f"What is {topic[2]}"]})
+    return f"This: {said(body)}"
 
 
-def test_bulk_asks_anew_for_what_failed(stage: Stage, results: Path) -> None:
-    """A job that failed was not billed."""
-    failed: set[str] = set()
-
-    def answer(body: dict[str, Any]) -> str:
-        if len(failed) < 4 and said(body) not in failed:
-            failed.add(said(body))
-            raise EngineError(500, "Out of luck.")
-        return question_on(said(body))
-
-    with stage.answering(answer) as gateway:
-        assert "8 in questions.jsonl" in stage.run("bulk", "12", "6000")
-        errors = [row for row in rows(results.with_name("questions.log.jsonl")) if "error" in row]
-        assert {row["prompt"] for row in errors} == failed
-        assert all("Out of luck." in row["error"] for row in errors)
-        assert "12 in questions.jsonl" in stage.run("bulk", "12", "6000")
-        check_book(results, gateway, 12)
-
-
-def test_bulk_never_asks_twice_where_a_submit_was_lost(stage: Stage, results: Path) -> None:
-    """It may be paid for, and nobody knows its id: that row is left to the reader."""
-    faults = Faults(drop_after_rate=0.4)
-    with stage.answering(lambda body: question_on(said(body)), post_faults=faults) as gateway:
-        stage.run("bulk", "20", "6000")
-        stage.run("bulk", "20", "6000")
-        log = rows(results.with_name("questions.log.jsonl"))
-        jobs = {row["prompt"]: row["job"] for row in log}
-        lost = {prompt for prompt, job in jobs.items() if job is None}
-        answered = {row["prompt"] for row in rows(results)}
-        assert gateway.account.post_count == len(lost) + len(answered) == 20
-        assert 0 < len(lost) < 20
-        assert not lost & answered
-
-
-def test_bulk_stops_before_the_account_is_empty(stage: Stage, results: Path) -> None:
-    with stage.answering(lambda body: question_on(said(body)), credits=0.005) as gateway:
-        stage.run("bulk", "5", "6000")
-        assert gateway.account.post_count == 0
-        gateway.account.top_up(1)
-        assert "5 in questions.jsonl" in stage.run("bulk", "5", "6000")
-        check_book(results, gateway, 5)
+def test_a_list_of_topics_becomes_a_file_for_fine_tuning(stage: Stage, folder: Path) -> None:
+    (folder / "topics.txt").write_text("the tides\nknots", "utf-8")
+    with stage.answering(teach) as gateway:
+        printed = stage.run("distill", "topics.txt")
+        pairs = (folder / "distilled.jsonl").read_text("utf-8")
+        cost = sum(charge.cost for charge in gateway.account.charges)
+        assert gateway.account.post_count == 6 + 8
+        assert printed == f"8 pairs on 2 topics in distilled.jsonl; {cost:.6f} credits spent now.\n"
+        assert "0.000000 credits" in stage.run("distill", "topics.txt")
+        assert gateway.account.post_count == 6 + 8
+    turns = [json.loads(line)["messages"] for line in pairs.splitlines()]
+    assert all(answer["content"] == f"This: {question['content']}" for question, answer in turns)
+    assert [turn["role"] for turn in turns[0]] == ["user", "assistant"]
+    again = (folder / "distilled.jsonl").read_text("utf-8")
+    assert sorted(again.splitlines()) == sorted(pairs.splitlines())
 
 
 # --- The notebook ------------------------------------------------------------------------------

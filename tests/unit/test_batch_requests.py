@@ -19,7 +19,6 @@ from langchain_segmind._batch.requests import (
     plain_id,
 )
 from langchain_segmind._batch.runner import prepare
-from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,14 +54,13 @@ def test_a_body_cannot_say_what_the_batch_says(name: str) -> None:
         BatchRequest.from_record({"custom_id": "a", "body": {"messages": HI, name: "x"}})
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)  # A line's bytes show them.
 PARAMETERS = st.dictionaries(
     st.sampled_from(["temperature", "top_p", "max_tokens", "seed", "stop", "model", "user"]),
-    st.one_of(
-        st.floats(-1, 3), st.integers(-1, 1 << 33), st.text(max_size=3), st.booleans(), st.none()
-    ),
+    st.one_of(st.floats(-1, 3), st.integers(-1, 1 << 33), TEXT, st.booleans(), st.none()),
     max_size=3,
 )
-CONTENT = st.one_of(st.text(max_size=9), st.none(), st.lists(st.text(max_size=3), max_size=2))
+CONTENT = st.one_of(TEXT, st.none(), st.lists(st.text(max_size=3), max_size=2))
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "system", "tool", "robot"]), "content": CONTENT}
 )
@@ -73,17 +71,16 @@ def test_what_is_plain_at_a_glance_can_be_sent(body: Any, parameters: Any) -> No
     """The quick check lets nothing through that the model would refuse."""
     record = {"custom_id": "a", "body": {**body, **parameters}}
     if plain_id(record) is not None:
-        try:
-            prepare(LLM, BatchRequest.from_record(record))
-        except SegmindInvalidInputError as error:
-            assert "surrogate" in str(error)  # These are found in the line's bytes.
+        prepare(LLM, BatchRequest.from_record(record))
 
 
 IDS = st.text("ab#/-retry1", min_size=1, max_size=12)
 
 
 @given(IDS, IDS, st.integers(0, 12), st.integers(0, 12), st.integers(0, 3))
-def test_no_two_answers_share_a_key(one: str, two: str, first: int, second: int, retry: int) -> None:
+def test_no_two_answers_share_a_key(
+    one: str, two: str, first: int, second: int, retry: int
+) -> None:
     assert place_of(key_of(one, first, retry)) == (one, first, retry)
     if (one, first) != (two, second):
         assert key_of(one, first) != key_of(two, second)

@@ -243,25 +243,27 @@ def test_without_a_thread_nothing_is_kept(llm: Any, counting: RunningGateway) ->
 
 
 AGENT = """
-    import os, sys
+    import os, sys, time
     from langchain.agents import create_agent
     from langchain_segmind import ChatSegmindLlama
 
     KILL_AT = sys.argv[3]
 
-    def kill_at(moment):
+    def kill_at(moment, step=-1):
         if moment == KILL_AT:
+            while (saved := saver.get_tuple(config)) is None or saved.metadata["step"] < step:
+                time.sleep(0.001)  # With "async" it is written while the next node runs.
             os.kill(os.getpid(), 9)
 
     def add(a: int, b: int) -> int:
         '''Add two numbers.'''
-        kill_at("tool")
+        kill_at("tool", 1)
         return a + b
 
     {saver}
     llm = ChatSegmindLlama(
         base_url=sys.argv[1], journal={journal}, poll_interval=0.01,
-        on_submit=lambda _: kill_at("submit"),
+        on_submit=lambda _: kill_at("submit", 0),
     )
     with open_saver() as saver:
         agent = create_agent(llm, [add], checkpointer=saver)

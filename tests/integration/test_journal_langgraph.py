@@ -249,22 +249,21 @@ AGENT = """
 
     KILL_AT = sys.argv[3]
 
-    def kill_at(moment):
+    def kill_at(moment, step=-1):
         if moment == KILL_AT:
-            # With durability="async" a checkpoint is written beside the next node. Who is killed
-            # before it is there begins the node before again, as another one: see the docs.
-            time.sleep(0.5)
+            while (saved := saver.get_tuple(config)) is None or saved.metadata["step"] < step:
+                time.sleep(0.001)  # With "async" it is written while the next node runs.
             os.kill(os.getpid(), 9)
 
     def add(a: int, b: int) -> int:
         '''Add two numbers.'''
-        kill_at("tool")
+        kill_at("tool", 1)
         return a + b
 
     {saver}
     llm = ChatSegmindLlama(
         base_url=sys.argv[1], journal={journal}, poll_interval=0.01,
-        on_submit=lambda _: kill_at("submit"),
+        on_submit=lambda _: kill_at("submit", 0),
     )
     with open_saver() as saver:
         agent = create_agent(llm, [add], checkpointer=saver)

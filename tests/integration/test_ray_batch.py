@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -79,10 +79,14 @@ class Story:
             try:
                 yield run
                 run.wait(300)
-                self.wait_for(lambda: not self.processes())
             finally:
-                for pid in self.processes():
-                    os.kill(pid, signal.SIGKILL)
+                while pids := self.processes():
+                    self.kill(pids)
+
+    def kill(self, pids: list[int]) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def processes(self, name: str = "") -> list[int]:
         """Find what this account's runs have started and is still there."""
@@ -148,7 +152,10 @@ def store_of(kind: str) -> Iterator[str]:
 def story(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
-    """Run twice: the driver is killed, then both workers; one answer in seven is broken."""
+    """Kill the machine, go on, and kill both workers; one answer in seven is broken.
+
+    Where the journal is a server, it is the workers alone: a start of Ray takes its time.
+    """
     third = 1 / 21
     broken = Faults(error_rate=third, drop_after_rate=third, half_body_rate=third)
     settings = Settings(rpm=40, rate_window=1.0, post_faults=broken, poll_faults=broken)
@@ -161,25 +168,32 @@ def story(
     ):
         told = Story(folder, ray, gateway, store)
         try:
-            yield live_through(told, desk)
+            outstanding = kill_machine(told, desk) if request.param == "sqlite" else set()
+            yield kill_workers(told, desk, outstanding)
         finally:
             desk.open.set()
             told.journal.close()
 
 
-def live_through(story: Story, desk: Desk) -> SimpleNamespace:
-    """Kill the driver, with answers outstanding that are paid for; go on, and kill the workers."""
-    with story.running() as run:
+def kill_machine(story: Story, desk: Desk) -> set[str]:
+    """Kill all at once, with answers outstanding that are paid for; give their keys."""
+    with story.running():
         story.wait_for(lambda: len(story.submitted()) >= IN_FLIGHT // 2)
-        run.kill()
+        story.kill(story.processes())
     outstanding = story.submitted()
+    assert len(outstanding) >= IN_FLIGHT // 2
     desk.open.set()
     story.wait_for(desk.is_idle)
     desk.open.clear()
+    return outstanding
+
+
+def kill_workers(story: Story, desk: Desk, outstanding: set[str]) -> SimpleNamespace:
+    """Run to the end, though both workers are killed; what they waited for is fetched by others."""
     with story.running() as run:
         story.wait_for(lambda: len(story.submitted() - outstanding) >= IN_FLIGHT // 4)
-        for worker in story.processes("ray::MapWorker"):
-            os.kill(worker, signal.SIGKILL)
+        story.kill(story.processes("ray::MapWorker"))
+        outstanding |= story.submitted()
         desk.open.set()
     assert run.returncode == 0, story.log[-4000:]
     rows = pq.read_table(story.folder / "answers").to_pylist()
@@ -207,7 +221,6 @@ def test_none_is_paid_twice(story: SimpleNamespace) -> None:
 
 
 def test_what_was_submitted_before_a_kill_is_fetched(story: SimpleNamespace) -> None:
-    assert len(story.outstanding) >= IN_FLIGHT // 2
     assert {story.entries[key].state for key in story.outstanding} == {"answered"}
 
 

@@ -7,7 +7,7 @@ GATEWAY = $(BIN)/python -m langchain_segmind.gateway
 # Most tests wait for sockets and processes; those of a file share what is costly to make.
 WORKERS ?= 3
 SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
-FUZZED = headers body answers events queue exchanges tools messages
+FUZZED = headers body answers events queue exchanges journal tools messages
 # pip's own last words are of versions that do not exist, also where there is no network.
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 

@@ -19,16 +19,23 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import messages_from_dict
 
 from langchain_segmind import SegmindError
+from langchain_segmind._journals.entries import JournalEntry
 from langchain_segmind._messages.incoming import Call
 from langchain_segmind._messages.outgoing import to_wire
 from langchain_segmind._messages.parameters import encoded
 from langchain_segmind._messages.streaming import stream_generations
+from langchain_segmind._protocol import journaled
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.answers import Accounting
+from langchain_segmind._protocol.answers import (
+    Accounting,
+    Finished,
+    read_output,
+    read_response,
+)
 from langchain_segmind._protocol.balance import fetch_balance
 from langchain_segmind._protocol.calls import Clock, post
 from langchain_segmind._protocol.queue import Queue, run_job
-from langchain_segmind._protocol.responses import error_from_response
+from langchain_segmind._protocol.responses import UnusableAnswerError, error_from_response
 from langchain_segmind._protocol.retry import RetryPolicy, retry_after
 from langchain_segmind._protocol.tracking import track_account
 from langchain_segmind._protocol.types import AcquireSlot, Emit, ReadChunk, Request, Response, Sleep
@@ -36,6 +43,7 @@ from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_ca
 from langchain_segmind._tool_calling.toolset import ToolSet
 from langchain_segmind._transport.content_encoding import BodyDecoder, UnreadableBodyError
 from langchain_segmind._transport.redaction import KeyRedactor
+from langchain_segmind.credits import CACHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,16 +100,20 @@ def _check_error(error: SegmindError) -> None:
 
 
 def _check_result(result: ChatResult) -> None:
-    """Check that an answer can be shown, stored and sent back, and does not tell the key."""
-    assert KEY not in repr(result)
+    """Check that an answer can be shown, stored and sent back; its text alone may have the key."""
+    assert KEY not in repr(result.llm_output)
     for generation in result.generations:
         message: Any = generation.message
-        stored = message.model_dump_json()
-        assert KEY not in stored
+        message.model_dump_json()
+        assert KEY not in repr([generation.generation_info, _metadata(message)])
         pickle.dumps(message)
         json.dumps(message.response_metadata, allow_nan=False).encode()
         with suppress(SegmindError):
             encoded({"messages": to_wire([message], model="m", images=False)})
+
+
+def _metadata(message: Any) -> list[object]:
+    return [message.id, message.response_metadata, message.usage_metadata]
 
 
 def _check_amounts(accounting: Accounting) -> None:
@@ -226,7 +238,7 @@ def _streamed(call: Call, parts: list[bytes]) -> tuple[object, ...]:
         _check_error(error)
         return ("error",)
     shown = last.message.model_copy(update={"id": None})
-    assert KEY not in repr(shown)
+    assert KEY not in repr(_metadata(shown))
     calls = [(piece["name"], piece["args"]) for piece in shown.tool_call_chunks]
     return text, calls
 
@@ -331,6 +343,32 @@ def _check_parsed(parsed: ParsedReply, text: str, *, strict: bool) -> None:
     assert calls or strict or parsed.content == text
 
 
+def journal(data: bytes) -> None:
+    """What a journal keeps of an answer is read as it was; whatever else it holds is an error."""
+    reply = _reply(data)
+    call = Call("llama", b"{}", tools=_tools_for(data), redact=_REDACTOR.text)
+    _attempt(lambda: _check_result(call.result(_replay(reply.body, None))))
+    finished = []
+    with suppress(SegmindError):
+        finished.append(read_response(reply))
+    with suppress(UnusableAnswerError):
+        completion, raw = read_output(reply.body.decode("utf-8", "replace"))
+        finished.append(Finished(completion, Accounting.from_headers(reply.headers), raw))
+    for answer in finished:
+        kept = journaled._to_keep(answer)
+        again = _replay(kept["answer"], json.loads(json.dumps(kept["accounting"])))
+        assert again.completion == answer.completion
+        assert again.accounting.request_id == answer.accounting.request_id
+        assert again.accounting.extra == {**answer.accounting.extra, "replayed": True}
+
+
+def _replay(answer: bytes, accounting: Any) -> Finished:
+    entry = JournalEntry("k", "f", "answered", "c", "h", answer=answer, accounting=accounting)
+    finished = journaled._read(entry)
+    assert finished.accounting.credits == CACHED
+    return finished
+
+
 def messages(data: bytes) -> None:
     """Any conversation becomes text of three roles that can be sent, or is refused."""
     try:
@@ -350,5 +388,5 @@ def messages(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (headers, body, answers, events, queue, exchanges, tools, messages)
+    for target in (headers, body, answers, events, queue, exchanges, journal, tools, messages)
 }

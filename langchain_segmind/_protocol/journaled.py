@@ -331,12 +331,13 @@ def _read(entry: JournalEntry) -> Finished:
     try:
         completion = completion_from(decode_json(entry.answer or b""))
     except UnusableAnswerError as error:
-        raise SegmindResponseError(
-            f"The answer that the journal keeps for {entry.key!r} cannot be used: {error}. It was "
-            f"paid for; journal.forget({entry.key!r}) lets the call be paid for anew.",
-            request_id=kept.get("request_id"),
-            outcome_unknown=True,
-        ) from None
-    return Finished(
-        completion, Accounting(CACHED, kept.get("request_id"), extra), entry.answer or b""
+        why = str(error)
+    else:
+        accounting = Accounting(CACHED, kept.get("request_id"), extra)
+        return Finished(completion, accounting, entry.answer or b"")
+    raise SegmindResponseError(
+        f"The answer that the journal keeps for {entry.key!r} cannot be used: {why}. It was "
+        f"paid for; journal.forget({entry.key!r}) lets the call be paid for anew.",
+        request_id=kept.get("request_id"),
+        outcome_unknown=True,
     )

@@ -78,9 +78,9 @@ def shell_lines() -> list[str]:
 
 
 @cache
-def usage_of(module: str) -> str:
+def usage_of(module: str, *command: str) -> str:
     """Ask a module for its options."""
-    asked = [sys.executable, "-m", module, "--help"]
+    asked = [sys.executable, "-m", module, *command, "--help"]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -167,6 +167,11 @@ def test_a_command_exists(line: str) -> None:
         case ["python", "-m", module, *words]:
             options = [word for word in words if word.startswith("--")]
             assert all(word in usage_of(module) for word in ("usage:", *words[:1], *options))
+        case ["langchain-segmind", command, *words]:
+            options = [word for word in words if word.startswith("--")]
+            told = usage_of("langchain_segmind", *([command] if command == "batch" else []))
+            assert command in told
+            assert all(option in told for option in options)
         case ["pip", "install", package]:
             extra = re.search(r"\[(\w+)\]", package)
             project = (ROOT / "pyproject.toml").read_text("utf-8")

@@ -76,7 +76,7 @@ def test_what_the_journal_has_is_given_again(
 
 
 def test_the_budget_ends_the_iteration(llm: ChatSegmindLlama, gateway: RunningGateway) -> None:
-    results = []
+    results: list[batch.BatchResult] = []
     with pytest.raises(batch.BudgetReachedError, match="credits are spent"):
         results.extend(batch.run_sync(rows(500), llm, budget=0.001))
     with pytest.raises(batch.BudgetReachedError):

@@ -175,15 +175,15 @@ def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
 def test_two_outputs_on_one_journal_pay_once(tmp_path: Path) -> None:
     with serve(engine=slow(0.05)) as gateway:
         batch = Batch(tmp_path, gateway)
-        batch.ask(60)
+        batch.ask(150)
         other = Batch(tmp_path, gateway)
         other.answers = tmp_path / "other.jsonl"
         running = [each.start("--journal", "one.sqlite") for each in (batch, other)]
         for process in running:
             process.communicate(timeout=PATIENCE)
         assert [process.returncode for process in running] == [0, 0]
-        assert gateway.account.post_count == 60
-    assert batch.texts() == other.texts() == echoed(60)
+        assert gateway.account.post_count == 150
+    assert batch.texts() == other.texts() == echoed(150)
 
 
 def test_a_full_disk_tears_no_line(batch: Batch) -> None:

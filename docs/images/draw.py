@@ -22,7 +22,7 @@ from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 HERE = Path(__file__).parent
 COUNT, BUDGET = 600, 0.12
 COMMAND = "langchain-segmind batch prompts.jsonl answers.jsonl --budget 0.12"
-TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" 
+TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg"
  viewBox="0 0 {terminal_width} {terminal_height}">
 <style>text {{ font: 20px monospace; white-space: pre; }} {styles}</style>
 <rect width="100%" height="100%" rx="8" fill="#292929"/>

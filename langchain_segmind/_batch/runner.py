@@ -104,8 +104,21 @@ class Runner:
         schema_retries: int = 0,
         on_replay: Callable[[JournalEntry], object] | None = None,
         is_written: Callable[[str], bool] = lambda _: False,
+        pilot: int | None = None,
     ) -> None:
-        """Take what to answer; nothing is read or sent before `results`."""
+        """Take what to answer; nothing is read or sent before `results`.
+
+        Args:
+            llm: Answers, and has the journal.
+            samples: What to answer.
+            in_flight: How many calls are under way at most.
+            budget: What may be spent.
+            form: What answers have to fit.
+            schema_retries: How often one that does not is asked for again.
+            on_replay: Is told of each answer that the journal has.
+            is_written: Tells a key whose answer is written already.
+            pilot: How many calls are begun before `go_on` is set.
+        """
         self._llm = llm
         self._journal: Journal = llm.journal
         self._samples = samples
@@ -119,6 +132,11 @@ class Runner:
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._is_ending = self._is_stopped = False
         self._in_vain = 0
+        self._begun, self._pilot = 0, pilot
+        self.finished = 0
+        """How many of the calls that were begun have come to a result."""
+        self.go_on: asyncio.Event = asyncio.Event()
+        """Lets the calls after the pilot begin."""
         self.failure: Exception | None = None
         """What ended the run before its time."""
 
@@ -139,6 +157,7 @@ class Runner:
         """Begin nothing new; what was sent is waited for."""
         self.failure = self.failure or failure
         self._is_ending = True
+        self.go_on.set()
 
     def stop(self) -> None:
         """Wait for nothing but submits under way: the journal has the ids of the rest."""
@@ -168,7 +187,7 @@ class Runner:
                 elif (result := self._replayed(attempt)) is not None:
                     self._results.put_nowait(result)
                 else:
-                    self._begin(attempt)
+                    await self._begin(attempt)
         except Exception as error:  # noqa: BLE001 - of the source or the journal; `failure` tells it.
             self.end(error)
         await self._wait_for_running()
@@ -183,7 +202,12 @@ class Runner:
                 for task in left:
                     task.cancel()
 
-    def _begin(self, attempt: _Attempt) -> None:
+    async def _begin(self, attempt: _Attempt) -> None:
+        if self._begun == self._pilot:
+            await self.go_on.wait()
+        self._begun += 1
+        if self._is_ending:
+            return
         task = asyncio.create_task(self._answer(attempt))
         self._running[task] = attempt
         task.add_done_callback(self._running.pop)
@@ -240,6 +264,7 @@ class Runner:
             self._slots.release()
             self.end(error)
         else:
+            self.finished += 1
             self._results.put_nowait(result)
             self._in_vain = self._in_vain + 1 if isinstance(result.error, _IN_VAIN) else 0
             if self._in_vain >= MOST_IN_VAIN:

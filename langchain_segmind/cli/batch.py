@@ -49,8 +49,9 @@ ALL_ANSWERED, SOME_FAILED, BAD_INPUT, NO_MONEY, INTERRUPTED = 0, 1, 2, 3, 130
 JOB_SECONDS = 3300.0
 """How long an answer is waited for: Segmind keeps it for an hour."""
 RETRIES = 5
-FIRST_ANSWERS = 20
-"""How many answers the second estimate is made from."""
+FIRST_ANSWERS, PILOT = 20, 80
+"""How many answers the second estimate is made from, and how many calls are begun before it: it
+comes before the first hundred are paid."""
 
 
 class UsageError(Exception):
@@ -153,6 +154,7 @@ class _Command:
             form=self._form,
             schema_retries=options.schema_retries,
             is_written=output.answered.__contains__,
+            pilot=PILOT,
         )
         return asyncio.run(run.answer_all(is_paid_for=not left))
 
@@ -233,8 +235,9 @@ class _Run:
                     self._tally.count(result)
                     self._write(result)
                     display.show(self._tally, self._ledger.balance)
-                    if self._tally.paid == FIRST_ANSWERS and result.cost and self._tally.left:
+                    if self.runner.finished >= FIRST_ANSWERS and not self.runner.go_on.is_set():
                         self._estimate_again(display)
+                        self.runner.go_on.set()
         finally:
             ticker.cancel()
             display.show(self._tally, self._ledger.balance)
@@ -257,9 +260,11 @@ class _Run:
             self.runner.stop()
 
     def _estimate_again(self, display: Quiet) -> None:
+        if not self._tally.paid or not self._tally.left:
+            return
         projected = format_money(self._tally.projected or 0.0)
         with display.paused():
-            _say(f"By the first {FIRST_ANSWERS} answers, all of it will cost {projected} credits.")
+            _say(f"By the first answers, all of it will cost {projected} credits.")
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

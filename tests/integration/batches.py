@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from langchain_segmind.gateway import RunningGateway
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "langchain_segmind", "batch")
 PATIENCE = 120.0
+_LIMIT = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+LIMIT = (sys.executable, "-c", _LIMIT)
+"""A file that may not grow stands for a disk that is full."""
 
 
 class Batch:
@@ -52,34 +59,31 @@ class Batch:
             "SEGMIND_BASE_URL": self.gateway.url,
         }
 
-    def start(
-        self, *options: str, preexec_fn: Callable[[], None] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, *options: str, largest_file: int | None = None) -> subprocess.Popen[str]:
         """Start the command, with pipes."""
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         if options[:1] == ("-",):
             files, options = ("-", str(self.answers)), options[1:]
         else:
             files = (str(self.requests), str(self.answers))
+        limit = () if largest_file is None else (*LIMIT, str(largest_file))
         return subprocess.Popen(
-            [*COMMAND, *files, *options],
+            [*limit, *COMMAND, *files, *options],
             cwd=self.folder,
             env=self.environment,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=preexec_fn,
         )
 
     def run(
         self,
         *options: str,
         text: str | None = None,
-        preexec_fn: Callable[[], None] | None = None,
+        largest_file: int | None = None,
     ) -> tuple[int, str, str]:
         """Run the command to its end; give exit code, stdout and stderr."""
-        with self.start(*options, preexec_fn=preexec_fn) as process:
+        with self.start(*options, largest_file=largest_file) as process:
             out, err = process.communicate(text, PATIENCE)
         return process.returncode, out, err
 

@@ -175,30 +175,24 @@ def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
 def test_two_outputs_on_one_journal_pay_once(tmp_path: Path) -> None:
     with serve(engine=slow(0.05)) as gateway:
         batch = Batch(tmp_path, gateway)
-        batch.ask(60)
+        batch.ask(150)
         other = Batch(tmp_path, gateway)
         other.answers = tmp_path / "other.jsonl"
         running = [each.start("--journal", "one.sqlite") for each in (batch, other)]
         for process in running:
             process.communicate(timeout=PATIENCE)
         assert [process.returncode for process in running] == [0, 0]
-        assert gateway.account.post_count == 60
-    assert batch.texts() == other.texts() == echoed(60)
-
-
-def limit_files_to(size: int) -> None:
-    import resource  # noqa: PLC0415 - Windows has none.
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        assert gateway.account.post_count == 150
+    assert batch.texts() == other.texts() == echoed(150)
 
 
 def test_a_full_disk_tears_no_line(batch: Batch) -> None:
-    """The limit on the size of a file stands for the disk; the journal is not written any more."""
+    """Nothing is left for the answers; the journal has them all."""
     batch.gateway.engine = ScriptedEngine(lambda _: "word " * 400)
     batch.ask(60)
     batch.run()
     batch.answers.unlink()
-    code, _, err = batch.run(preexec_fn=lambda: limit_files_to(50_000))
+    code, _, err = batch.run(largest_file=50_000)
     assert code == 1
     assert "The answers cannot be written" in err
     assert 0 < len(batch.texts()) < 60
@@ -211,7 +205,7 @@ def test_a_disk_that_fills_up_while_it_pays_ends_the_run(batch: Batch) -> None:
     """What the journal could not note any more may be unknown; the rest is there."""
     batch.gateway.engine = ScriptedEngine(lambda _: "word " * 400)
     batch.ask(100)
-    code, _, err = batch.run("--in-flight", "8", preexec_fn=lambda: limit_files_to(100_000))
+    code, _, err = batch.run("--in-flight", "8", largest_file=100_000)
     assert code == 1
     assert "Traceback" not in err
     code = batch.run("--errors", str(batch.errors))[0]

@@ -12,6 +12,7 @@ import pytest
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 from tests.integration.batches import Batch, echoed
 from tests.integration.test_terminal_chat import Terminal
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ def test_a_person_is_asked_before_anything_is_paid(batch: Batch) -> None:
         person.type("y\n")
         code, shown = person.leave()
     assert code == 0
-    assert "By the first 20 answers, all of it will cost" in shown
+    assert "By the first answers, all of it will cost" in shown
     assert "30 answers paid with" in shown
     assert batch.texts() == echoed(30)
 
@@ -113,3 +114,23 @@ def test_ctrl_c_ends_it_in_order_and_the_next_run_goes_on(tmp_path: Path) -> Non
             assert person.leave()[0] == 0
         assert gateway.account.post_count == 150
     assert batch.texts() == echoed(150)
+
+
+def test_the_second_estimate_comes_before_the_first_hundred_are_paid(tmp_path: Path) -> None:
+    """However many may be in flight, the first answers are waited for."""
+    go_on = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> str:
+        await go_on.wait()
+        return "word " * 50
+
+    with serve(engine=ScriptedEngine(answer)) as gateway:
+        batch = Batch(tmp_path, gateway)
+        batch.ask(300)
+        with terminal(batch, "--yes", "--in-flight", "300") as person:
+            wait_for(lambda: gateway.account.post_count == 80)
+            gateway.gateway.engine = ScriptedEngine(lambda _: "word " * 50)
+            go_on._loop.call_soon_threadsafe(go_on.set)  # type: ignore[attr-defined]
+            person.see("By the first answers, all of it will cost 0.01")
+            assert person.leave()[0] == 0
+        assert gateway.account.post_count == 300

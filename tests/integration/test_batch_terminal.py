@@ -129,7 +129,7 @@ def test_the_second_estimate_comes_before_the_first_hundred_are_paid(tmp_path: P
         batch.ask(300)
         with terminal(batch, "--yes", "--in-flight", "300") as person:
             wait_for(lambda: gateway.account.post_count == 80)
-            gateway.gateway.engine = ScriptedEngine(lambda _: "word " * 50)
+            gateway.engine = ScriptedEngine(lambda _: "word " * 50)
             go_on._loop.call_soon_threadsafe(go_on.set)  # type: ignore[attr-defined]
             person.see("By the first answers, all of it will cost 0.01")
             assert person.leave()[0] == 0

@@ -119,7 +119,7 @@ def _in_a_child(work: Callable[[], object]) -> object:
 def _tell(work: Callable[[], object], parent: Any) -> None:
     try:
         outcome: object = work()
-    except Exception as error:  # noqa: BLE001 - The parent raises it.
+    except Exception as error:
         outcome = error
     parent.send(outcome)
 

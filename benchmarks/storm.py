@@ -136,7 +136,7 @@ class Storm:
         started = time.monotonic()
         try:
             answer: object = self._model(call).invoke(f"#{call.number}#").content
-        except Exception as error:  # noqa: BLE001 - Whatever is raised is counted.
+        except Exception as error:
             answer = error
         self._note(call, answer, started)
 
@@ -144,7 +144,7 @@ class Storm:
         started = time.monotonic()
         try:
             answer: object = (await self._model(call).ainvoke(f"#{call.number}#")).content
-        except Exception as error:  # noqa: BLE001 - Whatever is raised is counted.
+        except Exception as error:
             answer = error
         self._note(call, answer, started)
 

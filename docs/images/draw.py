@@ -1,4 +1,3 @@
-# ruff: noqa: INP001, S311 - A script, whose chance keeps no secret.
 """Draw the pictures of synthetic-data.md, by a run against the local Segmind.
 
 `python docs/images/draw.py` writes progress.svg and credits.svg beside this file.
@@ -60,7 +59,7 @@ def main() -> None:
                     console.print(f"$ {COMMAND}")
                     console.print(draw(tally, gateway.account.remaining), "")
         except batch.BudgetReachedError as end:
-            print(end)  # noqa: T201 - a script.
+            print(end)
     (HERE / "progress.svg").write_text(console.export_svg(code_format=TERMINAL), "utf-8")
     (HERE / "credits.svg").write_text(chart(spent), "utf-8")
 

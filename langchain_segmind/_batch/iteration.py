@@ -62,7 +62,7 @@ class _Reader(threading.Thread):
             asyncio.run(self._read())
         except asyncio.CancelledError:
             pass  # The caller has left.
-        except BaseException as failure:  # noqa: BLE001 - it is raised where the items are read.
+        except BaseException as failure:
             self.failure = failure
         finally:
             self._started.set()

@@ -109,16 +109,16 @@ class OutputFile:
         try:
             with Path(new).open("wb") as file:
                 file.writelines(line for line in self._lines() if answered_key(line, self.path))
-            os.chmod(new, os.fstat(self._fd).st_mode & 0o7777)  # noqa: PTH101 - beside the others.
+            os.chmod(new, os.fstat(self._fd).st_mode & 0o7777)
             self.close()  # Windows replaces no open file.
-            os.replace(new, self.path)  # noqa: PTH105 - as above.
+            os.replace(new, self.path)
         finally:
             Path(new).unlink(missing_ok=True)
         self._fd = _open_locked(self.path)
         self._size = os.fstat(self._fd).st_size
 
     def _lines(self) -> Iterator[bytes]:
-        with open(self.path, "rb") as file:  # noqa: PTH123 - as above.
+        with open(self.path, "rb") as file:
             yield from file
 
 
@@ -171,7 +171,7 @@ def _open_locked(path: str) -> int:
         fd = os.open(path, _MODE, 0o666)
         try:
             _lock(fd)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):  # noqa: PTH116 - as above.
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         except OSError as error:
             os.close(fd)

@@ -98,7 +98,7 @@ class RequestFile:
     def is_file(self, path: str) -> bool:
         """Tell whether a path leads to this very file."""
         try:
-            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))  # noqa: PTH116 - as above.
+            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))
         except OSError:
             return False
 

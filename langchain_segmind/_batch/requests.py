@@ -138,13 +138,16 @@ def _number(least: float, most: float) -> Callable[[Any], bool]:
 _MOST = 1 << 31
 
 
+_PARTS = ("role", "content")
+
+
 def _are_plain(messages: Any) -> bool:
     if type(messages) is not list:
         return False
     for message in messages:
         if (
             type(message) is not dict
-            or len(message) != 2  # noqa: PLR2004 - role and content.
+            or len(message) != len(_PARTS)
             or message.get("role") not in _ROLES
             or type(message.get("content")) is not str
         ):

@@ -188,7 +188,7 @@ class Runner:
                     self._results.put_nowait(result)
                 else:
                     await self._begin(attempt)
-        except Exception as error:  # noqa: BLE001 - of the source or the journal; `failure` tells it.
+        except Exception as error:
             self.end(error)
         await self._wait_for_running()
         self._results.put_nowait(None)
@@ -260,7 +260,7 @@ class Runner:
                 result = _with_cost(result, paid)
         except (_StoppedError, asyncio.CancelledError):
             self._slots.release()
-        except Exception as error:  # noqa: BLE001 - as `_feed`.
+        except Exception as error:
             self._slots.release()
             self.end(error)
         else:

@@ -91,9 +91,12 @@ def in_words(tally: Tally, balance: float | None) -> str:
     return ", ".join(parts)
 
 
+_DIME = 0.1
+
+
 def format_money(amount: float) -> str:
     """Give credits with as many digits as a person reads."""
-    return format_credits(round(amount, 4 if abs(amount) >= 0.1 else 6))  # noqa: PLR2004 - a dime.
+    return format_credits(round(amount, 4 if abs(amount) >= _DIME else 6))
 
 
 def format_time(seconds: float) -> str:

@@ -101,7 +101,7 @@ def check_file(path: str, file: tuple[int, int]) -> None:
 def identify(path: str) -> tuple[int, int] | None:
     """Give what tells a file from any other; nothing, where there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - A third of Path.stat's time.
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -49,7 +49,7 @@ class _PendingOperation:
     def run(self, database: Database) -> None:
         try:
             self.result = database.run(self.operation())
-        except Exception as error:  # noqa: BLE001 - It is the caller's, in another thread.
+        except Exception as error:
             self.fail(error, database.path)
         self.is_done = True
 
@@ -163,7 +163,7 @@ class OperationQueue:
             database.synchronize(durable=durable)
             if len(pending) > 1 and _run_together(pending, database):
                 return
-        except Exception as error:  # noqa: BLE001 - It is that of all who wait.
+        except Exception as error:
             for operation in pending:
                 operation.fail(error, self.path)
             return
@@ -205,7 +205,7 @@ def _run_together(pending: Sequence[_PendingOperation], database: Database) -> b
     try:
         results = [database.run(operation.operation()) for operation in pending]
         connection.execute("COMMIT")
-    except Exception:  # noqa: BLE001 - Each is run alone, and has an error of its own.
+    except Exception:
         return False
     else:
         for operation, result in zip(pending, results, strict=True):

@@ -51,7 +51,7 @@ class SqliteJournal(SqlJournal):
             ValueError: Only one of the two was given.
         """
         super().__init__(encrypt=encrypt, decrypt=decrypt)
-        self.path = os.path.abspath(path)  # noqa: PTH100 - The current folder may change.
+        self.path = os.path.abspath(path)
         self._queue = OperationQueue(self.path)
         weakref.finalize(self, self._queue.close)
 

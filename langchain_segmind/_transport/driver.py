@@ -284,7 +284,7 @@ class _AsyncBody:
 def _use(command: UseJournal) -> Any:
     try:
         return getattr(command.journal, command.method)(*command.arguments, **command.options)
-    except Exception as error:  # noqa: BLE001 - of any store; the flow decides what it means.
+    except Exception as error:
         return JournalFailure(error)
 
 
@@ -292,7 +292,7 @@ async def _ause(command: UseJournal) -> Any:
     method = getattr(command.journal, f"a{command.method}")
     try:
         return await method(*command.arguments, **command.options)
-    except Exception as error:  # noqa: BLE001 - of any store; the flow decides what it means.
+    except Exception as error:
         return JournalFailure(error)
 
 

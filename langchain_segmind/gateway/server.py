@@ -207,7 +207,7 @@ class Connection:
             response = await self._server.answer(self._request)
         except ApiError as error:
             response = error.response()
-        except Exception:  # noqa: BLE001  A bug in one answer is not the end of the others.
+        except Exception:
             log_failure("An answer failed")
             response = ApiError(500, SERVER_ERROR).response()
         finally:

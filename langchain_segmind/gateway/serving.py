@@ -95,7 +95,7 @@ class Run:
         """Serve until stopped; what goes wrong is raised where it is waited for."""
         try:
             self.run_in_foreground(self._ready.set)
-        except BaseException as failure:  # noqa: BLE001  As the docstring says.
+        except BaseException as failure:
             self._failure = failure
         finally:
             self._ready.set()

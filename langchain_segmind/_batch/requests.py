@@ -138,6 +138,10 @@ def _number(least: float, most: float) -> Callable[[Any], bool]:
 _MOST = 1 << 31
 
 
+def _is_text(value: Any) -> bool:
+    return type(value) is str and not value.isspace() and value != ""
+
+
 _PARTS = ("role", "content")
 
 
@@ -149,7 +153,7 @@ def _are_plain(messages: Any) -> bool:
             type(message) is not dict
             or len(message) != len(_PARTS)
             or message.get("role") not in _ROLES
-            or type(message.get("content")) is not str
+            or not _is_text(message.get("content"))
         ):
             return False
     return len(messages) > 0
@@ -159,7 +163,7 @@ _PLAIN: dict[str, Callable[[Any], bool]] = {
     "custom_id": lambda _: True,
     "id": lambda _: True,
     "messages": _are_plain,
-    "prompt": lambda value: type(value) is str,
+    "prompt": _is_text,
     "model": lambda value: value in PROFILES,
     "temperature": _number(0, 2),
     "top_p": _number(1e-9, 1),

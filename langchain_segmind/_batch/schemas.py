@@ -38,6 +38,7 @@ class Form:
             SchemaMismatchError: There is none, or it does not fit.
         """
         try:
+            self._parser.check(result.generations[0].message)
             return self._parser.parse_result(result.generations)
         except OutputParserException as error:
             why = str(error).partition("\nThe reply was:")[0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 _PORTS = {"http": 80, "https": 443}
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE", "EOF")
 _DATES = (9, 10)
 """OpenSSL's codes for a certificate that is not valid yet, or no longer."""
 _NAMES = (62, 64)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from langchain_segmind import (
     ChatSegmindLlama,
+    SegmindError,
     SegmindOutcomeUnknownError,
 )
 from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Settings, serve
@@ -118,10 +119,14 @@ def test_repairs_in_a_scope_are_told_apart_by_what_they_send(colour: str, llm: A
         assert len(gateway.account.charges) == 3
 
 
+OF_ALL: Any = {"retry_if_exception_type": (SegmindError,), "wait_exponential_jitter": False}
+"""Not only what is_retryable allows: with a journal, to call again is safe whatever went wrong."""
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_with_retry_sends_nothing_again_that_may_be_billed(colour: str, llm: Any) -> None:
     with serve(Settings(post_faults=Faults(drop_after_rate=1.0))) as gateway:
-        patient = llm(gateway).with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
+        patient = llm(gateway).with_retry(**OF_ALL, stop_after_attempt=3)
         with pytest.raises(SegmindOutcomeUnknownError):
             invoke(patient, colour, "hi", idempotency_key="row-17")
         assert gateway.account.post_count == 1
@@ -131,13 +136,11 @@ def test_with_retry_fetches_what_was_submitted(llm: Any) -> None:
     """The first attempt gives up waiting; the second one is given its answer."""
 
     async def slowly(_body: Any) -> str:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.0)
         return "Hello!"
 
     with serve(engine=ScriptedEngine(slowly)) as gateway:
-        patient = llm(gateway, queue_timeout=0.2).with_retry(
-            stop_after_attempt=5, wait_exponential_jitter=False
-        )
+        patient = llm(gateway, queue_timeout=0.7).with_retry(**OF_ALL, stop_after_attempt=5)
         assert patient.invoke("hi", idempotency_key="row-17").text == "Hello!"
         assert gateway.account.post_count == len(gateway.account.charges) == 1
 
@@ -151,6 +154,6 @@ def test_with_retry_sends_again_what_cost_nothing(llm: Any) -> None:
         return "Hello!"
 
     with serve(engine=ScriptedEngine(reply)) as gateway:
-        patient = llm(gateway).with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
+        patient = llm(gateway).with_retry(**OF_ALL, stop_after_attempt=2)
         assert patient.invoke("hi", idempotency_key="row-17").text == "Hello!"
         assert (gateway.account.post_count, len(gateway.account.charges)) == (2, 1)

@@ -28,11 +28,11 @@ from benchmarks.contestants import (
     BATCH_QUEUE,
     CORE,
     JOURNAL,
-    LITELLM,
     OURS,
     PEERS,
     QUEUE,
     RAW,
+    ROW_PEERS,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def experiments(*, quick: bool) -> list[Experiment]:
         ),
         Experiment(
             "rows",
-            (BATCH, BATCH_QUEUE, OURS, JOURNAL, QUEUE, LITELLM),
+            (BATCH, BATCH_QUEUE, OURS, JOURNAL, QUEUE, *ROW_PEERS),
             {"job": "rows", "calls": 512, "in_flight": 64},
             few * 3,
             patience=60.0,
@@ -265,7 +265,7 @@ def imports(rounds: int) -> dict[str, float]:
 
 def versions() -> dict[str, str]:
     """Name what is compared with what."""
-    clients = ("httpx", "httpx2", "aiohttp", "litellm")
+    clients = ("httpx", "httpx2", "aiohttp", "litellm", "distilabel")
     return {name: version(name) for name in ("langchain-core", *PEERS, *clients)}
 
 

@@ -37,6 +37,8 @@ QUEUE = f"{OURS}, queue"
 BATCH = "batch.run"
 BATCH_QUEUE = "batch.run, queue"
 LITELLM = "litellm.batch_completion"
+DISTILABEL = "distilabel's OpenAILLM"
+ROW_PEERS = (LITELLM, DISTILABEL)
 
 
 @dataclass
@@ -212,12 +214,27 @@ def _litellm(base_url: str) -> Contestant:
     return Contestant(batch=answer)
 
 
+def _distilabel(base_url: str) -> Contestant:
+    from distilabel.models import OpenAILLM
+
+    model = OpenAILLM(model=MODEL, base_url=f"{base_url}/v1", api_key=KEY)
+    model.load()
+
+    def answer(rows: int) -> None:
+        answers = model.generate_outputs([BODY["messages"]] * rows)
+        if not all(each["generations"][0] for each in answers):
+            raise ValueError("a row has no answer")
+
+    return Contestant(batch=answer)
+
+
 _ROWS: dict[str, Callable[[str], Contestant]] = {
     JOURNAL: partial(_each_once, queue=False),
     QUEUE: partial(_each_once, queue=True),
     BATCH: partial(_batch, queue=False),
     BATCH_QUEUE: partial(_batch, queue=True),
     LITELLM: _litellm,
+    DISTILABEL: _distilabel,
 }
 
 

@@ -11,10 +11,10 @@ from benchmarks.contestants import (
     BATCH_QUEUE,
     CORE,
     JOURNAL,
-    LITELLM,
     OURS,
     PEERS,
     QUEUE,
+    ROW_PEERS,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _polls(polls: Results | None) -> list[Row]:
 
 def _paid_once(journal: Results, rows: Results) -> list[Row]:
     """Compare calls and rows that a journal keeps with those that none keeps, and with a peer."""
-    plain, queued, peer = rows[OURS], rows[QUEUE], (LITELLM, rows[LITELLM])
+    plain, queued, peer = rows[OURS], rows[QUEUE], _best(rows, "cpu", ROW_PEERS)
     return [
         _against("9", "`invoke` with a journal", journal[JOURNAL], ("without", journal[OURS]), 1.3),
         _against("10", "`batch`, a row", rows[BATCH], ("`ainvoke`", plain), 2.0),
@@ -225,8 +225,10 @@ def _against(
     return Row(number, what, _us(ours["cpu"]), against, target, ours["cpu"] / theirs["cpu"])
 
 
-def _best(results: Results, measure: str) -> tuple[str, dict[str, Any]]:
-    name = min(PEERS, key=lambda peer: float(results[peer].get(measure, "inf")))
+def _best(
+    results: Results, measure: str, peers: Sequence[str] = PEERS
+) -> tuple[str, dict[str, Any]]:
+    name = min(peers, key=lambda peer: float(results[peer].get(measure, "inf")))
     return name, results[name]
 
 
@@ -316,7 +318,7 @@ _BARS = (
     ("parallel", "ainvoke, 64 in flight", "cpu", 1),
 )
 _OWN = (OURS, JOURNAL, QUEUE, BATCH, BATCH_QUEUE)
-_DRAWN = (*_OWN, *PEERS, LITELLM)
+_DRAWN = (*_OWN, *PEERS, *ROW_PEERS)
 
 
 def chart(found: Mapping[str, Results]) -> str:

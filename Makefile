@@ -61,6 +61,7 @@ audit: $(VENV)-audit/.done ## Look for known vulnerabilities and copyleft licenc
 	@$(BIN)/uv tool run pip-audit --strict --no-deps --disable-pip --requirement $(VENV)-audit/installed.txt
 
 bench: $(VENV)-bench/.done ## Measure speed against other packages; writes benchmarks/results.md
+	@$(VENV)-bench/bin/python -m pip install --quiet --upgrade --requirement benchmarks/requirements.txt
 	$(VENV)-bench/bin/python -m benchmarks
 
 soak: $(VENV)/.dev ## Call for an hour, against faults; tells whether memory, files, threads or money leak
@@ -132,7 +133,7 @@ $(VENV)/.fuzz: $(VENV)/.dev
 
 # An environment of its own: what other packages need must not decide what the tests run on.
 $(VENV)-bench/.done: pyproject.toml benchmarks/requirements.txt
-	@echo "Installing the packages to compare with from PyPI (about 60 MB)."
+	@echo "Installing the packages to compare with from PyPI (a few hundred MB)."
 	@$(PYTHON) -m venv $(VENV)-bench
 	@$(VENV)-bench/bin/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
 	@touch $@

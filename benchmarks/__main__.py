@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,17 @@ from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks import report
-from benchmarks.contestants import CORE, OURS, PEERS, RAW
+from benchmarks.contestants import (
+    BATCH,
+    BATCH_QUEUE,
+    CORE,
+    JOURNAL,
+    OURS,
+    PEERS,
+    QUEUE,
+    RAW,
+    ROW_PEERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,10 +69,11 @@ def experiments(*, quick: bool) -> list[Experiment]:
     return [
         Experiment(
             "sync",
-            (*EVERYONE, CORE, "httpx", f"httpx + {CORE}"),
+            (*EVERYONE, CORE, "httpx", f"httpx + {CORE}", "httpx2", f"httpx2 + {CORE}"),
             {"job": "sync", "calls": 100},
             many,
         ),
+        Experiment("journal", (OURS, JOURNAL), {"job": "sync", "calls": 100}, many, patience=30.0),
         Experiment(
             "stream", (*EVERYONE, CORE), {"job": "stream", "chunks": 500, "streams": 4}, few * 3
         ),
@@ -71,9 +83,16 @@ def experiments(*, quick: bool) -> list[Experiment]:
         ),
         Experiment(
             "parallel",
-            (*EVERYONE, CORE, *RAW, f"httpx over aiohttp + {CORE}"),
+            (*EVERYONE, CORE, *RAW, f"httpx over aiohttp + {CORE}", f"aiohttp + {CORE}"),
             {"job": "parallel", "calls": 256, "in_flight": 64},
             many,
+        ),
+        Experiment(
+            "rows",
+            (BATCH, BATCH_QUEUE, OURS, JOURNAL, QUEUE, *ROW_PEERS),
+            {"job": "rows", "calls": 512, "in_flight": 64},
+            few * 3,
+            patience=60.0,
         ),
         Experiment(
             "abatch",
@@ -158,10 +177,11 @@ class Worker:
 class Bench:
     """Runs experiments against one server."""
 
-    def __init__(self, core: int, url: str) -> None:
-        """Start with no contestant running."""
+    def __init__(self, core: int, url: str, folder: str) -> None:
+        """Start with no contestant running; journals go into the folder."""
         self._core = core
         self._url = url
+        self._environment = {**_plain_environment(), "TMPDIR": folder}
         self._running: dict[str, Worker] = {}
 
     def run(self, experiment: Experiment) -> Results:
@@ -186,7 +206,7 @@ class Bench:
                 subprocess.Popen(
                     [sys.executable, "-m", "benchmarks.worker", str(self._core), name, self._url],
                     cwd=HERE.parent,
-                    env=_plain_environment(),
+                    env=self._environment,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -243,6 +263,12 @@ def imports(rounds: int) -> dict[str, float]:
     return {"core": core, "ours": ours, "ratio": ratio}
 
 
+def versions() -> dict[str, str]:
+    """Name what is compared with what."""
+    clients = ("httpx", "httpx2", "aiohttp", "litellm", "distilabel")
+    return {name: version(name) for name in ("langchain-core", *PEERS, *clients)}
+
+
 @contextmanager
 def local_server(core: int) -> Iterator[str]:
     """Run the server on a core of its own; give its address."""
@@ -275,8 +301,9 @@ def main() -> None:
         if options.only is None or experiment.name.startswith(options.only)
     ]
     found: dict[str, Results] = {}
-    with local_server(cores[-1]) as url:
-        bench = Bench(cores[0], url)
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    with tempfile.TemporaryDirectory() as folder, local_server(cores[-1]) as url:
+        bench = Bench(cores[0], url, folder)
         try:
             for experiment in chosen:
                 print(f"{experiment.name} …", file=sys.stderr, flush=True)
@@ -290,9 +317,7 @@ def main() -> None:
     found["import"] = {"seconds": dict(imports(7 if options.quick else 21))}
     measured = {
         "python": platform.python_version(),
-        "versions": {
-            name: version(name) for name in ("langchain-core", *EVERYONE[1:], "httpx", "aiohttp")
-        },
+        "versions": versions(),
         "results": found,
     }
     report.write(measured, HERE, keep=not options.quick)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +18,8 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
+
+    from langchain_segmind import ChatSegmindLlama
 
 PROMPT = "Tell me a joke on cats"
 KEY = "SG_0123456789abcdef"
@@ -24,6 +31,14 @@ OURS = "langchain-segmind"
 PEERS = ("langchain-mistralai", "langchain-fireworks", "langchain-openai", "langchain-groq")
 CORE = "core model that does nothing"
 RAW = ("httpx", "httpx over aiohttp", "aiohttp")
+JOURNAL = f"{OURS}, journal"
+QUEUE = f"{OURS}, queue"
+"""With a journal, too, as the two below."""
+BATCH = "batch.run"
+BATCH_QUEUE = "batch.run, queue"
+LITELLM = "litellm.batch_completion"
+DISTILABEL = "distilabel's OpenAILLM"
+ROW_PEERS = (LITELLM, DISTILABEL)
 
 
 @dataclass
@@ -33,6 +48,8 @@ class Contestant:
     call: Callable[[], object] | None = None
     acall: Callable[[], Awaitable[object]] | None = None
     model: BaseChatModel | None = None
+    batch: Callable[[int], object] | None = None
+    """Answers so many rows, or raises."""
 
 
 def build(name: str, base_url: str) -> Contestant:
@@ -41,6 +58,8 @@ def build(name: str, base_url: str) -> Contestant:
         return _in_turn(build(name.removesuffix(f" + {CORE}"), base_url), build(CORE, base_url))
     if name in _RAW:
         return _RAW[name](f"{base_url}/v1/{MODEL}")
+    if name in _ROWS:
+        return _ROWS[name](base_url)
     model = _MODELS[name](base_url)
     return Contestant(lambda: model.invoke(PROMPT), lambda: model.ainvoke(PROMPT), model)
 
@@ -146,6 +165,79 @@ def _in_turn(first: Contestant, second: Contestant) -> Contestant:
     return Contestant(call, acall)
 
 
+# --- Rows, each paid for once -------------------------------------------------------------------
+
+
+def _journaled(base_url: str, *, queue: bool) -> ChatSegmindLlama:
+    from langchain_segmind import ChatSegmindLlama
+
+    journal = Path(mkdtemp()) / "journal.sqlite"
+    return ChatSegmindLlama(api_key=KEY, base_url=base_url, journal=journal, queue=queue)
+
+
+def _each_once(base_url: str, *, queue: bool) -> Contestant:
+    model, keys = _journaled(base_url, queue=queue), map(str, count())
+    return Contestant(
+        lambda: model.invoke(PROMPT, idempotency_key=next(keys)),
+        lambda: model.ainvoke(PROMPT, idempotency_key=next(keys)),
+    )
+
+
+def _batch(base_url: str, *, queue: bool) -> Contestant:
+    from langchain_segmind import batch
+
+    model, ids = _journaled(base_url, queue=queue), map(str, count())
+    runner = asyncio.Runner()
+
+    async def answer(rows: int) -> None:
+        requests = ({"id": next(ids), "prompt": PROMPT} for _ in range(rows))
+        async with aclosing(batch.run(requests, model)) as results:
+            async for result in results:
+                if result.error is not None:
+                    raise result.error
+
+    return Contestant(batch=lambda rows: runner.run(answer(rows)))
+
+
+def _litellm(base_url: str) -> Contestant:
+    import litellm
+
+    def answer(rows: int) -> None:
+        prompts = [BODY["messages"]] * rows
+        answers = litellm.batch_completion(
+            f"openai/{MODEL}", prompts, api_base=f"{base_url}/v1", api_key=KEY
+        )
+        for error in answers:
+            if isinstance(error, Exception):
+                raise error
+
+    return Contestant(batch=answer)
+
+
+def _distilabel(base_url: str) -> Contestant:
+    from distilabel.models import OpenAILLM
+
+    model = OpenAILLM(model=MODEL, base_url=f"{base_url}/v1", api_key=KEY)
+    model.load()
+
+    def answer(rows: int) -> None:
+        answers = model.generate_outputs([BODY["messages"]] * rows)
+        if not all(each["generations"][0] for each in answers):
+            raise ValueError("a row has no answer")
+
+    return Contestant(batch=answer)
+
+
+_ROWS: dict[str, Callable[[str], Contestant]] = {
+    JOURNAL: partial(_each_once, queue=False),
+    QUEUE: partial(_each_once, queue=True),
+    BATCH: partial(_batch, queue=False),
+    BATCH_QUEUE: partial(_batch, queue=True),
+    LITELLM: _litellm,
+    DISTILABEL: _distilabel,
+}
+
+
 # --- Raw clients -------------------------------------------------------------------------------
 
 
@@ -160,6 +252,13 @@ def _httpx(url: str) -> Contestant:
         lambda: client.post(url, json=BODY, headers=HEADERS),
         lambda: aclient.post(url, json=BODY, headers=HEADERS),
     )
+
+
+def _httpx2(url: str) -> Contestant:
+    import httpx2
+
+    client = httpx2.Client(timeout=120)
+    return Contestant(lambda: client.post(url, json=BODY, headers=HEADERS))
 
 
 def _httpx_over_aiohttp(url: str) -> Contestant:
@@ -191,6 +290,7 @@ def _aiohttp(url: str) -> Contestant:
 
 _RAW: dict[str, Callable[[str], Contestant]] = {
     "httpx": _httpx,
+    "httpx2": _httpx2,
     "httpx over aiohttp": _httpx_over_aiohttp,
     "aiohttp": _aiohttp,
 }

@@ -1,4 +1,4 @@
-"""What was measured, against what issue 4 asks: a table, its data and a chart."""
+"""What was measured, against its targets: a table, its data and a chart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contestants import CORE, OURS, PEERS
+from benchmarks.contestants import (
+    BATCH,
+    BATCH_QUEUE,
+    CORE,
+    JOURNAL,
+    OURS,
+    PEERS,
+    QUEUE,
+    ROW_PEERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +67,7 @@ def rows(found: Mapping[str, Results]) -> list[Row]:
         *_growth(found),
         _streams(found["stream"]),
         *_polls(found.get("polls")),
+        *_paid_once(found["journal"], found["rows"]),
     ]
 
 
@@ -69,8 +79,10 @@ def _calls(found: Mapping[str, Results]) -> list[Row]:
     sync, parallel = found["sync"], found["parallel"]
     return [
         *_beside("1", "`invoke`", sync, "httpx", 1.0),
+        *_beside("1", "`invoke`", sync, "httpx2", 1.0),
         _against("1", "`invoke`", sync[OURS], _best(sync, "cpu"), 0.75),
         *_beside("2", "`ainvoke`, 64 in flight", parallel, "httpx over aiohttp", 1.15),
+        *_beside("2", "`ainvoke`, 64 in flight", parallel, "aiohttp", 1.25),
         _against("2", "`ainvoke`, 64 in flight", parallel[OURS], _best(parallel, "cpu"), 0.5),
     ]
 
@@ -94,6 +106,7 @@ def _in_flight(found: Mapping[str, Results]) -> list[Row]:
     rate = float(without_errors[best]["rate"])
     peer, least = _best(memory, "bytes")
     few, many = found["abatch"][OURS]["few"], found["abatch"][OURS]["cpu"]
+    limit = float(flight["aiohttp"]["rate"])
     return [
         Row(
             "3",
@@ -102,6 +115,15 @@ def _in_flight(found: Mapping[str, Results]) -> list[Row]:
             f"{best}: {rate:.0f} calls/s",
             2.4,
             ours["rate"] / rate,
+            at_least=True,
+        ),
+        Row(
+            "3",
+            "all at once, 0.2 s answers",
+            f"{ours['rate']:.0f} calls/s, {ours['errors']:.0f} errors",
+            f"aiohttp: {limit:.0f} calls/s",
+            0.55,
+            ours["rate"] / limit,
             at_least=True,
         ),
         Row(
@@ -173,6 +195,24 @@ def _polls(polls: Results | None) -> list[Row]:
     ]
 
 
+def _paid_once(journal: Results, rows: Results) -> list[Row]:
+    """Compare calls and rows that a journal keeps with those that none keeps, and with a peer."""
+    plain, queued, peer = rows[OURS], rows[QUEUE], _best(rows, "cpu", ROW_PEERS)
+    return [
+        _against("9", "`invoke` with a journal", journal[JOURNAL], ("without", journal[OURS]), 1.3),
+        _against("10", "`batch`, a row", rows[BATCH], ("`ainvoke`", plain), 2.0),
+        _against(
+            "10",
+            "`batch` through the queue",
+            rows[BATCH_QUEUE],
+            ("`ainvoke` through it, with a journal", queued),
+            2.0,
+        ),
+        _against("10", "`batch`, a row", rows[BATCH], peer, 1 / 3),
+        _against("10", "`batch` through the queue", rows[BATCH_QUEUE], peer, 1 / 3),
+    ]
+
+
 def _against(
     number: str,
     what: str,
@@ -185,8 +225,10 @@ def _against(
     return Row(number, what, _us(ours["cpu"]), against, target, ours["cpu"] / theirs["cpu"])
 
 
-def _best(results: Results, measure: str) -> tuple[str, dict[str, Any]]:
-    name = min(PEERS, key=lambda peer: float(results[peer].get(measure, "inf")))
+def _best(
+    results: Results, measure: str, peers: Sequence[str] = PEERS
+) -> tuple[str, dict[str, Any]]:
+    name = min(peers, key=lambda peer: float(results[peer].get(measure, "inf")))
     return name, results[name]
 
 
@@ -209,6 +251,8 @@ _TABLES = {
     "sync": ("One call after another", "cpu"),
     "parallel": ("64 calls in flight", "cpu"),
     "threads": ("64 threads", "cpu"),
+    "journal": ("One call after another, with a journal", "cpu"),
+    "rows": ("A row, 64 in flight", "rows"),
     "stream": ("A chunk of a stream", "cpu"),
     "flight": ("All at once, 0.2 s answers", "rate"),
     "flight memory": ("Memory per call in flight", "bytes"),
@@ -232,7 +276,7 @@ def write(measured: dict[str, Any], folder: Path, *, keep: bool) -> None:
         "# Results",
         about,
         judged,
-        "![CPU time of a call](results.svg)",
+        "![Answers a second, rows a minute, and the CPU time of a call](results.svg)",
         *_everyone(measured["results"]),
     ]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -249,12 +293,14 @@ def _everyone(found: Mapping[str, Results]) -> list[str]:
 
 
 def _shown(values: Mapping[str, Any], measure: str) -> str:
-    if measure not in values:
-        return str(values.get("failed"))
+    if "failed" in values:
+        return str(values["failed"])
     if measure == "bytes":
         return _kib(values[measure])
     if measure == "cpu":
         return _us(values[measure])
+    if measure == "rows":
+        return f"{_us(values['cpu'])}, {values['rate'] * 60:,.0f} rows a minute"
     return f"{values[measure]:,.0f} calls/s, {values['errors']:.0f} errors"
 
 
@@ -265,24 +311,34 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 _WIDTH, _BAR, _LEFT = 720, 18, 190
+_BARS = (
+    ("flight", "answers a second, all calls at once, 0.2 s each", "rate", 1),
+    ("rows", "rows a minute, 64 in flight, each answered at once", "rate", 60),
+    ("sync", "invoke, µs of CPU a call", "cpu", 1),
+    ("parallel", "ainvoke, 64 in flight", "cpu", 1),
+)
+_OWN = (OURS, JOURNAL, QUEUE, BATCH, BATCH_QUEUE)
+_DRAWN = (*_OWN, *PEERS, *ROW_PEERS)
 
 
 def chart(found: Mapping[str, Results]) -> str:
-    """Draw the CPU time of a call, blocking and with 64 in flight, as bars."""
+    """Draw what is answered in a time, and the CPU time of a call, as bars; the best come first."""
     drawn: list[str] = []
     top = 8
-    for name, title in (
-        ("sync", "invoke, µs of CPU a call"),
-        ("parallel", "ainvoke, 64 in flight"),
-    ):
-        shown = {who: values["cpu"] for who, values in found[name].items() if who in (OURS, *PEERS)}
+    for name, title, measure, unit in _BARS:
+        shown = {
+            who: values[measure] * unit
+            for who, values in found[name].items()
+            if who in _DRAWN and measure in values
+        }
         most = max(shown.values())
         top += 20
         drawn.append(f'<text x="8" y="{top}" font-weight="bold">{title}</text>')
-        for who, value in sorted(shown.items(), key=lambda each: each[1]):
+        for who in sorted(shown, key=shown.__getitem__, reverse=measure == "rate"):
+            value = shown[who]
             top += _BAR + 6
             length = (_WIDTH - _LEFT - 80) * value / most
-            colour = "#0a7d5a" if who == OURS else "#9aa5b1"
+            colour = "#0a7d5a" if who in _OWN else "#9aa5b1"
             size = f'width="{length:.0f}" height="{_BAR}"'
             drawn += [
                 f'<text x="8" y="{top}">{who}</text>',

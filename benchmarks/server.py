@@ -2,12 +2,13 @@
 
 `/delay=0.2/…` is answered after 0.2 s, `/size=1000000/…` with a text of a million characters, and
 `/chunks=500/…` in 500 server-sent events where the body says `"stream": true`. Below `/v2/` jobs
-for a queue are taken, none of which is ever finished.
+for a queue are taken: those of `/done/v2/` are finished at once, and no other ever is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -32,7 +33,7 @@ class BenchmarkServer(FaultServer):
         path = received.head[: received.head.index(b"\r\n")]
         options = _DEFAULTS | {name: float(value) for name, value in _OPTIONS.findall(path)}
         if b"/v2/" in path:
-            answer = _JOB
+            answer = _finished_job(path) if b"/done/v2/requests/" in path else _JOB
         elif _STREAM.search(received.body):
             answer = _events(int(options[b"chunks"]))
         else:
@@ -58,6 +59,7 @@ _JOB = http(
     },
     headers=_HEADERS,
 )
+_METRICS = {"inference_time": 0.42, "cost": 0.0004, "remaining_credits": 4.52}
 _COMPLETION = {
     "id": "chatcmpl-0123456789",
     "created": 1767225600,
@@ -67,15 +69,26 @@ _COMPLETION = {
 
 @lru_cache
 def _completion(size: int) -> bytes:
+    return http(_body(size), headers=_HEADERS)
+
+
+@lru_cache
+def _finished_job(path: bytes) -> bytes:
+    job = {"request_id": "0123456789", "status": "COMPLETED", "metrics": _METRICS}
+    if b"/status " not in path:
+        job["output"] = json.dumps(_body(64))
+    return http(job, headers=_HEADERS)
+
+
+def _body(size: int) -> dict[str, Any]:
     text = ("A cat sat. " * (size // 11 + 1))[:size]
     message = {"role": "assistant", "content": text}
-    body = {
+    return {
         **_COMPLETION,
         "object": "chat.completion",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 17, "completion_tokens": 16, "total_tokens": 33},
     }
-    return http(body, headers=_HEADERS)
 
 
 @lru_cache

@@ -58,9 +58,9 @@ class Worker:
                 call()
         return watch.result
 
-    def parallel(self, calls: int, in_flight: int) -> Result:
+    def parallel(self, calls: int, in_flight: int, options: str = "") -> Result:
         """So many tasks, each calling one time after another."""
-        acall = self.contestant().acall
+        acall = self.contestant(options).acall
         assert acall is not None
 
         async def several(count: int) -> None:
@@ -73,6 +73,16 @@ class Worker:
         self._runner.run(everyone(1))
         with _Stopwatch(calls) as watch:
             self._runner.run(everyone(calls // in_flight))
+        return watch.result
+
+    def rows(self, calls: int, in_flight: int) -> Result:
+        """So many rows of a batch, or as many calls by tasks of one's own; jobs end at once."""
+        batch = self.contestant("done").batch
+        if batch is None:
+            return self.parallel(calls, in_flight, "done")
+        batch(in_flight)
+        with _Stopwatch(calls) as watch:
+            batch(calls)
         return watch.result
 
     def flight(self, calls: int, delay: float) -> Result:

@@ -9,14 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import HumanMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
-
 from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
 from langchain_segmind._batch.requests import BatchRequest, key_of
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._journals.identity import fingerprint_of
-from langchain_segmind._messages.outgoing import text_of_wire
+from langchain_segmind._messages.outgoing import text_of_wire, to_messages
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 from langchain_segmind._protocol.answers import Accounting, Finished
 from langchain_segmind._protocol.responses import completion_from, decode_json
@@ -37,8 +34,6 @@ from langchain_segmind.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from langchain_core.messages import BaseMessage
 
     from langchain_segmind._batch.schemas import Form
     from langchain_segmind._journals.entries import Journal, JournalEntry
@@ -416,23 +411,6 @@ def prepare(
     if form is not None:
         options |= form.options
     return llm._prepare(messages, None, None, options)  # noqa: SLF001 - of this package.
-
-
-def to_messages(prompt: Any) -> list[BaseMessage]:
-    """Give the messages of what `llm.invoke` takes.
-
-    Raises:
-        SegmindInvalidInputError: It is something else.
-    """
-    if isinstance(prompt, str):
-        return [HumanMessage(prompt)]
-    if isinstance(prompt, PromptValue):
-        return prompt.to_messages()
-    try:
-        return convert_to_messages(prompt)
-    except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
-        why = str(error).partition("\n")[0]
-        raise SegmindInvalidInputError(f"The messages cannot be read: {why}") from None
 
 
 def as_samples(requests: Requests, samples: int) -> Iterable[Sample] | AsyncIterable[Sample]:

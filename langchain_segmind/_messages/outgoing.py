@@ -17,9 +17,11 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
+    convert_to_messages,
 )
 from langchain_core.messages.block_translators.openai import convert_to_openai_image_block
 from langchain_core.messages.tool import ToolCall, tool_call
+from langchain_core.prompt_values import PromptValue
 
 from langchain_segmind._tool_calling.prompt import render_tool_calls, render_tool_result
 from langchain_segmind.exceptions import SegmindInvalidInputError
@@ -94,6 +96,23 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
     for index, message in enumerate(messages):
         wire += _Converter(f"messages[{index}]", model, images, names).convert(message)
     return [_without_special_tokens(message) for message in wire]
+
+
+def to_messages(prompt: Any) -> list[BaseMessage]:
+    """Give the messages of what `llm.invoke` takes.
+
+    Raises:
+        SegmindInvalidInputError: It is something else.
+    """
+    if isinstance(prompt, str):
+        return [HumanMessage(prompt)]
+    if isinstance(prompt, PromptValue):
+        return prompt.to_messages()
+    try:
+        return convert_to_messages(prompt)
+    except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
+        why = str(error).partition("\n")[0]
+        raise SegmindInvalidInputError(f"The messages cannot be read: {why}") from None
 
 
 def convert_prompt(

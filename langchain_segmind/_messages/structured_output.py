@@ -17,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict
 
+from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.shapes import requests_in
@@ -52,7 +53,7 @@ def structured_chain(
     asked = _asking(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:
-        asked = _repairing(llm, asked, parser, max_repairs, options.get("idempotency_key"))
+        asked = _repairing(asked, parser, max_repairs, options.get("idempotency_key"))
     if not include_raw:
         return asked | parser
     parsed = RunnablePassthrough.assign(
@@ -239,7 +240,6 @@ _TRIES = 100
 
 
 def _repairing(
-    llm: BaseChatModel,
     asked: Runnable[LanguageModelInput, AIMessage],
     parser: StructuredOutputParser,
     max_repairs: int,
@@ -273,7 +273,7 @@ def _repairing(
         return reply
 
     def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
-        messages = llm._convert_input(prompt).to_messages()  # noqa: SLF001 - what invoke does.
+        messages = to_messages(prompt)
         asked_again = f"{why}\n\nReply again with one JSON object that fits the schema."
         return [*messages, reply, HumanMessage(asked_again)]
 

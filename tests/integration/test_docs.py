@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 from zlib import decompress
 
 import pytest
@@ -96,7 +98,8 @@ def segmind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Running
     """Give the snippets a Segmind, and a folder with a picture in it."""
     (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
-    with serve(engine=ScriptedEngine(answer)) as running:
+    # What a snippet sets is not for the tests that follow it in this process.
+    with patch.dict(os.environ), serve(engine=ScriptedEngine(answer)) as running:
         monkeypatch.setenv("SEGMIND_API_KEY", running.api_key)
         monkeypatch.setenv("SEGMIND_BASE_URL", running.url)
         yield running

@@ -51,6 +51,8 @@ ROOM = 64
 """How many of the oldest are closed where no file descriptor is left for another."""
 BLOCK = 64 * 1024
 HEAD_END = b"\r\n\r\n"
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of a client that takes us for https (RFC 8446, section 5.1)."""
 
 
 class Server:
@@ -183,6 +185,8 @@ class Connection:
             while (end := self._left.find(HEAD_END, seen)) < 0:
                 if len(self._left) > LONGEST_HEAD:
                     return b""
+                if self._left[:1] == TLS_HANDSHAKE:  # It waits for our answer: it has no end.
+                    return bytes(self._left)
                 seen = max(len(self._left) - len(HEAD_END), 0)
                 self._left += await self._receive()
         end += len(HEAD_END)

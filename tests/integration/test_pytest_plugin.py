@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "testing.md"
+LANGSMITH_ON_3_14 = "'asyncio.iscoroutinefunction' is deprecated"
 PLUGIN = "langchain_segmind._pytest_plugin"
 
 
@@ -28,6 +29,7 @@ def run_tests(tmp_path: Path) -> Callable[[str], str]:
     def run(source: str) -> str:
         (tmp_path / "test_app.py").write_text(source)
         command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-W", "error"]
+        command += ["-W", f"ignore:{LANGSMITH_ON_3_14}:DeprecationWarning"]
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
         outcome = subprocess.run(
             [*command, "-p", PLUGIN, "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."],

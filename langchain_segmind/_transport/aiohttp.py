@@ -24,7 +24,7 @@ import yarl
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
     KEEPALIVE_SECONDS,
-    AsyncStreamedResponse,
+    StreamedResponse,
     bounded_timeout,
     seconds_left,
 )
@@ -73,7 +73,7 @@ class AiohttpTransport:
         # finalize the session first, and aiohttp would complain that nobody closed it.
         weakref.finalize(self, _close_late, self._session, *home).atexit = False
 
-    async def open(self, request: Request) -> AsyncStreamedResponse:
+    async def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         self._under_way += 1
         try:
@@ -92,7 +92,7 @@ class AiohttpTransport:
         head = Response(response.status, _lowercase_headers(response))
         if announced := _KEEP_ALIVE.search(head.headers.get("keep-alive", "")):
             self._connector.expire_before(float(announced[1]))
-        return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
+        return StreamedResponse(head, response.content.readany, close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
         body = request.body
@@ -104,6 +104,8 @@ class AiohttpTransport:
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
+                total=seconds_left(request.deadline),
+                ceil_threshold=math.inf,  # Not to whole seconds.
                 connect=bounded_timeout(self._timeout.connect, request.deadline),
                 sock_read=self._read_timeout(request.deadline),
             ),

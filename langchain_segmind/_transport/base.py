@@ -1,6 +1,6 @@
 """What every way to Segmind has in common: a `Transport` opens an exchange.
 
-It gives status, headers and an iterator of raw chunks. `httpcore` does it for blocking calls,
+It gives status, headers and raw chunks. `httpcore` does it for blocking calls,
 `aiohttp` for awaited ones, and `injected` over a client that the user brought.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from langchain_segmind._protocol.types import Request, Response
 
@@ -22,20 +22,15 @@ sent into a connection that is just being closed has an unknown outcome."""
 
 @dataclass(slots=True)
 class StreamedResponse:
-    """An answer whose head has come; its chunks are still compressed."""
+    """An answer whose head has come; its body is still compressed.
+
+    To be awaited where it came over an event loop.
+    """
 
     head: Response
-    chunks: Iterator[bytes]
-    close: Callable[[], object]
-
-
-@dataclass(slots=True)
-class AsyncStreamedResponse:
-    """As `StreamedResponse`, on an event loop."""
-
-    head: Response
-    chunks: AsyncIterator[bytes]
-    close: Callable[[], Awaitable[object]]
+    read: Callable[[], Any]
+    """Gives what came next, nothing but at the end; until the deadline of the request."""
+    close: Callable[[], Any]
 
 
 class Transport(Protocol):
@@ -48,7 +43,7 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """Opens exchanges on the event loop it was built on."""
 
-    async def open(self, request: Request) -> AsyncStreamedResponse: ...
+    async def open(self, request: Request) -> StreamedResponse: ...
     async def close(self) -> None: ...
 
 

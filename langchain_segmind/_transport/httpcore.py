@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -65,7 +66,7 @@ class HttpcoreTransport:
         response = self._sender.handle_request(built)
         stream: Any = response.stream
         head = Response(response.status_code, lowercase_headers(response.headers.raw))
-        return StreamedResponse(head, iter(stream), stream.close)
+        return StreamedResponse(head, partial(next, iter(stream), b""), stream.close)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answers are."""
@@ -215,10 +216,9 @@ class _Stream(httpcore2.NetworkStream):
         data = b"".join(self._line.unsent)
         self._line.unsent.clear()
         timeout = self._line.bounded(self._write_timeout, httpcore2.WriteTimeout)
-        try:
+        # As httpcore2 has it: a server that hangs up early may have answered before.
+        with suppress(httpcore2.WriteError):
             self._stream.write(data, timeout)
-        except httpcore2.WriteError:
-            pass  # As httpcore2 has it: a server that hangs up early may have answered before.
 
     def close(self) -> None:
         self._stream.close()

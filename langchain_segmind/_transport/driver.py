@@ -52,73 +52,77 @@ def run(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None)
         result: T = stop.value
         return result
     except SegmindError as error:
-        done = None
         raise clients.redact_error(error) from None
+    finally:
+        done = None  # A traceback would show what a server echoed.
 
 
 async def arun(flow: Flow[T], clients: Clients, limiter: BaseRateLimiter | None = None) -> T:
     """Drive a flow to its result on the running event loop."""
-    steps, done = _perform(flow, clients, limiter, _AWAITED), None
+    steps = _perform(flow, clients, limiter, _AWAITED)
+    resume: Callable[[Any], Any] = steps.send
+    given: Any = None
     try:
-        step = steps.send(None)
         while True:
+            step = resume(given)
             try:
-                done = await step
+                given = await step
+                resume = steps.send
             except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(done)
+                resume, given = steps.throw, error
     except StopIteration as stop:
         result: T = stop.value
         return result
     except SegmindError as error:
-        done = None
         raise clients.redact_error(error) from None
+    finally:
+        given = None
 
 
 def stream(
     flow: Flow[None], clients: Clients, limiter: BaseRateLimiter | None = None
 ) -> Generator[Any]:
     """Drive a flow, blocking, and give what it emits."""
-    steps, done = _perform(flow, clients, limiter, _BLOCKING), None
+    steps = _perform(flow, clients, limiter, _BLOCKING)
+    resume: Callable[[Any], Any] = steps.send
+    given: Any = None
     try:
-        step = steps.send(None)
         while True:
-            if not isinstance(step, Emit):
-                step = steps.send(step)
-                continue
+            step = resume(given)
             try:
-                done = yield step.value
+                given = (yield step.value) if isinstance(step, Emit) else step
+                resume = steps.send
             except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(done)
+                resume, given = steps.throw, error
     except StopIteration:
         return
     except SegmindError as error:
-        step = None
         raise clients.redact_error(error) from None
+    finally:
+        step = given = None
 
 
 async def astream(
     flow: Flow[None], clients: Clients, limiter: BaseRateLimiter | None = None
 ) -> AsyncGenerator[Any]:
     """Drive a flow on the running event loop, and give what it emits."""
-    steps, done = _perform(flow, clients, limiter, _AWAITED), None
+    steps = _perform(flow, clients, limiter, _AWAITED)
+    resume: Callable[[Any], Any] = steps.send
+    given: Any = None
     try:
-        step = steps.send(None)
         while True:
+            step = resume(given)
             try:
-                done = (yield step.value) if isinstance(step, Emit) else await step
+                given = (yield step.value) if isinstance(step, Emit) else await step
+                resume = steps.send
             except BaseException as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(done)
+                resume, given = steps.throw, error
     except StopIteration:
         return
     except SegmindError as error:
-        done = None
         raise clients.redact_error(error) from None
+    finally:
+        given = None
 
 
 @dataclass(frozen=True, slots=True)

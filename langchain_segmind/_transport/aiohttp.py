@@ -6,7 +6,6 @@ import asyncio
 import io
 import math
 import os
-import re
 import select
 import threading
 import time
@@ -24,6 +23,7 @@ import yarl
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
     KEEPALIVE_SECONDS,
+    Patience,
     StreamedResponse,
     bounded_timeout,
     seconds_left,
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     from langchain_segmind._transport.settings import Settings
 
-SHORTEST_KEEPALIVE = 0.5
-"""Seconds: what ended sooner was not ended for being idle."""
-_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b")
 _SENT_IN_ONE_PIECE = 2**20
 """Bytes: aiohttp warns of larger ones, which would hold up the event loop."""
 
@@ -89,8 +86,7 @@ class AiohttpTransport:
             await self._end()
 
         head = Response(response.status, _lowercase_headers(response))
-        if announced := _KEEP_ALIVE.search(head.headers.get("keep-alive", "")):
-            self._connector.expire_before(float(announced[1]))
+        self._connector.patience.heed(head.headers)
         return StreamedResponse(head, response.content.readany, close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
@@ -152,7 +148,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._longest_idle = KEEPALIVE_SECONDS
+        self.patience = Patience()
         self._uses: dict[object, _Use] = {}
         """By the protocol of an open connection."""
 
@@ -180,11 +176,6 @@ class _Connector(aiohttp.TCPConnector):
         use.content = response.content
         return use
 
-    def expire_before(self, server_timeout: float) -> None:
-        """Keep connections for less time than the server does."""
-        if server_timeout >= SHORTEST_KEEPALIVE:
-            self._longest_idle = min(self._longest_idle, 0.8 * server_timeout)
-
     def _begin_to_use(self, connection: Connection) -> _Use:
         use, protocol = _Use(), connection.protocol
         if protocol is not None and (closed := protocol.closed) is not None:
@@ -194,7 +185,7 @@ class _Connector(aiohttp.TCPConnector):
 
     async def _is_kept(self, connection: Connection, use: _Use) -> bool:
         idle, transport = use.end_to_idle(), connection.transport
-        if transport is None or idle >= self._longest_idle:
+        if transport is None or idle >= self.patience.seconds:
             return False
         if transport.get_extra_info("ssl_object") is not None:
             for _ in range(_STEPS_OF_TLS_CLOSING):
@@ -212,8 +203,8 @@ class _Connector(aiohttp.TCPConnector):
         content = use.content
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the connection ended before it did"))
-        elif not self.closed and (idle := use.end_to_idle()) < self._longest_idle:
-            self.expire_before(idle)
+        elif not self.closed and (idle := use.end_to_idle()) < self.patience.seconds:
+            self.patience.learn(idle)
 
 
 _STEPS_OF_TLS_CLOSING = 4

@@ -6,18 +6,40 @@ It gives status, headers and raw chunks. `httpcore` does it for blocking calls,
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
 """How long an idle connection is kept: less than most servers' and proxies' 5 s, because a request
 sent into a connection that is just being closed has an unknown outcome."""
+SHORTEST_KEEPALIVE = 0.5
+"""Seconds: what ended sooner was not ended for being idle."""
+_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b")
+
+
+class Patience:
+    """For how long the server keeps an idle connection, and so for how long one is used again."""
+
+    def __init__(self) -> None:
+        """Begin with what most servers have."""
+        self.seconds = KEEPALIVE_SECONDS
+
+    def heed(self, headers: Mapping[str, str]) -> None:
+        """Take what an answer announces."""
+        if announced := _KEEP_ALIVE.search(headers.get("keep-alive", "")):
+            self.learn(float(announced[1]))
+
+    def learn(self, seconds: float) -> None:
+        """Take it from a connection that the server has closed after being idle for so long."""
+        if seconds >= SHORTEST_KEEPALIVE:
+            self.seconds = min(self.seconds, 0.8 * seconds)
 
 
 @dataclass(slots=True)

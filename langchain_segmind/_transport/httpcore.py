@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ import httpx2
 
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
-    KEEPALIVE_SECONDS,
+    Patience,
     StreamedResponse,
     lowercase_headers,
 )
@@ -40,7 +41,6 @@ class HttpcoreTransport:
             httpcore2.ConnectionPool,
             ssl_context=tls,
             proxy=None if proxy is None else _httpcore_proxy(proxy),
-            keepalive_expiry=KEEPALIVE_SECONDS,
         )
         # What hands a request to a function is also what recorders such as vcrpy wrap; of a pool
         # they know nothing, and would let calls through that are paid again at each replay.
@@ -49,8 +49,9 @@ class HttpcoreTransport:
         self._origin = httpcore2.URL(settings.base_url)
         self._headers = httpx2.Headers({"Host": _host(settings.base_url), **settings.headers()})
         self._timeout = settings.timeout._asdict()
-        self._idle: deque[tuple[float, _Line]] = deque()
-        """Those not in use, each with the time since when; the last used is last."""
+        self._patience = Patience()
+        self._idle: deque[_Line] = deque()
+        """Those not in use; the last used is last."""
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -66,13 +67,14 @@ class HttpcoreTransport:
         response = self._sender.handle_request(built)
         stream: Any = response.stream
         head = Response(response.status_code, lowercase_headers(response.headers.raw))
+        self._patience.heed(head.headers)
         return StreamedResponse(head, partial(next, iter(stream), b""), stream.close)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answers are."""
         with self._lock:
             self._is_closed = True
-            idle = [line for _, line in self._idle]
+            idle = list(self._idle)
             self._idle.clear()
         for line in idle:
             line.pool.close()
@@ -112,27 +114,40 @@ class HttpcoreTransport:
         while True:
             try:
                 response = line.pool.handle_request(built)
-            except _ClosedError:
-                continue  # Nothing was sent; the pool makes a new connection.
+            except _ClosedError:  # Nothing was sent; the pool makes a new connection.
+                self._patience.learn(time.monotonic() - line.idle_since)
+                continue
             if not line.unsent:
                 return response
             response.close()  # It was there before it was asked for, and belongs to nobody.
 
     def _take(self) -> _Line:
-        with self._lock:
-            return self._idle.pop()[1] if self._idle else _Line(self._new_pool)
-
-    def _put_back(self, line: _Line) -> None:
         now = time.monotonic()
         with self._lock:
-            self._idle.append((now, line))
-            # A pool that is not asked for anything does not notice that its connection expired.
-            oldest = now if self._is_closed else now - KEEPALIVE_SECONDS
-            expired = []
-            while self._idle and self._idle[0][0] <= oldest:
-                expired.append(self._idle.popleft()[1])
+            expired = self._pop_expired(now)
+            # The one idle for longest tells first how long the server keeps them.
+            if len(self._idle) > 1 and self._idle[0].is_closed():
+                self._patience.learn(now - self._idle[0].idle_since)
+                expired += self._pop_expired(now)
+            line = self._idle.pop() if self._idle else _Line(self._new_pool)
         for each in expired:
             each.pool.close()
+        return line
+
+    def _put_back(self, line: _Line) -> None:
+        now = line.idle_since = time.monotonic()
+        with self._lock:
+            if line.stream is not None:
+                self._idle.append(line)
+            expired = self._pop_expired(math.inf if self._is_closed else now)
+        for each in expired:
+            each.pool.close()
+
+    def _pop_expired(self, now: float) -> list[_Line]:
+        oldest, expired = now - self._patience.seconds, []
+        while self._idle and self._idle[0].idle_since <= oldest:
+            expired.append(self._idle.popleft())
+        return expired
 
 
 class _Body(httpx2.SyncByteStream):
@@ -165,7 +180,14 @@ class _Line(httpcore2.NetworkBackend):
         self.deadline: float | None = None
         self.unsent: list[bytes] = []
         """What has been written, and leaves when the answer is awaited: in one packet."""
+        self.idle_since = math.inf
+        self.stream: httpcore2.NetworkStream | None = None
+        """What leads to the server, while the connection is open."""
         self._sockets = httpcore2.SyncBackend()
+
+    def is_closed(self) -> bool:
+        """Tell that the server has closed the connection, or sent what nobody asked for."""
+        return self.stream is None or bool(self.stream.get_extra_info("is_readable"))
 
     def connect_tcp(
         self,
@@ -177,8 +199,9 @@ class _Line(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         self.unsent.clear()
         timeout = self.bounded(timeout, httpcore2.ConnectTimeout)
-        stream = self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Stream(stream, self)
+        return _Stream(
+            self._sockets.connect_tcp(host, port, timeout, local_address, socket_options), self
+        )
 
     def bounded(self, timeout: float | None, too_late: type[Exception]) -> float | None:
         """Give the seconds that a step may take."""
@@ -194,7 +217,7 @@ class _Stream(httpcore2.NetworkStream):
     """The bytes of one connection, in the clear or over TLS."""
 
     def __init__(self, stream: httpcore2.NetworkStream, line: _Line) -> None:
-        self._stream = stream
+        self._stream = line.stream = stream
         self._line = line
         self._is_new = True
         self._write_timeout: float | None = None
@@ -210,7 +233,7 @@ class _Stream(httpcore2.NetworkStream):
 
     def _send(self) -> None:
         # The last moment to look: of what is sent into a closed connection the outcome is unknown.
-        if not self._is_new and self._stream.get_extra_info("is_readable"):
+        if not self._is_new and self._line.is_closed():
             raise _ClosedError("the server has closed the connection")
         self._is_new = False
         data = b"".join(self._line.unsent)
@@ -221,6 +244,7 @@ class _Stream(httpcore2.NetworkStream):
             self._stream.write(data, timeout)
 
     def close(self) -> None:
+        self._line.stream = None
         self._stream.close()
 
     def start_tls(

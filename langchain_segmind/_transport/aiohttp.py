@@ -6,7 +6,6 @@ import asyncio
 import io
 import math
 import os
-import re
 import select
 import threading
 import time
@@ -24,7 +23,8 @@ import yarl
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
     KEEPALIVE_SECONDS,
-    AsyncStreamedResponse,
+    Patience,
+    StreamedResponse,
     bounded_timeout,
     seconds_left,
 )
@@ -32,15 +32,11 @@ from langchain_segmind._transport.environment import without_password
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from aiohttp.connector import Connection
 
     from langchain_segmind._transport.settings import Settings
 
-SHORTEST_KEEPALIVE = 0.5
-"""Seconds: what ended sooner was not ended for being idle."""
-_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b")
 _SENT_IN_ONE_PIECE = 2**20
 """Bytes: aiohttp warns of larger ones, which would hold up the event loop."""
 
@@ -73,7 +69,7 @@ class AiohttpTransport:
         # finalize the session first, and aiohttp would complain that nobody closed it.
         weakref.finalize(self, _close_late, self._session, *home).atexit = False
 
-    async def open(self, request: Request) -> AsyncStreamedResponse:
+    async def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         self._under_way += 1
         try:
@@ -81,18 +77,17 @@ class AiohttpTransport:
         except BaseException:
             await self._end()
             raise
-        forget = _tell_of_the_end(response)
+        use = self._connector.begin_to_read(response)
 
         async def close() -> None:
             # It keeps the connection of an answer read to its end, and drops any other.
-            forget()
+            use.content = None
             response.release()
             await self._end()
 
         head = Response(response.status, _lowercase_headers(response))
-        if announced := _KEEP_ALIVE.search(head.headers.get("keep-alive", "")):
-            self._connector.expire_before(float(announced[1]))
-        return AsyncStreamedResponse(head, response.content.iter_any().__aiter__(), close)
+        self._connector.patience.heed(head.headers)
+        return StreamedResponse(head, response.content.readany, close)
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
         body = request.body
@@ -104,6 +99,8 @@ class AiohttpTransport:
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
+                total=seconds_left(request.deadline),
+                ceil_threshold=math.inf,  # Not to whole seconds.
                 connect=bounded_timeout(self._timeout.connect, request.deadline),
                 sock_read=self._read_timeout(request.deadline),
             ),
@@ -127,9 +124,10 @@ class AiohttpTransport:
 
 
 @dataclass(slots=True)
-class _Kept:
-    """A connection that has been used, and since when it is idle; the future while it is not."""
+class _Use:
+    """What a connection is doing: it brings an answer, or is idle since a time."""
 
+    content: aiohttp.StreamReader | None = None
     idle_since: float = math.inf
 
     def begin_to_idle(self) -> None:
@@ -150,56 +148,63 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._longest_idle = KEEPALIVE_SECONDS
-        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
+        self.patience = Patience()
+        self._uses: dict[object, _Use] = {}
+        """By the protocol of an open connection."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's.
         while True:
             connection = await super().connect(req, traces, timeout)
+            use = self._uses.get(connection.protocol) or self._begin_to_use(connection)
             try:
-                if await self._can_be_used(connection):
+                if use.idle_since == math.inf or await self._is_kept(connection, use):
                     break
             except BaseException:
                 connection.close()
                 raise
             connection.close()
-        connection.add_callback(self._kept[connection.protocol].begin_to_idle)
+        connection.add_callback(use.begin_to_idle)
         return connection
 
-    def expire_before(self, server_timeout: float) -> None:
-        """Keep connections for less time than the server does."""
-        if server_timeout >= SHORTEST_KEEPALIVE:
-            self._longest_idle = min(self._longest_idle, 0.8 * server_timeout)
+    def begin_to_read(self, response: aiohttp.ClientResponse) -> _Use:
+        """Let who reads a body know when its connection ends.
 
-    async def _can_be_used(self, connection: Connection) -> bool:
-        protocol = connection.protocol
-        if protocol is None or protocol.closed is None:
+        aiohttp closes a connection with a broken chunk, and leaves the reader to wait for the rest.
+        """
+        connection = response.connection
+        use = _Use() if connection is None else self._uses.get(connection.protocol, _Use())
+        use.content = response.content
+        return use
+
+    def _begin_to_use(self, connection: Connection) -> _Use:
+        use, protocol = _Use(), connection.protocol
+        if protocol is not None and (closed := protocol.closed) is not None:
+            self._uses[protocol] = use
+            closed.add_done_callback(partial(self._end, protocol, use))
+        return use
+
+    async def _is_kept(self, connection: Connection, use: _Use) -> bool:
+        idle, transport = use.end_to_idle(), connection.transport
+        if transport is None or idle >= self.patience.seconds:
             return False
-        if (kept := self._kept.get(protocol)) is None:
-            self._kept[protocol] = kept = _Kept()
-            protocol.closed.add_done_callback(partial(self._learn, kept))
-            return True
-        idle = kept.end_to_idle()
-        return idle < self._longest_idle and await _is_quiet(connection)
+        if transport.get_extra_info("ssl_object") is not None:
+            for _ in range(_STEPS_OF_TLS_CLOSING):
+                await asyncio.sleep(0)
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close or connection.closed:
+            return False
+        return not _is_readable(transport.get_extra_info("socket"))
 
-    def _learn(self, kept: _Kept, closed: asyncio.Future[None]) -> None:
-        """Take it from a connection that the server has closed how long it keeps them."""
+    def _end(self, protocol: object, use: _Use, closed: asyncio.Future[None]) -> None:
+        """Tell who reads; else take it from the server how long it keeps a connection."""
+        self._uses.pop(protocol, None)
         if not closed.cancelled():
             closed.exception()  # Else asyncio would say that nobody asked.
-        if not self.closed and (idle := kept.end_to_idle()) < self._longest_idle:
-            self.expire_before(idle)
-
-
-async def _is_quiet(connection: Connection) -> bool:
-    """Tell that a kept connection was not closed by the server, and holds no surplus."""
-    transport, protocol = connection.transport, connection.protocol
-    if transport is None or protocol is None:
-        return False
-    if transport.get_extra_info("ssl_object") is not None:
-        for _ in range(_STEPS_OF_TLS_CLOSING):
-            await asyncio.sleep(0)
-    is_open = not (connection.closed or protocol.should_close)
-    return is_open and not _is_readable(transport.get_extra_info("socket"))
+        content = use.content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the connection ended before it did"))
+        elif not self.closed and (idle := use.end_to_idle()) < self.patience.seconds:
+            self.patience.learn(idle)
 
 
 _STEPS_OF_TLS_CLOSING = 4
@@ -212,29 +217,6 @@ def _is_readable(sock: Any) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _tell_of_the_end(response: aiohttp.ClientResponse) -> Callable[[], object]:
-    """Let who reads a body know that its connection ended; give what undoes it.
-
-    aiohttp closes a connection with a broken chunk, and leaves the reader to wait for the rest.
-    """
-    connection, content = response.connection, response.content
-    if connection is None or connection.protocol is None:
-        return _nothing
-    if (closed := connection.protocol.closed) is None:
-        return _nothing
-
-    def tell(_: asyncio.Future[None]) -> None:
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("the connection ended before it did"))
-
-    closed.add_done_callback(tell)
-    return partial(closed.remove_done_callback, tell)
-
-
-def _nothing() -> None:
-    """There is nothing to undo."""
 
 
 def _lowercase_headers(response: aiohttp.ClientResponse) -> dict[str, str]:

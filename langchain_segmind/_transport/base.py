@@ -1,41 +1,58 @@
 """What every way to Segmind has in common: a `Transport` opens an exchange.
 
-It gives status, headers and an iterator of raw chunks. `httpcore` does it for blocking calls,
+It gives status, headers and raw chunks. `httpcore` does it for blocking calls,
 `aiohttp` for awaited ones, and `injected` over a client that the user brought.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_segmind._protocol.types import Request, Response
 
 KEEPALIVE_SECONDS = 4.0
 """How long an idle connection is kept: less than most servers' and proxies' 5 s, because a request
 sent into a connection that is just being closed has an unknown outcome."""
+SHORTEST_KEEPALIVE = 0.5
+"""Seconds: what ended sooner was not ended for being idle."""
+_KEEP_ALIVE = re.compile(r"\btimeout=(\d{1,6})\b")
+
+
+class Patience:
+    """For how long the server keeps an idle connection, and so for how long one is used again."""
+
+    def __init__(self) -> None:
+        """Begin with what most servers have."""
+        self.seconds = KEEPALIVE_SECONDS
+
+    def heed(self, headers: Mapping[str, str]) -> None:
+        """Take what an answer announces."""
+        if announced := _KEEP_ALIVE.search(headers.get("keep-alive", "")):
+            self.learn(float(announced[1]))
+
+    def learn(self, seconds: float) -> None:
+        """Take it from a connection that the server has closed after being idle for so long."""
+        if seconds >= SHORTEST_KEEPALIVE:
+            self.seconds = min(self.seconds, 0.8 * seconds)
 
 
 @dataclass(slots=True)
 class StreamedResponse:
-    """An answer whose head has come; its chunks are still compressed."""
+    """An answer whose head has come; its body is still compressed.
+
+    To be awaited where it came over an event loop.
+    """
 
     head: Response
-    chunks: Iterator[bytes]
-    close: Callable[[], object]
-
-
-@dataclass(slots=True)
-class AsyncStreamedResponse:
-    """As `StreamedResponse`, on an event loop."""
-
-    head: Response
-    chunks: AsyncIterator[bytes]
-    close: Callable[[], Awaitable[object]]
+    read: Callable[[], Any]
+    """Gives what came next, nothing but at the end; until the deadline of the request."""
+    close: Callable[[], Any]
 
 
 class Transport(Protocol):
@@ -48,7 +65,7 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """Opens exchanges on the event loop it was built on."""
 
-    async def open(self, request: Request) -> AsyncStreamedResponse: ...
+    async def open(self, request: Request) -> StreamedResponse: ...
     async def close(self) -> None: ...
 
 

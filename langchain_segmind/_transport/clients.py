@@ -56,7 +56,7 @@ class Clients:
         """Start a copy with transports of its own: connections belong to one owner."""
         return Clients(self.settings)
 
-    def sync_transport(self) -> Transport:
+    def transport(self) -> Transport:
         """Give the transport of blocking calls, building it at the first one."""
         own = self._transports.get()
         if own.blocking is not None:
@@ -66,7 +66,7 @@ class Clients:
                 own.blocking = self._build()
             return own.blocking
 
-    async def async_transport(self) -> AsyncTransport:
+    async def atransport(self) -> AsyncTransport:
         """Give the running loop's transport, building it at the first call."""
         loop, awaited = asyncio.get_running_loop(), self._transports.get().awaited
         if (held := awaited.get(loop)) is not None:
@@ -129,7 +129,7 @@ class Clients:
         if transport is None:
             from langchain_segmind._transport.threaded import ThreadedTransport
 
-            return ThreadedTransport(self.sync_transport())
+            return ThreadedTransport(self.transport())
         return transport(self.settings, self._proxy(), tls)
 
     def _proxy(self) -> str | None:

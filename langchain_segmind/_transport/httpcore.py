@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import httpcore2
@@ -16,7 +16,7 @@ import httpx2
 
 from langchain_segmind._protocol.types import Request, Response
 from langchain_segmind._transport.base import (
-    KEEPALIVE_SECONDS,
+    Patience,
     StreamedResponse,
     lowercase_headers,
 )
@@ -41,8 +41,6 @@ class HttpcoreTransport:
             httpcore2.ConnectionPool,
             ssl_context=tls,
             proxy=None if proxy is None else _httpcore_proxy(proxy),
-            keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=_DeadlineBackend(),
         )
         # What hands a request to a function is also what recorders such as vcrpy wrap; of a pool
         # they know nothing, and would let calls through that are paid again at each replay.
@@ -51,53 +49,48 @@ class HttpcoreTransport:
         self._origin = httpcore2.URL(settings.base_url)
         self._headers = httpx2.Headers({"Host": _host(settings.base_url), **settings.headers()})
         self._timeout = settings.timeout._asdict()
-        self._idle: deque[tuple[float, httpcore2.ConnectionPool]] = deque()
-        """The pools not in use, each with the time since when; the last used is last."""
+        self._patience = Patience()
+        self._idle: deque[_Line] = deque()
+        """Those not in use; the last used is last."""
         self._lock = threading.Lock()
         self._is_closed = False
 
     def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
-        response = self._sender.handle_request(self._built(request))
-        stream: Any = response.stream
-        head = Response(response.status_code, lowercase_headers(response.headers.raw))
-        return StreamedResponse(head, iter(stream), stream.close)
-
-    def close(self) -> None:
-        """Close the idle connections; those in use are closed when their answers are."""
-        with self._lock:
-            self._is_closed = True
-            idle = [pool for _, pool in self._idle]
-            self._idle.clear()
-        for pool in idle:
-            pool.close()
-
-    def _built(self, request: Request) -> httpx2.Request:
-        timeout, deadline = self._timeout, request.deadline
-        if deadline is not None:
-            timeout = {name: _Timeout(value, deadline) for name, value in timeout.items()}
         built = httpx2.Request(
             request.method,
             _url(self._base_url + request.path),
             headers=self._headers,
             stream=httpx2.ByteStream(request.body or b""),
-            extensions={"timeout": timeout},
+            extensions={"timeout": self._timeout, "deadline": request.deadline},
         )
-        if request.body is not None:
-            built.headers["Content-Length"] = str(len(request.body))
-        return built
+        response = self._sender.handle_request(built)
+        stream: Any = response.stream
+        head = Response(response.status_code, lowercase_headers(response.headers.raw))
+        self._patience.heed(head.headers)
+        return StreamedResponse(head, partial(next, iter(stream), b""), stream.close)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when their answers are."""
+        with self._lock:
+            self._is_closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for line in idle:
+            line.pool.close()
 
     def _send(self, request: httpx2.Request) -> httpx2.Response:
-        pool = self._take()
+        line = self._take()
+        line.deadline = request.extensions["deadline"]
         try:
-            response = self._answer(pool, request)
+            response = self._answer(line, request)
         except BaseException:
-            self._put_back(pool)  # Its connection is closed: it was not brought to an end.
+            self._put_back(line)  # Its connection is closed: it was not brought to an end.
             raise
 
         def close() -> None:
             response.close()
-            self._put_back(pool)
+            self._put_back(line)
 
         return httpx2.Response(
             response.status,
@@ -106,87 +99,95 @@ class HttpcoreTransport:
             extensions=response.extensions,
         )
 
-    def _answer(
-        self, pool: httpcore2.ConnectionPool, request: httpx2.Request
-    ) -> httpcore2.Response:
-        url = self._origin
+    def _answer(self, line: _Line, request: httpx2.Request) -> httpcore2.Response:
+        url, content, headers = self._origin, request.content, request.headers.raw
+        if content:
+            headers.append((b"Content-Length", b"%d" % len(content)))
+        target = request.url.raw_path
+        built = httpcore2.Request(
+            request.method,
+            httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=target),
+            headers=headers,
+            content=content,
+            extensions=request.extensions,
+        )
         while True:
-            built = httpcore2.Request(
-                request.method,
-                httpcore2.URL(
-                    scheme=url.scheme, host=url.host, port=url.port, target=request.url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.content,
-                extensions=request.extensions,
-            )
-            response = pool.handle_request(built)
-            stream = response.extensions.get("network_stream")
-            if not isinstance(stream, _DeadlineStream) or not stream.has_unsent:
+            try:
+                response = line.pool.handle_request(built)
+            except _ClosedError:  # Nothing was sent; the pool makes a new connection.
+                self._patience.learn(time.monotonic() - line.idle_since)
+                continue
+            if not line.unsent:
                 return response
             response.close()  # It was there before it was asked for, and belongs to nobody.
 
-    def _take(self) -> httpcore2.ConnectionPool:
-        with self._lock:
-            return self._idle.pop()[1] if self._idle else self._new_pool()
-
-    def _put_back(self, pool: httpcore2.ConnectionPool) -> None:
+    def _take(self) -> _Line:
         now = time.monotonic()
         with self._lock:
-            self._idle.append((now, pool))
-            # A pool that is not asked for anything does not notice that its connection expired.
-            oldest = now if self._is_closed else now - KEEPALIVE_SECONDS
-            expired = []
-            while self._idle and self._idle[0][0] <= oldest:
-                expired.append(self._idle.popleft()[1])
+            expired = self._pop_expired(now)
+            # The one idle for longest tells first how long the server keeps them.
+            if len(self._idle) > 1 and self._idle[0].is_closed():
+                self._patience.learn(now - self._idle[0].idle_since)
+                expired += self._pop_expired(now)
+            line = self._idle.pop() if self._idle else _Line(self._new_pool)
         for each in expired:
-            each.close()
+            each.pool.close()
+        return line
+
+    def _put_back(self, line: _Line) -> None:
+        now = line.idle_since = time.monotonic()
+        with self._lock:
+            if line.stream is not None:
+                self._idle.append(line)
+            expired = self._pop_expired(math.inf if self._is_closed else now)
+        for each in expired:
+            each.pool.close()
+
+    def _pop_expired(self, now: float) -> list[_Line]:
+        oldest, expired = now - self._patience.seconds, []
+        while self._idle and self._idle[0].idle_since <= oldest:
+            expired.append(self._idle.popleft())
+        return expired
 
 
 class _Body(httpx2.SyncByteStream):
     """A body as it comes from a connection, which is free for others when this is closed."""
 
     def __init__(self, response: httpcore2.Response, close: Callable[[], object]) -> None:
-        self._response = response
+        self._stream: Any = response.stream
         self._close = close
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._response.iter_stream()
+        return iter(self._stream)
 
     def close(self) -> None:
         self._close()
 
 
-class _Timeout(float):
-    """The seconds of one step, which also know when the whole exchange has to be over.
+class _ClosedError(httpcore2.ConnectError):
+    """The server has closed a kept connection, or sent what nobody asked for; nothing was sent."""
 
-    httpcore2 hands them to the operations on the network as they are.
+
+class _Line(httpcore2.NetworkBackend):
+    """One connection at a time over httpcore2's own sockets, for one exchange at a time.
+
+    The time-outs of httpcore2 are those of single steps: each is bounded by the exchange's
+    deadline, too.
     """
 
-    __slots__ = ("deadline",)
-    deadline: float
-
-    def __new__(cls, seconds: float | None, deadline: float) -> Self:
-        timeout = super().__new__(cls, math.inf if seconds is None else seconds)
-        timeout.deadline = deadline
-        return timeout
-
-
-def _bounded(timeout: float | None, too_late: type[Exception]) -> float | None:
-    """Give the seconds that an operation may take, of its own time-out and of the exchange's."""
-    if not isinstance(timeout, _Timeout):
-        return timeout
-    left = timeout.deadline - time.monotonic()
-    if left <= 0:
-        raise too_late("the deadline has passed")
-    return min(left, timeout)
-
-
-class _DeadlineBackend(httpcore2.NetworkBackend):
-    """httpcore2's own sockets, each operation bounded by the deadline of the exchange."""
-
-    def __init__(self) -> None:
+    def __init__(self, new_pool: Callable[..., httpcore2.ConnectionPool]) -> None:
+        self.pool = new_pool(network_backend=self)
+        self.deadline: float | None = None
+        self.unsent: list[bytes] = []
+        """What has been written, and leaves when the answer is awaited: in one packet."""
+        self.idle_since = math.inf
+        self.stream: httpcore2.NetworkStream | None = None
+        """What leads to the server, while the connection is open."""
         self._sockets = httpcore2.SyncBackend()
+
+    def is_closed(self) -> bool:
+        """Tell that the server has closed the connection, or sent what nobody asked for."""
+        return self.stream is None or bool(self.stream.get_extra_info("is_readable"))
 
     def connect_tcp(
         self,
@@ -196,42 +197,54 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        timeout = _bounded(timeout, httpcore2.ConnectTimeout)
-        return _DeadlineStream(
-            self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
+        self.unsent.clear()
+        timeout = self.bounded(timeout, httpcore2.ConnectTimeout)
+        return _Stream(
+            self._sockets.connect_tcp(host, port, timeout, local_address, socket_options), self
         )
 
+    def bounded(self, timeout: float | None, too_late: type[Exception]) -> float | None:
+        """Give the seconds that a step may take."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise too_late("the deadline has passed")
+        return left if timeout is None else min(timeout, left)
 
-class _DeadlineStream(httpcore2.NetworkStream):
-    """Writes when the answer is awaited, so that head and body leave in one packet."""
 
-    def __init__(self, stream: httpcore2.NetworkStream) -> None:
-        self._stream = stream
-        self._unsent: list[bytes] = []
+class _Stream(httpcore2.NetworkStream):
+    """The bytes of one connection, in the clear or over TLS."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, line: _Line) -> None:
+        self._stream = line.stream = stream
+        self._line = line
+        self._is_new = True
         self._write_timeout: float | None = None
 
-    @property
-    def has_unsent(self) -> bool:
-        """Whether nothing has been asked of the server yet."""
-        return bool(self._unsent)
-
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._unsent:
+        if self._line.unsent:
             self._send()
-        return self._stream.read(max_bytes, _bounded(timeout, httpcore2.ReadTimeout))
+        return self._stream.read(max_bytes, self._line.bounded(timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._unsent.append(buffer)
+        self._line.unsent.append(buffer)
         self._write_timeout = timeout
 
     def _send(self) -> None:
-        data = b"".join(self._unsent)
-        self._unsent.clear()
+        # The last moment to look: of what is sent into a closed connection the outcome is unknown.
+        if not self._is_new and self._line.is_closed():
+            raise _ClosedError("the server has closed the connection")
+        self._is_new = False
+        data = b"".join(self._line.unsent)
+        self._line.unsent.clear()
+        timeout = self._line.bounded(self._write_timeout, httpcore2.WriteTimeout)
         # As httpcore2 has it: a server that hangs up early may have answered before.
         with suppress(httpcore2.WriteError):
-            self._stream.write(data, _bounded(self._write_timeout, httpcore2.WriteTimeout))
+            self._stream.write(data, timeout)
 
     def close(self) -> None:
+        self._line.stream = None
         self._stream.close()
 
     def start_tls(
@@ -240,11 +253,12 @@ class _DeadlineStream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
-        timeout = _bounded(timeout, httpcore2.ConnectTimeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+        timeout = self._line.bounded(timeout, httpcore2.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._line)
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        # The pool would look, too, when it takes a connection and when it has it back.
+        return False if info == "is_readable" else self._stream.get_extra_info(info)
 
 
 @lru_cache(maxsize=64)

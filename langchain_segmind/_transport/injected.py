@@ -5,14 +5,12 @@ Neither library is imported here: what is used of them is the same in both.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.types import Request, Response
-from langchain_segmind._transport.base import (
-    AsyncStreamedResponse,
-    StreamedResponse,
-    bounded_timeout,
-)
+from langchain_segmind._transport.base import StreamedResponse, bounded_timeout, seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,10 +30,16 @@ class InjectedTransport:
         """Send the request and wait for the head of the answer."""
         built = self._client.build_request(**_arguments(request, self._settings))
         response = self._client.send(built, stream=True, follow_redirects=False)
-        head = Response(response.status_code, _headers(response))
-        if response.is_stream_consumed:
-            return StreamedResponse(head, iter([response.content]), response.close)
-        return StreamedResponse(head, response.iter_raw(), response.close)
+        is_read = response.is_stream_consumed
+        chunks = iter([response.content]) if is_read else response.iter_raw()
+
+        def read() -> bytes:
+            chunk = next(filter(None, chunks), b"")
+            if request.deadline is not None and time.monotonic() > request.deadline:
+                raise TimeoutError
+            return chunk
+
+        return StreamedResponse(_head(response), read, response.close)
 
     def close(self) -> None:
         """Leave the user's client open."""
@@ -49,14 +53,22 @@ class AsyncInjectedTransport:
         self._client: Any = client
         self._settings = settings
 
-    async def open(self, request: Request) -> AsyncStreamedResponse:
+    async def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         built = self._client.build_request(**_arguments(request, self._settings))
-        response = await self._client.send(built, stream=True, follow_redirects=False)
-        head = Response(response.status_code, _headers(response))
-        if response.is_stream_consumed:
-            return AsyncStreamedResponse(head, _once(response.content), response.aclose)
-        return AsyncStreamedResponse(head, response.aiter_raw(), response.aclose)
+        async with asyncio.timeout(seconds_left(request.deadline)):
+            response = await self._client.send(built, stream=True, follow_redirects=False)
+        is_read = response.is_stream_consumed
+        chunks = _once(response.content) if is_read else response.aiter_raw()
+
+        async def read() -> bytes:
+            async with asyncio.timeout(seconds_left(request.deadline)):
+                async for chunk in chunks:
+                    if chunk:
+                        return bytes(chunk)
+            return b""
+
+        return StreamedResponse(_head(response), read, response.aclose)
 
     async def close(self) -> None:
         """Leave the user's client open."""
@@ -73,11 +85,11 @@ def _arguments(request: Request, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _headers(response: Any) -> dict[str, str]:
+def _head(response: Any) -> Response:
     headers = dict(response.headers)
     if response.is_stream_consumed:  # A mock transport, or a hook, has read and so decoded it.
         headers.pop("content-encoding", None)
-    return headers
+    return Response(response.status_code, headers)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

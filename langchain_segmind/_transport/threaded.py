@@ -6,11 +6,9 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langchain_segmind._transport.base import AsyncStreamedResponse
+from langchain_segmind._transport.base import StreamedResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from langchain_segmind._protocol.types import Request
     from langchain_segmind._transport.base import Transport
 
@@ -22,16 +20,11 @@ class ThreadedTransport:
         """Take the transport of blocking calls, whose owner closes it."""
         self._transport = transport
 
-    async def open(self, request: Request) -> AsyncStreamedResponse:
+    async def open(self, request: Request) -> StreamedResponse:
         """Send the request and wait for the head of the answer."""
         answer = await asyncio.to_thread(self._transport.open, request)
-        close = partial(asyncio.to_thread, answer.close)
-        return AsyncStreamedResponse(answer.head, _awaited(answer.chunks), close)
+        read, close = (partial(asyncio.to_thread, step) for step in (answer.read, answer.close))
+        return StreamedResponse(answer.head, read, close)
 
     async def close(self) -> None:
         """Leave the transport open."""
-
-
-async def _awaited(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield chunk

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import subprocess
 import sys
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from langchain_segmind import ChatSegmindLlama, SegmindError
-from tests.servers import KEY, certificate, faults, http, model
+from tests.servers import COLOURS, KEY, certificate, faults, http, model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,32 +63,44 @@ def impatient_server(folder: Path) -> Iterator[str]:
         server.kill()
 
 
-async def bursts(llm: ChatSegmindLlama) -> list[SegmindError]:
+async def call(llm: ChatSegmindLlama, colour: str, threads: Executor | None = None) -> None:
+    if colour == "async":
+        await llm.ainvoke("hi")
+    else:
+        await asyncio.get_running_loop().run_in_executor(threads, llm.invoke, "hi")
+
+
+async def bursts(llm: ChatSegmindLlama, colour: str) -> list[SegmindError]:
     """Call in bursts, with about the server's patience between them."""
     lost: list[SegmindError] = []
+    threads = ThreadPoolExecutor(CALLS)
 
-    async def call() -> None:
+    async def try_to_call() -> None:
         try:
-            await llm.ainvoke("hi")
+            await call(llm, colour, threads)
         except SegmindError as error:
             lost.append(error)
 
-    async with llm:
-        for number in range(BURSTS):
-            await asyncio.gather(*(call() for _ in range(CALLS)))
-            await asyncio.sleep(KEEP_ALIVE * (0.9 + 0.2 * number / BURSTS))
+    with threads:
+        async with llm:
+            for number in range(BURSTS):
+                await asyncio.gather(*(try_to_call() for _ in range(CALLS)))
+                await asyncio.sleep(KEEP_ALIVE * (0.9 + 0.2 * number / BURSTS))
     return lost
 
 
+@pytest.mark.parametrize("colour", COLOURS)
 def test_calls_in_bursts_outlive_the_connections_of_an_impatient_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with impatient_server(tmp_path) as url:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
-        lost = asyncio.run(bursts(ChatSegmindLlama(api_key=KEY, base_url=url, max_retries=0)))
+        llm = ChatSegmindLlama(api_key=KEY, base_url=url, max_retries=0)
+        lost = asyncio.run(bursts(llm, colour))
     assert len(lost) <= 1, lost[0]
 
 
+@pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize(
     ("headers", "connections"),
     [
@@ -97,11 +111,25 @@ def test_calls_in_bursts_outlive_the_connections_of_an_impatient_server(
     ],
 )
 async def test_what_a_server_says_of_its_patience_is_heeded(
-    headers: dict[str, str], connections: int
+    headers: dict[str, str], connections: int, colour: str
 ) -> None:
     with faults(http(headers=headers)) as server:
         async with model(server) as llm:
-            await llm.ainvoke("hi")
+            await call(llm, colour)
             await asyncio.sleep(0.9)  # Less than the server's second, and too close to it.
-            await llm.ainvoke("hi")
+            await call(llm, colour)
         assert server.connections == connections
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_connection_is_kept_over_tls(
+    colour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+    with faults(tls=tls) as server:
+        async with model(server, base_url=server.url.replace("http:", "https:")) as llm:
+            for _ in range(3):
+                await call(llm, colour)
+        assert server.connections == 1

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from langchain_segmind import SegmindError
+from langchain_segmind._protocol.calls import exchange
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -17,7 +18,7 @@ from langchain_segmind._protocol.types import (
 )
 from langchain_segmind._transport.clients import Clients
 from langchain_segmind._transport.content_encoding import UnreadableBodyError
-from langchain_segmind._transport.driver import AsyncDriver, Driver, arun, run
+from langchain_segmind._transport.driver import arun, run
 from langchain_segmind._transport.environment import proxy_for
 from langchain_segmind._transport.failures import failure_from
 from langchain_segmind._transport.settings import Settings, as_timeout
@@ -160,7 +161,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = Driver(clients, None).perform(Request("POST", "/v1/x", b"{}"))
+        reply = run(exchange(Request("POST", "/v1/x", b"{}")), clients)
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
@@ -174,8 +175,7 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        performer = AsyncDriver(Clients(given), None)
-        reply = await performer.perform(Request("POST", "/v1/x", b"{}"))
+        reply = await arun(exchange(Request("POST", "/v1/x", b"{}")), Clients(given))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
     assert str(seen[0].url) == "http://h/p/v1/x"

@@ -574,6 +574,12 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
         return {**given, "model_name": self.model, **self.model_kwargs}
 
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As langchain-core's, without the way through its deprecated `dict` at each call."""
+        return {**self._identifying_params, "_type": self._llm_type, "stop": stop, **kwargs}
+
     def _resolve_model_profile(self) -> ModelProfile | None:
         return PROFILES.get(self.model)
 

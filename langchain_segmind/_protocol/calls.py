@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("langchain_segmind")
 
+_SLOT = AcquireSlot()
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -98,7 +100,7 @@ class Exchanges:
         self._require_credits()
         if self.through_queue:
             return (yield from run_job(model, body, self))
-        yield AcquireSlot()
+        yield _SLOT
         return (
             yield from self.post(f"/v1/{model}", body, self.timeout, accept_stream=accept_stream)
         )
@@ -202,7 +204,7 @@ class Exchanges:
             logger.info("%s, waiting %.1f s, %s", _describe(outcome), delay, how_often)
             yield Sleep(delay)
             if is_billable:
-                yield AcquireSlot()
+                yield _SLOT
             if not self._fits(0.0, request):
                 # The slot came too late: what is sent now could be billed and not be waited for.
                 return outcomes

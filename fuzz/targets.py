@@ -32,12 +32,9 @@ from langchain_segmind._protocol.answers import (
     read_output,
     read_response,
 )
-from langchain_segmind._protocol.balance import fetch_balance
-from langchain_segmind._protocol.calls import Clock, post
-from langchain_segmind._protocol.queue import Queue, run_job
+from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._protocol.responses import UnusableAnswerError, error_from_response
-from langchain_segmind._protocol.retry import RetryPolicy, retry_after
-from langchain_segmind._protocol.tracking import track_account
+from langchain_segmind._protocol.retry import retry_after
 from langchain_segmind._protocol.types import AcquireSlot, Emit, ReadChunk, Request, Response, Sleep
 from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_calling.toolset import ToolSet
@@ -247,11 +244,12 @@ def queue(data: bytes) -> None:
     """A server that answers polls as it likes keeps us neither busy nor for ever."""
     replies = [_reply(part) for part in data.split(b"\n---\n")]
     clock = _Clock()
-    waiting = Queue(poll_interval=1.0, timeout=60.0, account=Account(), clock=clock.clock)
-    flow = run_job("llama", b"{}", queue=waiting, policy=RetryPolicy(_RETRIES), timeout=120.0)
+    asking = Exchanges(
+        Account(), clock.clock, max_retries=_RETRIES, through_queue=True, queue_timeout=60.0
+    )
 
     def read() -> None:
-        finished = clock.run(track_account(flow, waiting.account, clock=clock.clock), replies)
+        finished = clock.run(asking.complete("llama", b"{}"), replies)
         assert all(isfinite(number) for number in finished.accounting.extra.values())
         _check_result(Call("llama", b"{}", tools=_tools_for(data)).result(finished))
 
@@ -268,13 +266,10 @@ def _is_ours(path: str) -> bool:
 def exchanges(data: bytes) -> None:
     """A call of v1 and a question after the balance end, whatever is answered each time."""
     replies = [_reply(part) for part in data.split(b"\n---\n")]
-    clock, account, policy = _Clock(), Account(), RetryPolicy(3)
-    asked = fetch_balance(policy=policy, timeout=120.0, account=account, clock=clock.clock)
-    posted = post(
-        "/v1/llama", b"{}", policy=policy, timeout=120.0, account=account, clock=clock.clock
-    )
-    _attempt(lambda: clock.run(track_account(posted, account, clock=clock.clock), replies))
-    _attempt(lambda: clock.run(track_account(asked, account, clock=clock.clock), replies))
+    clock, account = _Clock(), Account()
+    asking = Exchanges(account, clock.clock, max_retries=3)
+    _attempt(lambda: clock.run(asking.complete("llama", b"{}"), replies))
+    _attempt(lambda: clock.run(asking.fetch_balance(), replies))
     assert len(clock.requests) <= _MOST_ATTEMPTS
     assert clock.now <= 2 * 120.0
     assert account.ledger.balance is None or isfinite(account.ledger.balance)

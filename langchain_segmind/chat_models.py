@@ -37,10 +37,7 @@ from langchain_segmind._messages.profiles import PROFILES, nearest_slug
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._messages.token_counter import TokenCounter
-from langchain_segmind._protocol.calls import Clock
-from langchain_segmind._protocol.exchanges import Exchanges
-from langchain_segmind._protocol.queue import Queue
-from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel, inspected
@@ -316,19 +313,20 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         )
 
     def _exchanges(self, clients: Clients) -> Exchanges:
-        limiter = self._limiter()
         return Exchanges(
-            account=clients.account,
-            clock=_CLOCK,
-            policy=RetryPolicy(self.max_retries, self.retry_unknown_outcome),
-            timeout=total_seconds(self.timeout),
-            queue=Queue(self.poll_interval, self.queue_timeout, clients.account, _CLOCK),
-            through_queue=self._through_queue,
-            on_submit=self.on_submit,
-            min_credits=self.min_credits,
-            low_credits=self.low_credits,
-            pause=pause_of(limiter),
-            redact=clients.redactor.text,
+            clients.account,
+            _CLOCK,
+            self.max_retries,
+            self.retry_unknown_outcome,
+            total_seconds(self.timeout),
+            self._through_queue,
+            self.poll_interval,
+            self.queue_timeout,
+            self.on_submit,
+            self.min_credits,
+            self.low_credits,
+            pause_of(self._limiter()),
+            clients.redactor.text,
         )
 
     def _takes_images(self, model: str) -> bool:
@@ -575,6 +573,12 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         named = ("base_url", *PER_CALL)
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
         return {**given, "model_name": self.model, **self.model_kwargs}
+
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As langchain-core's, without the way through its deprecated `dict` at each call."""
+        return {**self._identifying_params, "_type": self._llm_type, "stop": stop, **kwargs}
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return PROFILES.get(self.model)

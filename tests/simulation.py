@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.calls import Clock
-from langchain_segmind._protocol.queue import Queue, run_job
-from langchain_segmind._protocol.retry import RetryPolicy
+from langchain_segmind._protocol.calls import Clock, Exchanges
+from langchain_segmind._protocol.queue import run_job
 from langchain_segmind._protocol.types import Request, Sleep
 from tests.flowing import UNIX, completion, reply
 
@@ -66,11 +65,11 @@ class Simulation:
         """Run until every job has its answer, which `now` is the time of then."""
         chance = random.Random(self.seed)
         clock = Clock(lambda: self.now, lambda: UNIX + self.now, chance.random)
-        queue = Queue(1.0, 3600.0, Account(), clock)
+        exchanges = Exchanges(Account(), clock, max_retries=0, timeout=None, queue_timeout=3600.0)
         order = itertools.count()
         events: list[Any] = []
         for number in range(self.jobs):
-            flow = run_job(f"{number}", b"{}", queue=queue, policy=RetryPolicy(0), timeout=None)
+            flow = run_job(f"{number}", b"{}", exchanges)
             self._done_at[f"job-{number}"] = self.longest * (0.2 + 0.8 * chance.random())
             events.append((0.0, next(order), flow, None))
         while events:

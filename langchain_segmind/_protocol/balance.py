@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from langchain_segmind._protocol.calls import send_until_answered
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     decode_json,
@@ -14,7 +13,6 @@ from langchain_segmind._protocol.responses import (
     shorten,
     words_of,
 )
-from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._protocol.types import Flow, Request, Response, TransportFailure
 from langchain_segmind.credits import CreditBalance
 from langchain_segmind.exceptions import (
@@ -26,26 +24,24 @@ from langchain_segmind.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from langchain_segmind._protocol.account import Account
-    from langchain_segmind._protocol.calls import Clock
+    from langchain_segmind._protocol.calls import Clock, Exchanges
 
 
-def fetch_balance(
-    *, policy: RetryPolicy, timeout: float | None, account: Account, clock: Clock
-) -> Flow[CreditBalance]:
+def fetch_balance(exchanges: Exchanges) -> Flow[CreditBalance]:
     """Ask what the account holds.
 
     Raises:
         SegmindError: What the last attempt came to.
     """
+    clock, timeout = exchanges.clock, exchanges.timeout
     deadline = None if timeout is None else clock.monotonic() + timeout
     request = Request("GET", "/v1/get-user-credits", deadline=deadline)
-    repeatable = RetryPolicy(policy.max_retries, retry_unknown_outcome=True)
-    outcome = yield from send_until_answered(request, repeatable, clock)
+    *_, outcome = yield from exchanges.send(request, is_billable=False)
     if not isinstance(outcome, Response) or outcome.status != HTTPStatus.OK:
         raise _balance_error(outcome, clock)
     balance = _balance_from(outcome)
-    account.ledger.set_balance(balance.total, now=clock.monotonic())
+    exchanges.account.ledger.set_balance(balance.total, now=clock.monotonic())
+    exchanges.warn_if_low()
     return balance
 
 

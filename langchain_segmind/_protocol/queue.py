@@ -1,7 +1,7 @@
 """The queue (v2): submit, poll, fetch, as flows; what was submitted is never lost sight of.
 
-The submit is a POST under the rules of `calls.post`. From then on there are only GETs, which cost
-nothing and are repeated until the deadline, and every error names the request id.
+The submit is a POST under the rules of `Exchanges.send`. From then on there are only GETs, which
+cost nothing and are repeated until the deadline, and every error names the request id.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.answers import Accounting, Finished, read_output
-from langchain_segmind._protocol.calls import exchange, post
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     decode_json,
@@ -44,9 +42,7 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langchain_segmind._protocol.account import Account
-    from langchain_segmind._protocol.calls import Clock
-    from langchain_segmind._protocol.retry import RetryPolicy
+    from langchain_segmind._protocol.calls import Exchanges
     from langchain_segmind._protocol.types import Flow
 
 logger = logging.getLogger("langchain_segmind")
@@ -66,84 +62,21 @@ _POLL = AcquireSlot(poll=True)
 _PASSING_FOR_A_GET = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """How the jobs of a model are waited for."""
-
-    poll_interval: float
-    timeout: float
-    """Seconds from the submit, or from `resume`, to the answer."""
-    account: Account
-    clock: Clock
-
-
 # --- Flows -------------------------------------------------------------------------------------
 
 
-def run_job(
-    model: str,
-    body: bytes,
-    *,
-    queue: Queue,
-    policy: RetryPolicy,
-    timeout: float | None,
-    on_submit: Callable[[str], object] | None = None,
-) -> Flow[Finished]:
-    """Submit a job once, and wait for its answer: `submit` and `wait_for_job`.
+def run_job(model: str, body: bytes, exchanges: Exchanges) -> Flow[Finished]:
+    """Submit a job once, and wait for its answer.
 
     Raises:
         SegmindError: What it came to; it has the job's `request_id` once it was submitted.
     """
     yield AcquireSlot()
-    sent_at = queue.clock.monotonic()
-    request_id = yield from submit(
-        model,
-        body,
-        queue=queue,
-        policy=policy,
-        timeout=timeout,
-        on_submit=on_submit,
-        has_slot=True,
-    )
-    return (yield from wait_for_job(request_id, queue=queue, submitted_at=sent_at))
-
-
-def submit(
-    model: str,
-    body: bytes,
-    *,
-    queue: Queue,
-    policy: RetryPolicy,
-    timeout: float | None,
-    on_submit: Callable[[str], object] | None = None,
-    has_slot: bool = False,
-) -> Flow[str]:
-    """Submit a job once; give its request id.
-
-    Args:
-        model: The slug.
-        body: JSON.
-        queue: How it will be waited for.
-        policy: How often the submit may be sent again.
-        timeout: Seconds for the submit alone.
-        on_submit: Is told the request id.
-        has_slot: Whether the limiter was asked already.
-
-    Raises:
-        SegmindError: What it came to.
-    """
-    if not has_slot:
-        yield AcquireSlot()
+    sent_at = exchanges.clock.monotonic()
+    limits = (exchanges.timeout, exchanges.queue_timeout)
+    timeout = min(limit for limit in limits if limit is not None)
     try:
-        reply = yield from post(
-            f"/v2/{model}",
-            body,
-            policy=policy,
-            timeout=queue.timeout if timeout is None else min(timeout, queue.timeout),
-            account=queue.account,
-            clock=queue.clock,
-            has_slot=True,
-        )
+        reply = yield from exchanges.post(f"/v2/{model}", body, timeout)
     except GeneratorExit:
         logger.warning(
             "A submit was cancelled before its answer came: if Segmind took it, its job runs and "
@@ -151,18 +84,18 @@ def submit(
         )
         raise
     request_id = read_request_id(reply)
-    _notify(on_submit, request_id)
-    return request_id
+    _notify(exchanges.on_submit, request_id)
+    return (yield from wait_for_job(request_id, exchanges, submitted_at=sent_at))
 
 
 def wait_for_job(
-    request_id: object, *, queue: Queue, submitted_at: float | None = None
+    request_id: object, exchanges: Exchanges, *, submitted_at: float | None = None
 ) -> Flow[Finished]:
     """Wait for the answer of a job; nothing is sent but GETs.
 
     Args:
         request_id: The job's.
-        queue: How it is waited for.
+        exchanges: With its account, and how long it is waited for.
         submitted_at: The monotonic time when it was submitted, if that was a moment ago: then it
             may not be known everywhere yet, and the time to wait counts from there. Any other job
             is asked for its answer first.
@@ -175,7 +108,7 @@ def wait_for_job(
             f"{str(request_id)[:80]!r} is no request id: letters, digits, '.', '_' and '-' only. "
             "Nothing was sent."
         )
-    job = _Job(str(request_id), queue, submitted_at)
+    job = _Job(str(request_id), exchanges, submitted_at)
     try:
         finished = yield from job.wait()
     except GeneratorExit:
@@ -186,21 +119,22 @@ def wait_for_job(
             )
         raise
     if submitted_at is not None:
-        remaining, now = finished.accounting.credits.remaining, queue.clock.monotonic()
-        queue.account.ledger.note(remaining, asked_at=submitted_at, now=now)
+        remaining, now = finished.accounting.credits.remaining, exchanges.clock.monotonic()
+        exchanges.account.ledger.note(remaining, asked_at=submitted_at, now=now)
+        exchanges.warn_if_low()
     return finished
 
 
 class _Job:
     """A job and the conversation about it."""
 
-    def __init__(self, request_id: str, queue: Queue, submitted_at: float | None) -> None:
-        now = queue.clock.monotonic()
+    def __init__(self, request_id: str, exchanges: Exchanges, submitted_at: float | None) -> None:
+        now = exchanges.clock.monotonic()
         self._id = request_id
-        self._queue = queue
-        self._clock = queue.clock
-        self._polls = queue.account.polls
-        self._deadline = (now if submitted_at is None else submitted_at) + queue.timeout
+        self._exchanges = exchanges
+        self._clock = exchanges.clock
+        self._polls = exchanges.account.polls
+        self._deadline = (now if submitted_at is None else submitted_at) + exchanges.queue_timeout
         self._settles_at = None if submitted_at is None else now + SETTLING_SECONDS
         self._result = f"/v2/requests/{request_id}"
         # One that may be finished is asked for its answer first.
@@ -223,7 +157,7 @@ class _Job:
                     continue
                 sent = self._polls.sent
                 yield _POLL
-                outcome = yield from exchange(self._next_request())
+                outcome = yield from self._exchanges.exchange(self._next_request())
                 self._asked += 1
                 self._observe(outcome, sent)
                 if (finished := self._judge(outcome)) is not None:
@@ -247,7 +181,7 @@ class _Job:
         if self._is_due or (self._wants_result and not self._troubles):
             return 0.0
         now, jitter = self._clock.monotonic(), self._clock.jitter()
-        interval = self._queue.poll_interval
+        interval = self._exchanges.poll_interval
         pace = self._polls.seconds_to_next_poll(self._asked, interval, now=now, jitter=jitter)
         return max(pace, backoff(self._troubles - 1, jitter)) if self._troubles else pace
 
@@ -255,7 +189,7 @@ class _Job:
         if self._clock.monotonic() + seconds >= self._deadline:
             raise SegmindTimeoutError(
                 f"The job {self._id} was not finished within queue_timeout "
-                f"({self._queue.timeout:g} s): {self._last}. {_how_to_resume(self._id)}",
+                f"({self._exchanges.queue_timeout:g} s): {self._last}. {_how_to_resume(self._id)}",
                 request_id=self._id,
                 outcome_unknown=True,
             )

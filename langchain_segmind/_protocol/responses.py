@@ -12,6 +12,7 @@ from langchain_segmind._protocol.bounded_json import TooDeepError, loads_bounded
 from langchain_segmind._protocol.retry import is_outcome_unknown, may_pass, retry_after
 from langchain_segmind.credits import Credits
 from langchain_segmind.exceptions import (
+    SegmindAPIError,
     SegmindConnectionError,
     SegmindError,
     SegmindResponseError,
@@ -92,7 +93,12 @@ def text_of(content: str | list[Any] | None) -> str:
 
 
 def error_from_response(
-    reply: Response, now: float, *, to_queue: bool = False, billable: bool = True
+    reply: Response,
+    now: float,
+    *,
+    to_queue: bool = False,
+    billable: bool = True,
+    after_unknown: bool = False,
 ) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do.
 
@@ -101,20 +107,30 @@ def error_from_response(
         now: The Unix time, in seconds.
         to_queue: Whether a job was to be submitted.
         billable: Whether the request could have cost anything.
+        after_unknown: Whether an earlier attempt had an unknown outcome.
     """
     words = words_of(reply.body).removeprefix(f"{reply.status} ")
     kind = error_class(reply.status, words)
     wait = retry_after(reply.headers, now) if may_pass(reply.status) else None
     by_proxy = billable and is_outcome_unknown(reply)
     who = "A proxy, not Segmind," if by_proxy else "Segmind"
-    advice = _proxy_advice(to_queue=to_queue) if by_proxy else _advice(kind, reply.status, wait)
+    if by_proxy:
+        what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
+        advice = (
+            f"The request may have reached a model and been billed, {_NOT_REPEATED} {what_to_do}"
+        )
+    elif after_unknown and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
+        advice = _earlier(to_queue=to_queue)
+    else:
+        advice = _advice(kind, reply.status, wait)
+        advice = f"{_earlier(to_queue=to_queue)} {advice}" if after_unknown else advice
     return kind(
         f"{who} answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
         request_id=request_id_of(reply.headers),
         credits=Credits.from_headers(reply.headers),
         retry_after=wait,
-        outcome_unknown=by_proxy or reply.status < HTTPStatus.MULTIPLE_CHOICES,
+        outcome_unknown=by_proxy or after_unknown or reply.status < HTTPStatus.MULTIPLE_CHOICES,
     )
 
 
@@ -126,20 +142,23 @@ def _advice(kind: type[SegmindError], status: int, wait: float | None) -> str:
     return kind.advice
 
 
-def _proxy_advice(*, to_queue: bool) -> str:
-    what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
-    return f"The request may have reached a model and been billed, {_NOT_REPEATED} {what_to_do}"
+def _earlier(*, to_queue: bool) -> str:
+    earlier = "An earlier attempt of this call had been sent and may have been billed."
+    return f"{earlier} {_UNKNOWN_JOB}" if to_queue else earlier
 
 
-def error_from_failure(failure: TransportFailure, *, to_queue: bool = False) -> SegmindError:
+def error_from_failure(
+    failure: TransportFailure, *, to_queue: bool = False, after_unknown: bool = False
+) -> SegmindError:
     """Turn a failed exchange into its error; what may have been billed says so.
 
     Args:
         failure: What happened.
         to_queue: Whether a job was to be submitted.
+        after_unknown: Whether an earlier attempt had an unknown outcome.
     """
     head = failure.head
-    facts: dict[str, Any] = {"outcome_unknown": failure.sent}
+    facts: dict[str, Any] = {"outcome_unknown": failure.sent or after_unknown}
     if head is not None:
         facts["status_code"] = head.status
         facts["request_id"] = request_id_of(head.headers)
@@ -153,6 +172,8 @@ def error_from_failure(failure: TransportFailure, *, to_queue: bool = False) -> 
         return SegmindResponseError(message, **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
     fate = _SENT if failure.sent else "Nothing was sent."
+    if after_unknown and not failure.sent:
+        fate = f"Nothing was sent this time. {_earlier(to_queue=to_queue)}"
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
     return kind(f"{what}: {detail}. {fate} {SegmindConnectionError.advice}", **facts)
 

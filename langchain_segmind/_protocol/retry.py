@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -40,14 +39,6 @@ BEAT = 0.1
 """Seconds between two steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often a request may be sent again, and whether one of unknown outcome may be."""
-
-    max_retries: int
-    retry_unknown_outcome: bool = False
-
-
 class RetryBudget:
     """The retries that all calls of an account share, so that an outage does not triple its load.
 
@@ -71,8 +62,9 @@ class RetryBudget:
 
     def record_success(self) -> None:
         """Give one retry back."""
-        with self._lock:
-            self._left = min(self._left + 1, RETRIES_IN_HAND)
+        if self._left < RETRIES_IN_HAND:
+            with self._lock:
+                self._left = min(self._left + 1, RETRIES_IN_HAND)
 
 
 PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])
@@ -148,7 +140,9 @@ class RateLimit(NamedTuple):
 
 def read_rate_limit(headers: Mapping[str, str], now: float) -> RateLimit | None:
     """Read `x-rate-limit-remaining` and the reset at the Unix time `now`, where both are named."""
-    remaining = _number(headers.get("x-rate-limit-remaining", ""))
+    if "x-rate-limit-remaining" not in headers:
+        return None
+    remaining = _number(headers["x-rate-limit-remaining"])
     reset = _moment(headers.get("x-rate-limit-reset-at-utc", ""))
     if remaining is None or reset is None or abs(remaining) > MOST_REQUESTS:
         return None

@@ -186,6 +186,22 @@ def test_the_user_may_ask_for_what_was_lost_to_be_sent_again(fault: Any, transpo
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_free_503_after_a_lost_answer_does_not_say_that_nothing_was_billed(
+    status: int, queue: bool, transport: str
+) -> None:
+    """The model, or a job, behind the first of the three may have run."""
+    with faults(close_at_once, http({"error": "busy"}, status)) as server:
+        llm = model(server, retry_unknown_outcome=True, queue=queue)
+        with pytest.raises(SegmindAPIError, match=r"attempt .* may have been billed") as caught:
+            ask(llm, transport)
+        assert len(server.requests) == 3
+    assert (caught.value.outcome_unknown, caught.value.is_retryable) == (True, False)
+    assert "not billed" not in str(caught.value)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_read_time_out_is_sent_again_where_the_user_wants_it(transport: str) -> None:
     with faults(hang, GOOD) as server:
         llm = model(server, timeout=(3, 0.2, 3, 3), retry_unknown_outcome=True)

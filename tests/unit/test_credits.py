@@ -30,18 +30,13 @@ from langchain_segmind import (
 )
 from langchain_segmind._protocol import account as accounts
 from langchain_segmind._protocol.account import Account, Ledger, account_of
-from langchain_segmind._protocol.balance import fetch_balance
-from langchain_segmind._protocol.calls import post
-from langchain_segmind._protocol.retry import RetryPolicy
-from langchain_segmind._protocol.tracking import track_account
+from langchain_segmind._protocol.calls import Exchanges
 from langchain_segmind._protocol.types import Response, TransportFailure
 from langchain_segmind.credits import CreditsCallbackHandler, format_credits
 from tests.flowing import Driver, reply, scripted
 
 if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Flow
-
-POLICY = RetryPolicy(2)
 
 
 class TestReading:
@@ -143,7 +138,7 @@ class TestBalanceFlow:
         assert account.ledger.balance is None
 
     def _flow(self, driver: Driver, account: Account) -> Flow[CreditBalance]:
-        return fetch_balance(policy=POLICY, timeout=60.0, account=account, clock=driver.clock)
+        return Exchanges(account, driver.clock, timeout=60.0).fetch_balance()
 
 
 class TestLedger:
@@ -258,16 +253,8 @@ class TestFloor:
         assert answer.status == 200
         assert "low_credits=0.5" in caplog.text
 
-    def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Response]:
-        flow = post(
-            "/v1/x",
-            b"",
-            policy=RetryPolicy(0),
-            timeout=9.0,
-            account=account,
-            clock=driver.clock,
-        )
-        return track_account(flow, account, clock=driver.clock, **limits)
+    def _call(self, driver: Driver, account: Account, **limits: Any) -> Flow[Any]:
+        return Exchanges(account, driver.clock, max_retries=0, **limits).complete("x", b"")
 
 
 class TestCallback:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +16,8 @@ from langchain_segmind import (
     SegmindTimeoutError,
 )
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.calls import post
-from langchain_segmind._protocol.retry import RETRIES_IN_HAND, RetryPolicy
-from langchain_segmind._protocol.tracking import track_account
+from langchain_segmind._protocol.calls import Exchanges
+from langchain_segmind._protocol.retry import RETRIES_IN_HAND
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Flow,
@@ -28,6 +27,9 @@ from langchain_segmind._protocol.types import (
     TransportFailure,
 )
 from tests.flowing import UNIX, Driver, Script, completion, reply, scripted
+
+if TYPE_CHECKING:
+    from langchain_segmind._protocol.answers import Finished
 
 GOOD = reply(completion())
 UNSENT = TransportFailure("unsent", "refused", sent=False)
@@ -50,9 +52,9 @@ def driven(
 ) -> tuple[Driver, Response | SegmindError]:
     """Drive a call; give the driver and what it came to."""
     driver = Driver(script, jitter=lambda: jitter)
-    policy = RetryPolicy(max_retries, retry_unknown_outcome=unknown)
+    settings: dict[str, Any] = {"max_retries": max_retries, "retry_unknown_outcome": unknown}
     try:
-        outcome: Any = driver.run(posting(driver, policy=policy, timeout=timeout))
+        outcome: Any = driver.run(posting(driver, timeout=timeout, **settings))
     except SegmindError as error:
         outcome = error
     return driver, outcome
@@ -61,19 +63,13 @@ def driven(
 def posting(
     driver: Driver,
     *,
-    policy: RetryPolicy | None = None,
     timeout: float | None = 10.0,
     account: Account | None = None,
-) -> Flow[Response]:
+    **settings: Any,
+) -> Flow[Response | Finished]:
     """Give the flow of a call, of an account of its own where it is not told another."""
-    return post(
-        "/v1/x",
-        b"{}",
-        policy=policy or RetryPolicy(2),
-        timeout=timeout,
-        account=account or Account(),
-        clock=driver.clock,
-    )
+    exchanges = Exchanges(account or Account(), driver.clock, timeout=timeout, **settings)
+    return exchanges.complete("x", b"{}")
 
 
 def test_an_answer_ends_the_call() -> None:
@@ -115,6 +111,19 @@ def test_what_may_be_billed_is_sent_again_where_the_user_says_so(
     driver, outcome = driven(scripted(failure, GOOD), unknown=True)
     assert outcome is GOOD
     assert driver.posts == 2
+
+
+@pytest.mark.parametrize("last", [reply({"error": "busy"}, 503), reply({}, 429), UNSENT])
+@pytest.mark.parametrize("failure", UNKNOWN)
+def test_a_refusal_after_an_unknown_outcome_does_not_make_it_free(
+    failure: Response | TransportFailure, last: Response | TransportFailure
+) -> None:
+    _, outcome = driven(scripted(failure, last), unknown=True)
+    assert isinstance(outcome, SegmindError)
+    assert (outcome.outcome_unknown, outcome.is_retryable) == (True, False)
+    assert "An earlier attempt of this call had been sent and may have been billed." in str(outcome)
+    assert "not billed" not in str(outcome)
+    assert "Nothing was sent." not in str(outcome)
 
 
 @pytest.mark.parametrize(
@@ -319,12 +328,7 @@ class TestLog:
         """Neither what was asked nor what was answered is in it, and no key that is echoed."""
         answer = reply(completion(), x_request_id="SECRET-1", x_cost="0.00101475000000001")
         driver = Driver(scripted(UNSENT, reply({"error": "secret"}, 503), answer))
-        flow = track_account(
-            posting(driver),
-            Account(),
-            clock=driver.clock,
-            redact=lambda line: line.replace("SECRET", "***"),
-        )
+        flow = posting(driver, redact=lambda line: line.replace("SECRET", "***"))
         with caplog.at_level(logging.DEBUG, "langchain_segmind"):
             driver.run(flow)
         assert [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG] == [

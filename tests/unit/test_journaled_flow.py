@@ -16,10 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.calls import Clock, post
+from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._protocol.journaled import JournaledCall
-from langchain_segmind._protocol.queue import Queue, run_job, wait_for_job
-from langchain_segmind._protocol.retry import RetryPolicy
 from langchain_segmind._protocol.submit_limit import MOST_SUBMITS, SubmitLimit
 from langchain_segmind._protocol.types import (
     EnterSubmit,
@@ -40,7 +38,7 @@ from langchain_segmind.journals import Claim, Journal, JournalEntry
 from tests.flowing import UNIX, completion, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Command, Flow, Outcome
@@ -244,20 +242,16 @@ class Process:
         return self.name in self.world.dead
 
     def call(self, key: str) -> Flow[Finished]:
-        clock, account = self.world.clock, Account()
-        queue = Queue(1.0, 600.0, account, clock)
-        options: Any = {"policy": RetryPolicy(2, self.insists), "timeout": 120.0}
-        send: Callable[[], Flow[Response | Finished]]
-        if self.queue:
-            send = partial(run_job, key, b"{}", queue=queue, **options)
-        else:
-            send = partial(post, f"/v1/{key}", b"{}", account=account, clock=clock, **options)
+        clock = self.world.clock
+        exchanges = Exchanges(
+            Account(), clock, retry_unknown_outcome=self.insists, through_queue=self.queue
+        )
         return JournaledCall(
             journal=MemoryJournal(self.world, self.name),
             key=key,
             fingerprint=key,
-            send=send,
-            fetch=partial(wait_for_job, queue=queue),
+            send=partial(exchanges.complete, key, b"{}"),
+            fetch=exchanges.fetch,
             clock=clock,
             timeout=600.0,
             submits=self.submits if self.queue else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,9 +28,10 @@ from langchain_segmind import (
 )
 from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.answers import read_output
-from langchain_segmind._protocol.queue import Queue, run_job, submit, wait_for_job
+from langchain_segmind._protocol.calls import Exchanges
+from langchain_segmind._protocol.queue import run_job, wait_for_job
 from langchain_segmind._protocol.responses import UnusableAnswerError, completion_from, decode_json
-from langchain_segmind._protocol.retry import RetryPolicy, on_the_beat, poll_delay
+from langchain_segmind._protocol.retry import on_the_beat, poll_delay
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -105,26 +106,20 @@ def in_turn(*outcomes: Response | TransportFailure) -> Callable[[], Response | T
     return lambda: answer(Request("GET", "/"))
 
 
-def queue_of(driver: Driver, *, interval: float = 1.0, timeout: float = 600.0) -> Queue:
-    return Queue(interval, timeout, Account(), driver.clock)
+def queue_of(driver: Driver, *, timeout: float = 600.0) -> Exchanges:
+    return Exchanges(Account(), driver.clock, queue_timeout=timeout)
 
 
 def running(
     driver: Driver,
     *,
-    queue: Queue | None = None,
+    queue: Exchanges | None = None,
     retries: int = 2,
     on_submit: Callable[[str], object] | None = None,
 ) -> Flow[Finished]:
     """Give the flow of a job that is submitted and waited for."""
-    return run_job(
-        "slug",
-        b"{}",
-        queue=queue or queue_of(driver),
-        policy=RetryPolicy(retries),
-        timeout=120.0,
-        on_submit=on_submit,
-    )
+    settings = replace(queue or queue_of(driver), max_retries=retries, on_submit=on_submit)
+    return run_job("slug", b"{}", settings)
 
 
 class TestTheWay:
@@ -189,17 +184,6 @@ class TestTheWay:
 
 
 class TestParts:
-    def test_a_submit_gives_the_id_that_can_be_waited_for(self) -> None:
-        """Each part alone, as somebody needs them who writes the id down in between."""
-        driver = Driver(by_path(status=in_turn(GONE, DONE)))
-        queue = queue_of(driver)
-        submitting = submit("slug", b"{}", queue=queue, policy=RetryPolicy(2), timeout=120.0)
-        request_id = driver.run(submitting)
-        assert (request_id, driver.sent) == (ID, ["POST /v2/slug"])
-        waiting = wait_for_job(request_id, queue=queue, submitted_at=driver.now)
-        assert driver.run(waiting).completion == completion()
-        assert queue.account.ledger.balance == 9.5
-
     def test_an_answer_keeps_the_providers_own_json(self) -> None:
         driver = Driver(by_path())
         assert driver.run(running(driver)).raw == json.dumps(completion()).encode()
@@ -384,13 +368,13 @@ class TestEnds:
 class TestResuming:
     def test_fetches_at_once_and_posts_nothing(self) -> None:
         driver = Driver(by_path())
-        assert driver.run(wait_for_job(ID, queue=queue_of(driver))).completion == completion()
+        assert driver.run(wait_for_job(ID, queue_of(driver))).completion == completion()
         assert driver.sent == [f"GET /v2/requests/{ID}"]
 
     def test_waits_for_a_job_that_still_runs(self) -> None:
         running = in_turn(RUNNING, RESULT)
         driver = Driver(by_path(status=in_turn(RUNNING, DONE), result=running))
-        driver.run(wait_for_job(ID, queue=queue_of(driver)))
+        driver.run(wait_for_job(ID, queue_of(driver)))
         status = f"GET /v2/requests/{ID}/status"
         result = f"GET /v2/requests/{ID}"
         assert driver.sent == [result, status, status, result]
@@ -398,14 +382,14 @@ class TestResuming:
     def test_an_expired_id_says_so(self) -> None:
         driver = Driver(by_path(result=GONE))
         with pytest.raises(SegmindJobNotFoundError, match="about an hour"):
-            driver.run(wait_for_job(ID, queue=queue_of(driver)))
+            driver.run(wait_for_job(ID, queue_of(driver)))
         assert len(driver.sent) == 1
 
     @pytest.mark.parametrize("job", ["../credits", "a/b", "..", "", 7, None])
     def test_what_is_no_id_is_not_asked_for(self, job: object) -> None:
         driver = Driver(by_path())
         with pytest.raises(SegmindInvalidInputError, match="request id"):
-            driver.run(wait_for_job(job, queue=queue_of(driver)))
+            driver.run(wait_for_job(job, queue_of(driver)))
         assert driver.sent == []
 
 
@@ -632,7 +616,7 @@ def test_a_lost_answer_can_be_fetched_later(faults: list[str]) -> None:
     """Once the id is known, resuming comes to the answer, whatever breaks on the way there."""
     server = Server([fault for fault in faults if fault != "404"], billed=["job-0"])
     driver = Driver(server.answer)
-    assert driver.run(wait_for_job("job-0", queue=queue_of(driver))).completion == completion()
+    assert driver.run(wait_for_job("job-0", queue_of(driver))).completion == completion()
     assert server.posts == 0
 
 

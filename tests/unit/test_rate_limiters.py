@@ -16,10 +16,9 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_segmind import ChatSegmindLlama, SegmindError, SegmindRateLimiter
 from langchain_segmind._protocol.account import Account
-from langchain_segmind._protocol.calls import post
+from langchain_segmind._protocol.calls import Exchanges
 from langchain_segmind._protocol.pacing import RequestWindow
-from langchain_segmind._protocol.retry import RateLimit, RetryPolicy
-from langchain_segmind._protocol.tracking import track_account
+from langchain_segmind._protocol.retry import RateLimit
 from langchain_segmind.rate_limiters import WINDOW
 from tests.flowing import UNIX, Driver, reply, scripted
 from tests.servers import ask, faults, http, model
@@ -273,16 +272,9 @@ class TestServersWord:
     @pytest.mark.parametrize("status", [200, 400, 503])
     def test_answers_of_any_status_are_heard(self, status: int) -> None:
         driver, account = Driver(scripted(reply({}, status, **self._named(0)))), Account()
-        flow = post(
-            "/v1/x",
-            b"",
-            policy=RetryPolicy(0),
-            timeout=10.0,
-            account=account,
-            clock=driver.clock,
-        )
+        flow = Exchanges(account, driver.clock, max_retries=0).complete("x", b"")
         with suppress(SegmindError):
-            driver.run(track_account(flow, account, clock=driver.clock))
+            driver.run(flow)
         assert account.requests.reserve(now=driver.now, limit=5, seconds=60.0) == 30.0
 
     def _named(self, remaining: int) -> dict[str, str]:
@@ -314,16 +306,9 @@ class TestLearning:
 
     def _refused(self, **headers: str) -> tuple[Driver, Account]:
         driver, account = Driver(scripted(reply({"error": "slow"}, 429, **headers))), Account()
-        flow = post(
-            "/v1/x",
-            b"",
-            policy=RetryPolicy(0),
-            timeout=10.0,
-            account=account,
-            clock=driver.clock,
-        )
+        flow = Exchanges(account, driver.clock, max_retries=0).complete("x", b"")
         with pytest.raises(Exception, match="429"):
-            driver.run(track_account(flow, account, clock=driver.clock))
+            driver.run(flow)
         return driver, account
 
 

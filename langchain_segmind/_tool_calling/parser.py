@@ -47,7 +47,7 @@ def parse_tool_calls(
         return ParsedReply(answer)
     if len(text) > _LONGEST or not (tools.forced or tools.mentioned_in(text)):
         return ParsedReply(text)
-    found = meant_calls(text, scan(text, tools, truncated=truncated).found, tools)
+    found = meant_calls(text, scan(text, tools, truncated=truncated), tools)
     known = [item for item in found if item.request.name in tools]
     if len(known) < len(found) and _text_besides(text, found).strip():
         found = known  # An unknown name counts only in a reply that is nothing but calls.
@@ -108,43 +108,19 @@ class ToolCallStream:
         if self._strict and self._released == 0 and self._window.lstrip()[:1] in {"{", ""}:
             return ""
         window, waiting_at = self._window, self._waiting_at
-        scanned = scan_ahead(window, self._tools, start=self._scan_at)
-        self._calling = bool(scanned.found)
-        end = min(scanned.settled, _unsure_from(window, scanned.position, self._tools))
-        end = max(waiting_at, _start_of_wrapping(window, end))
+        settled, self._calling = scan_ahead(window, self._tools, start=self._scan_at)
+        end = max(waiting_at, _start_of_wrapping(window, settled))
         waiting = len(window) - end
         self._look_at = 0 if waiting < _EAGER else waiting // 2
         dropped = max(0, end - _CONTEXT)
         self._window, self._waiting_at = window[dropped:], end - dropped
-        self._scan_at = max(scanned.position, end) - dropped
+        self._scan_at = max(settled, end) - dropped
         self._released += end - waiting_at
         return window[waiting_at:end]
 
 
-def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
-    """Where the end of a text begins that may be the beginning of a tag or of a tool's name."""
-    reach = tools.longest_name + _TAG_LENGTH
-    tag = text.find("<", max(position, len(text) - reach))
-    unsure = len(text) if tag < 0 else tag
-    line = text.rfind("\n", max(0, len(text) - reach)) + 1
-    if line == 0 and len(text) > reach:
-        return unsure
-    marks = _MARKS.match(text, line)
-    for start in range(max(line, position), marks.end() + 1 if marks else line):
-        if _may_name_a_tool(text[start:], tools):
-            return min(unsure, start)
-    return unsure
-
-
-def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
-    return any(name.startswith(text) or text.startswith(name) for name in tools.names)
-
-
 _LONGEST = 2 * 1024 * 1024
 """Characters of a reply, some four times what a context of 128k holds; a longer one is all text."""
-
-_TAG_LENGTH = 100
-_MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 
 _EAGER = 400
 """Up to this length what waits is looked at with every piece; beyond, at each half more."""

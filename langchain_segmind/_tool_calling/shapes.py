@@ -324,17 +324,8 @@ def _python_source(call: PythonCall) -> str:
 # A call whose reading stopped.
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenCall:
-    """A call that began with a bound name and then could not be read to its end."""
-
-    name: str
-    arguments_at: int
-    """Where its arguments begin."""
-
-
-def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> BrokenCall | None:
-    """The bound tool that a broken value was about to call."""
+def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> tuple[str, int] | None:
+    """The bound tool that a broken value was about to call, and where its arguments begin."""
     frames = broken.frames
     while frames and _holds_calls(frames[0]):
         frames = frames[1:]
@@ -343,7 +334,7 @@ def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> BrokenCall |
     if frames[0].opener != "{":
         opener = frames[0].opener
         called = tools.named(opener) or tools.named(opener.removesuffix(".call"))
-        return BrokenCall(called, frames[0].start) if called else None
+        return (called, frames[0].start) if called else None
     return _broken_object(frames, tools, broken.end if cut else None)
 
 
@@ -367,7 +358,7 @@ def _holds_calls(frame: Frame) -> bool:
     return frame.opener == "[" or (frame.opener == "{" and frame.key in _CONTAINERS)
 
 
-def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> BrokenCall | None:
+def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> tuple[str, int] | None:
     known = dict(frames[0].named)
     inner = frames[0]
     if inner.key == "function" and len(frames) > 1 and frames[1].opener == "{":
@@ -378,5 +369,5 @@ def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> Brok
     if tool is None:
         return None
     if inner.key in ARGUMENT_KEYS or any(key in known for key in ARGUMENT_KEYS):
-        return BrokenCall(tool, inner.value_start)
-    return BrokenCall(tool, end) if end is not None and tool == name else None
+        return tool, inner.value_start
+    return (tool, end) if end is not None and tool == name else None

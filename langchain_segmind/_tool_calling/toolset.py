@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, TypeAlias
 
 from langchain_core.messages import InvalidToolCall
 from langchain_core.messages.tool import ToolCall
@@ -24,35 +24,12 @@ ANSWER_KEY = "answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Auto:
-    """The model decides whether to call."""
+class Choice:
+    """Which tools the model may call, and whether it must call one of them."""
 
-
-@dataclass(frozen=True, slots=True)
-class NoTools:
-    """The model must not call, and is not told of any tool."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnyTool:
-    """The model must call one of the tools."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneTool:
-    """The model must call this tool."""
-
-    name: str
-
-
-Choice: TypeAlias = Auto | NoTools | AnyTool | OneTool
-
-_KEYWORDS: Mapping[str, Choice] = {
-    "auto": Auto(),
-    "none": NoTools(),
-    "any": AnyTool(),
-    "required": AnyTool(),
-}
+    allowed: tuple[str, ...]
+    """None of them where the model is not told of any tool."""
+    is_forced: bool = False
 
 
 class Conversation:
@@ -171,70 +148,54 @@ class ParsedReply:
     invalid_tool_calls: list[InvalidToolCall] = field(default_factory=list)
 
 
-def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:
-    """Understand every spelling of `tool_choice`; a name no tool has is refused."""
+def parse_tool_choice(value: object, names: tuple[str, ...]) -> Choice:
+    """Understand every spelling of `tool_choice`.
+
+    Raises:
+        ValueError: It names no tool.
+    """
     match value:
-        case None | False:
-            return Auto()
-        case True:
-            return AnyTool()
-        case str() if value in _KEYWORDS:
-            return _KEYWORDS[value]
-        case str():
-            return _one_of(value, names)
         case {"type": "function", "function": {"name": str(name)}}:
-            return _one_of(name, names)
+            pass
         case {"type": "tool" | "function", "name": str(name)}:
-            return _one_of(name, names)
-        case {"type": str(keyword)} if keyword in _KEYWORDS:
-            return _KEYWORDS[keyword]
+            pass
+        case None | False | "auto" | {"type": "auto"}:
+            return Choice(names)
+        case "none" | {"type": "none"}:
+            return Choice(())
+        case True | "any" | "required" | {"type": "any" | "required"}:
+            return Choice(names, is_forced=True)
+        case str(name):
+            pass
         case _:
-            raise ValueError(_refusal(value, names))
+            name = ""
+    if name not in names:
+        choices = ", ".join(map(repr, ("auto", "none", "any", "required", *names)))
+        raise ValueError(f"Unknown tool_choice {value!r}: choose one of {choices}.")
+    return Choice((name,), is_forced=True)
 
 
 def response_format(
-    tools: ToolSet,
-    choice: Choice,
-    *,
-    strict: bool,
-    parallel: bool | None,
-    answer: JsonSchema | None = None,
+    tools: ToolSet, choice: Choice, *, strict: bool, answer: JsonSchema | None = None
 ) -> JsonSchema | None:
     """The `response_format` that lets only allowed replies be decoded, if any are excluded.
 
     A forced choice is always a single call object: small models close it reliably, and a further
-    call can follow in the next turn. `parallel` therefore changes nothing here. `answer` is the
-    form of a reply that calls nothing, instead of the wrapped text that `strict` asks for.
+    call can follow in the next turn. `answer` is the form of a reply that calls nothing, instead
+    of the wrapped text that `strict` asks for.
     """
-    del parallel
-    allowed = allowed_names(tools, choice)
-    match choice:
-        case NoTools():
-            return None
-        case Auto():
-            if answer is None and strict:
-                answer = _exact_object({ANSWER_KEY: {"type": "string"}})
-            if answer is None:
-                return None
-            return _schema_format("call_or_answer", tools, allowed, answer)
-        case AnyTool() | OneTool():
-            return _schema_format("call", tools, allowed)
-        case _:
-            assert_never(choice)
-
-
-def _schema_format(
-    title: str, tools: ToolSet, names: Sequence[str], answer: JsonSchema | None = None
-) -> JsonSchema | None:
-    if not names:
+    if answer is None and strict:
+        answer = _exact_object({ANSWER_KEY: {"type": "string"}})
+    if not choice.allowed or (answer is None and not choice.is_forced):
         return None
     definitions: JsonSchema = {}
-    branches = [_call_schema(tools, name, definitions) for name in names]
-    if answer is not None:
+    branches = [_call_schema(tools, name, definitions) for name in choice.allowed]
+    if answer is not None and not choice.is_forced:
         branches.append(_hoisted(answer, ANSWER_KEY, definitions))
     schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
     if definitions:
         schema = {**schema, "$defs": definitions}
+    title = "call" if choice.is_forced else "call_or_answer"
     return {
         "type": "json_schema",
         "json_schema": {"name": title, "strict": True, "schema": schema},
@@ -253,7 +214,9 @@ def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSch
     for keyword in ("$defs", "definitions"):
         for key, definition in schema.pop(keyword, {}).items():
             definitions[f"{index}-{key}"] = definition
-    if any(_refers_to(index, item) for item in (schema, *definitions.values())):
+    root = f'"$ref": "#/$defs/{index}'
+    written = json.dumps([schema, definitions])
+    if f'{root}"' in written or f"{root}/" in written:  # Something points at the whole of it.
         definitions[index] = schema
     return schema
 
@@ -275,19 +238,6 @@ def _rebased(node: Any, index: str) -> Any:
 _DEFINITION = re.compile(r"^#/(?:\$defs|definitions)/")
 
 
-def _refers_to(index: str, node: Any) -> bool:
-    """Whether a rebased schema points at the whole of the tool's schema."""
-    if isinstance(node, list):
-        return any(_refers_to(index, item) for item in node)
-    if not isinstance(node, dict):
-        return False
-    root = f"#/$defs/{index}"
-    reference = node.get("$ref")
-    if isinstance(reference, str) and (reference == root or reference.startswith(root + "/")):
-        return True
-    return any(_refers_to(index, value) for value in node.values())
-
-
 def _exact_object(properties: JsonSchema) -> JsonSchema:
     return {
         "type": "object",
@@ -297,11 +247,6 @@ def _exact_object(properties: JsonSchema) -> JsonSchema:
     }
 
 
-def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
-    """Give the tools that a choice leaves to be called."""
-    return (choice.name,) if isinstance(choice, OneTool) else tools.names
-
-
 def _parameters(function: Mapping[str, Any]) -> JsonSchema:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     check_schema(schema, f"the tool {function['name']!r}")
@@ -309,7 +254,7 @@ def _parameters(function: Mapping[str, Any]) -> JsonSchema:
 
 
 def _render(function: Mapping[str, Any]) -> str:
-    tool: dict[Literal["type", "function"], Any] = {"type": "function", "function": function}
+    tool = {"type": "function", "function": function}
     return defused(json.dumps(tool, indent=4, ensure_ascii=False))
 
 
@@ -325,14 +270,3 @@ def defused(encoded: str) -> str:
 
 _DEFUSED = {"<|": "\\u003c|", "\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _one_of(name: str, names: Sequence[str]) -> OneTool:
-    if name not in names:
-        raise ValueError(_refusal(name, names))
-    return OneTool(name)
-
-
-def _refusal(value: object, names: Sequence[str]) -> str:
-    choices = ", ".join(repr(choice) for choice in (*_KEYWORDS, *names))
-    return f"Unknown tool_choice {value!r}: choose one of {choices}."

@@ -31,7 +31,7 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
         if item is None:
             continue
         end = 0 if previous is None else previous.end
-        if previous is None or _SEPARATORS.fullmatch(text, end, item.start) is None:
+        if previous is None or not _SEPARATORS.fullmatch(text, min(end, item.start), item.start):
             lead = _lead(text, end, item)
         if previous is None or "\n" in text[end : item.start]:
             quoted = _is_quoted_in_its_line(text, item)

@@ -45,7 +45,7 @@ def parse_tool_calls(
     answer = _answer_in(text) if strict else None
     if answer is not None:
         return ParsedReply(answer)
-    if len(text) > _LONGEST or not (tools.forced or tools.mentioned_in(text)):
+    if len(text) > _LONGEST:
         return ParsedReply(text)
     found = meant_calls(text, scan(text, tools, truncated=truncated), tools)
     known = [item for item in found if item.request.name in tools]

@@ -24,7 +24,6 @@ from langchain_segmind._tool_calling.shapes import (
     lacks_arguments,
     list_of_calls,
     looks_like_a_call,
-    pairs_in,
     requests_in,
     unknown_request,
     with_arguments,
@@ -144,14 +143,9 @@ class _Scanner:
         return _resume_at(read) if call is None else self._take_broken(start, read, *call)
 
     def _take_whole(self, read: Whole) -> None:
-        spans = list(read.elements)
-        if not isinstance(read.value, list):
-            requests = self._requests(read.value, read.start) or ()
+        if requests := self._requests(read.value, read.start):
             self.found += [Found(read.start, read.end, request) for request in requests]
-        elif pairs := pairs_in(read.value, self._tools):
-            whole = zip(pairs, spans[::2], spans[1::2], strict=True)
-            self.found += [Found(start, end, pair) for pair, (start, _), (_, end) in whole]
-        elif spans:
+        elif isinstance(read.value, list) and (spans := list(read.elements)):
             spans[0] = (read.start, spans[0][1])
             spans[-1] = (spans[-1][0], read.end)
             self._take_elements(read.value, spans)

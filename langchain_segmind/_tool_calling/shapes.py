@@ -52,13 +52,13 @@ def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
                 return _from_all(contained, tools)
             request = _from_object(value, tools)
         case list():
-            return pairs_in(value, tools) or _from_all(value, tools)
+            return _pairs(value, tools)
         case _:
             request = None
     return None if request is None else [request]
 
 
-def pairs_in(values: list[Value], tools: ToolSet) -> list[Request] | None:
+def _pairs(values: list[Value], tools: ToolSet) -> list[Request] | None:
     """The calls of `["name", {…}, "name", {…}]`; None if a list is anything else."""
     found: list[Request] = []
     for name, arguments in zip(values[::2], values[1::2], strict=False):
@@ -106,7 +106,7 @@ def _from_all(values: list[Value], tools: ToolSet) -> list[Request] | None:
     """All the calls of a list, or None if an element is something else."""
     found: list[Request] = []
     for value in values:
-        requests = None if isinstance(value, list) else requests_in(value, tools)
+        requests = requests_in(value, tools)
         if requests is None:
             return None
         found += requests

@@ -64,7 +64,6 @@ class ToolSet:
     """Finds every place of a reply at which a call may begin."""
 
     _schemas: Mapping[str, JsonSchema] = field(repr=False)
-    _mention: re.Pattern[str] = field(repr=False)
     conversation: Conversation = field(default_factory=Conversation, repr=False)
     forced: tuple[str, ...] = ()
     """The tools of which one has to be called, whatever the model thinks of it."""
@@ -86,7 +85,6 @@ class ToolSet:
             prompt="\n\n".join(_render(function) for function in functions),
             starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
             _schemas=schemas,
-            _mention=re.compile(pattern),
         )
 
     def __contains__(self, name: object) -> bool:
@@ -119,10 +117,6 @@ class ToolSet:
         name = written.removeprefix("functions.")
         alike = [known for known in self.names if known.casefold() == name.casefold()]
         return name if name in self else alike[0] if len(alike) == 1 else None
-
-    def mentioned_in(self, text: str) -> bool:
-        """Whether a text names a tool or holds arguments: without that it cannot hold a call."""
-        return bool(self._mention.search(text)) or "parameters" in text or "arguments" in text
 
 
 _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""

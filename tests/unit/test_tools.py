@@ -67,9 +67,6 @@ class TestToolSet:
         assert TOOLS.required("weather") == {"city"}
         assert list(TOOLS.properties("weather")) == ["city"]
 
-    def test_no_tools_are_mentioned_nowhere(self) -> None:
-        assert not ToolSet.compile([]).mentioned_in("weather")
-
 
 class TestChoice:
     @pytest.mark.parametrize(

@@ -113,12 +113,9 @@ _TOKEN = re.compile(
 _SPACE = re.compile(r"\s*+")
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _WORDS: dict[str, Value] = {
-    "true": True,
-    "True": True,
-    "false": False,
-    "False": False,
-    "null": None,
-    "None": None,
+    spelled: value
+    for word, value in (("true", True), ("false", False), ("null", None), ("none", None))
+    for spelled in (word, word.capitalize(), word.upper())
 }
 
 
@@ -128,14 +125,19 @@ def read_value(text: str, start: int) -> Whole | Broken:
 
 
 def read_literal(text: str) -> Value:
-    """Give the object or list that is the whole of a text, in JSON or Python; None if it is none.
+    """Give the value that is the whole of a text, in JSON or Python.
 
-    What holds a call is no literal: nothing is ever evaluated.
+    Raises:
+        ValueError: It is none, or holds a call: nothing is ever evaluated.
     """
     text = text.strip()
+    token = _TOKEN.fullmatch(text)
+    if token is not None and token.lastgroup in {"string", "number", "word"}:
+        return _scalar(token.lastgroup, text)
     read = read_value(text, 0)
-    whole = isinstance(read, Whole) and read.end == len(text) and not holds_call(read.value)
-    return read.value if whole else None  # type: ignore[union-attr]
+    if isinstance(read, Broken) or read.end != len(text) or holds_call(read.value):
+        raise ValueError("no literal")
+    return read.value
 
 
 def holds_call(value: Value) -> bool:
@@ -166,7 +168,7 @@ class _Reader:
                 return self._broken_without_token()
             try:
                 self._take(token, token.lastgroup or "")
-            except (ValueError, KeyError):
+            except ValueError:
                 return self._broken_at(token.start(token.lastgroup or 0), token.end())
             self._position = token.end()
         return self._result
@@ -236,6 +238,8 @@ def _scalar(kind: str, written: str) -> Value:
     if kind == "string":
         return _text_of(written)
     if kind == "word":
+        if written not in _WORDS:
+            raise ValueError("no word of JSON or Python")
         return _WORDS[written]
     if written.lstrip("-").isdecimal():
         return int(written)  # Python refuses more than 4300 digits.

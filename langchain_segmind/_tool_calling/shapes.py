@@ -198,7 +198,10 @@ def _as_object(arguments: Value) -> dict[str, Value] | None:
 
 
 def _read_object(text: str) -> dict[str, Value] | None:
-    read = read_literal(text)
+    try:
+        read = read_literal(text)
+    except ValueError:
+        return None
     return read if isinstance(read, dict) else None
 
 

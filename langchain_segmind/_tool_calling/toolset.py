@@ -204,32 +204,19 @@ def _call_schema(tools: ToolSet, name: str, definitions: JsonSchema) -> JsonSche
 
 def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
     """Move a schema's own definitions up, under names that begin with its index."""
-    schema = _rebased(schema, index)
-    for keyword in ("$defs", "definitions"):
-        for key, definition in schema.pop(keyword, {}).items():
-            definitions[f"{index}-{key}"] = definition
     root = f'"$ref": "#/$defs/{index}'
-    written = json.dumps([schema, definitions])
+    # In JSON the quotes of a text are escaped: only a reference looks like one.
+    written = _REFERENCE.sub(lambda found: f"{root}-" if found[1] else root, json.dumps(schema))
+    hoisted: JsonSchema = json.loads(written)
+    for keyword in ("$defs", "definitions"):
+        for key, definition in hoisted.pop(keyword, {}).items():
+            definitions[f"{index}-{key}"] = definition
     if f'{root}"' in written or f"{root}/" in written:  # Something points at the whole of it.
-        definitions[index] = schema
-    return schema
+        definitions[index] = hoisted
+    return hoisted
 
 
-def _rebased(node: Any, index: str) -> Any:
-    """Copy a schema with its local `$ref`s pointing at where its parts are hoisted to."""
-    if isinstance(node, list):
-        return [_rebased(item, index) for item in node]
-    if not isinstance(node, dict):
-        return node
-    copy = {key: _rebased(value, index) for key, value in node.items()}
-    reference = copy.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        named = _DEFINITION.sub(f"#/$defs/{index}-", reference)
-        copy["$ref"] = named if named != reference else f"#/$defs/{index}{reference[1:]}"
-    return copy
-
-
-_DEFINITION = re.compile(r"^#/(?:\$defs|definitions)/")
+_REFERENCE = re.compile(r'"\$ref": "#(/(?:\$defs|definitions)/)?')
 
 
 def _exact_object(properties: JsonSchema) -> JsonSchema:

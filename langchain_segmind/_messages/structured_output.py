@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cached_property
 from operator import itemgetter
@@ -19,6 +18,7 @@ from pydantic import ConfigDict
 
 from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
+from langchain_segmind._tool_calling.literals import holds_call, read_objects
 from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.shapes import requests_in
 from langchain_segmind._tool_calling.toolset import ToolSet
@@ -155,7 +155,9 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         if self.method == "function_calling" and isinstance(message, AIMessage):
             text = "\n".join([text, *(call["args"] or "" for call in message.invalid_tool_calls)])
             found = [call["args"] for call in message.tool_calls]
-        found = found or [self._unwrapped(value) for value in find_objects(text)]
+        for value in () if found else (read.value for read in read_objects(text)):
+            if isinstance(value, dict) and not holds_call(value):
+                found.append(self._unwrapped(value))
         return found, text.strip()
 
     def _unwrapped(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -212,31 +214,6 @@ def misfit(value: object, schema: dict[str, Any]) -> str | None:
     except re.error:  # A pattern of ECMA 262 that Python does not know says nothing here.
         return None
     return None if error is None else f"{error.json_path}: {error.message}"
-
-
-def find_objects(text: str) -> list[dict[str, Any]]:
-    """Find the JSON objects of a reply, alone or amid prose and fences, in their order.
-
-    An object that is broken or cut short ends the search: what lies inside it is no reply.
-    """
-    found: list[dict[str, Any]] = []
-    decoder = json.JSONDecoder(strict=False)
-    for _ in range(_TRIES):
-        start = _OBJECT.search(text)
-        if start is None:
-            break
-        try:
-            value, end = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            break
-        found.append(value)
-        text = text[end:]
-    return found
-
-
-_OBJECT = re.compile(r"\{\s*[\"'}]")
-_TRIES = 100
-"""Objects to look at: each takes a copy of the text behind it."""
 
 
 def _repairing(

@@ -7,6 +7,7 @@ away: `Broken` keeps what was understood so far, from which a caller may save th
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -138,6 +139,20 @@ def read_literal(text: str) -> Value:
     if isinstance(read, Broken) or read.end != len(text) or holds_call(read.value):
         raise ValueError("no literal")
     return read.value
+
+
+def read_objects(text: str) -> Iterator[Whole]:
+    """Read the objects of a text, up to one that is broken: what lies inside that is no reply."""
+    start = _OBJECT.search(text)
+    while start is not None:
+        read = read_value(text, start.start())
+        if isinstance(read, Broken):
+            return
+        yield read
+        start = _OBJECT.search(text, read.end)
+
+
+_OBJECT = re.compile(r"\{\s*(?:[\"'}]|\w+\s*[:\"'])")
 
 
 def holds_call(value: Value) -> bool:

@@ -7,9 +7,12 @@ that is no call, so that an answer which merely is JSON stays an answer.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import (
@@ -32,6 +35,21 @@ class Request:
     raw: str = ""
     """The arguments as the model wrote them, where they cannot be used."""
     error: str | None = None
+
+
+def sort_calls(
+    requests: Iterable[tuple[Request, str | None]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Tell the calls that can run from those that cannot, each with its identifier."""
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for request, call_id in requests:
+        name, raw, error = request.name, request.raw, request.error
+        if error is None:
+            calls.append(tool_call(name=name, args=request.arguments, id=call_id))
+        else:
+            invalid.append(invalid_tool_call(name=name, args=raw, id=call_id, error=error))
+    return calls, invalid
 
 
 NAME_KEYS = ("name", "function_name", "tool_name", "tool", "function")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from langchain_segmind._tool_calling.literals import (
     Broken,
     Frame,
-    PythonCall,
     Span,
     Value,
     Whole,
@@ -204,13 +203,9 @@ class _Scanner:
         if after == len(self._text):
             return after
         arguments_at = _skip(_AFTER_NAME, self._text, after)
-        if self._text[arguments_at : arguments_at + 1] == "{":
-            read = self._value_at(arguments_at)
-        elif _KEYWORD_ARGUMENT.match(self._text, after):
-            arguments_at = after
-            read = self._value_at(after - len(name))
-        else:
+        if self._text[arguments_at : arguments_at + 1] != "{":
             return self._read_empty_tag(start, after, name)
+        read = self._value_at(arguments_at)
         if isinstance(read, Broken):
             return self._take_broken(start, read, name, arguments_at)
         return self._take_named(start, name, read)
@@ -219,12 +214,7 @@ class _Scanner:
         """Take a call whose name stands outside of what was read."""
         closing = _CLOSING_TAG.match(self._text, _skip(_JUNK, self._text, read.end))
         end = _skip(_STRAY, self._text, read.end) if closing is None else closing.end()
-        if isinstance(read.value, PythonCall):
-            requests = requests_in(read.value, self._tools) or []
-        else:
-            requests = [with_arguments(name, read.value, self._tools)]
-        self.found += [Found(start, end, request) for request in requests]
-        return end
+        return self._take(start, end, with_arguments(name, read.value, self._tools))
 
     def _read_empty_tag(self, start: int, after: int, name: str) -> int:
         """`<function=name></function>`: a call of a tool that needs no arguments."""
@@ -237,10 +227,9 @@ class _Scanner:
         return self._take(start, closing.end(), request)
 
     def _read_odd_tag(self, start: int, after: int, name: str) -> int:
-        content = _skip(_TAG_CONTENT, self._text, after)
-        closing = _CLOSING_TAG.match(self._text, content)
+        self.reach = _skip(_TAG_CONTENT, self._text, after)
+        closing = _CLOSING_TAG.match(self._text, self.reach)
         if closing is None:
-            self.reach = content
             return after
         raw = self._text[after : closing.start()].strip(" \n\t>")
         error = "The arguments are not a JSON object."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import holds_call, read_objects
 from langchain_segmind._tool_calling.schema import check_schema
-from langchain_segmind._tool_calling.shapes import requests_in
+from langchain_segmind._tool_calling.shapes import Request, forced_request, requests_in
 from langchain_segmind._tool_calling.toolset import ToolSet
 
 if TYPE_CHECKING:
@@ -165,8 +166,13 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         (name,) = self._as_tool.names
         if found.keys() <= self._as_tool.properties(name).keys():
             return found
-        requests = requests_in(found, self._as_tool) or []
-        return requests[0].arguments if len(requests) == 1 and not requests[0].error else found
+        match requests_in(found, self._as_tool) or forced_request(found, self._as_tool):
+            case Request(arguments=arguments, error=None) | [
+                Request(arguments=arguments, error=None)
+            ]:
+                return arguments
+            case _:
+                return found
 
     @property
     def _is_class(self) -> bool:
@@ -178,7 +184,8 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
     @cached_property
     def _as_tool(self) -> ToolSet:
-        return ToolSet.compile([convert_to_openai_tool(self.form)])
+        tools = ToolSet.compile([convert_to_openai_tool(self.form)])
+        return replace(tools, forced=tools.names)
 
     def _first_fit(self, found: Sequence[dict[str, Any]], text: str) -> Any:
         """Build the first object that fits: a model may say the schema again before it answers."""

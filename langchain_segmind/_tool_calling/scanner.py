@@ -241,7 +241,7 @@ class _Scanner:
         self.reach = after = start + len(written)
         if not self._stands_alone(start):
             return after
-        name = written if written in self._tools else written.removesuffix(".call")
+        name = self._tools.named(written) or written
         arguments_at = _skip(_BARE_GAP, self._text, after)
         if self._text[arguments_at : arguments_at + 1] == "{":
             is_marked = ">" in self._text[after:arguments_at]
@@ -320,7 +320,7 @@ def _resume_at(broken: Broken) -> int:
 
 def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     """Where the end of a text begins that may be the beginning of a call, by what will follow."""
-    reach = tools.longest_name + _LOOK
+    reach = max(map(len, tools.spellings), default=0) + _LOOK
     places = [len(text), text.find("<", max(position, len(text) - reach))]
     brackets = _BRACKET.finditer(text, max(position, len(text) - _BRACKET_LENGTH))
     places += (at for at in map(re.Match.start, brackets) if _UNDECIDED.match(text, at))
@@ -332,7 +332,7 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
 
 
 def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
-    return any(name.startswith(text) or text.startswith(name) for name in tools.names)
+    return any(name.startswith(text) or text.startswith(name) for name in tools.spellings)
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:

@@ -233,12 +233,20 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
     return arguments if inner is None else inner
 
 
-def forced_request(arguments: Value, tools: ToolSet) -> Request | None:
-    """The forced call whose bare arguments a value is, if they fit no other that is allowed."""
-    if not isinstance(arguments, dict):
+def forced_request(value: Value, tools: ToolSet) -> Request | None:
+    """The forced call whose bare arguments a value holds, if they fit no other that is allowed."""
+    if not isinstance(value, dict):
         return None
-    fitting = [name for name in tools.forced if _fits(arguments, name, tools)]
-    return with_arguments(fitting[0], arguments, tools) if len(fitting) == 1 else None
+    fitting = [name for name in tools.forced if _fits(value, name, tools)]
+    if len(fitting) == 1:
+        return with_arguments(fitting[0], value, tools)
+    match [(key, item) for key, item in value.items() if key not in _FRAME]:
+        case [(key, dict() as inner)] if key in tools.forced:
+            return with_arguments(key, inner, tools)
+        case [("properties" | "parameters" | "arguments", dict() as inner)]:
+            return forced_request(inner, tools)
+        case _:
+            return None
 
 
 def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
@@ -251,7 +259,7 @@ def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
 
 
 def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
-    name = tools.named(call.name) or tools.named(call.name.removesuffix(".call"))
+    name = tools.named(call.name)
     if name is None:
         return None
     properties = list(tools.properties(name))
@@ -301,9 +309,10 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
 def _is_frame(arguments: Mapping[str, Value], properties: Mapping[str, Any]) -> bool:
     if not properties or "properties" in properties:
         return False
-    return arguments.keys() <= {"type", "properties", "required", "additionalProperties"}
+    return arguments.keys() <= {"properties", *_FRAME}
 
 
+_FRAME = frozenset({"type", "required", "additionalProperties"})
 _SCHEMA_KEYS = frozenset({"type", "description", "title", "default", "enum", "format", "items"})
 _SCHEMA_TYPES = frozenset(
     {"string", "integer", "number", "boolean", "array", "object", "null", "float", "str", "int"}
@@ -353,8 +362,7 @@ def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> tuple[str, i
     if not frames:
         return None
     if frames[0].opener != "{":
-        opener = frames[0].opener
-        called = tools.named(opener) or tools.named(opener.removesuffix(".call"))
+        called = tools.named(frames[0].opener)
         return (called, frames[0].start) if called else None
     return _broken_object(frames, tools, broken.end if cut else None)
 

@@ -60,6 +60,9 @@ class ToolSet:
     prompt: str
     """The tools as the model was trained to read them: JSON, indented by four."""
 
+    spellings: tuple[str, ...] = field(repr=False)
+    """What a name that stands before its arguments may look like."""
+
     starts: re.Pattern[str] = field(repr=False)
     """Finds every place of a reply at which a call may begin."""
 
@@ -83,6 +86,7 @@ class ToolSet:
         return cls(
             names=tuple(schemas),
             prompt="\n\n".join(_render(function) for function in functions),
+            spellings=(*schemas, *(f"functions.{name}" for name in schemas)),
             starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
             _schemas=schemas,
         )
@@ -90,11 +94,6 @@ class ToolSet:
     def __contains__(self, name: object) -> bool:
         """Whether a tool has this name."""
         return name in self._schemas
-
-    @property
-    def longest_name(self) -> int:
-        """How long the longest name is."""
-        return max(map(len, self.names), default=0)
 
     def schema(self, name: str) -> JsonSchema:
         """The JSON schema of a tool's parameters."""
@@ -111,10 +110,10 @@ class ToolSet:
         return frozenset(required) if isinstance(required, list) else frozenset()
 
     def named(self, written: str) -> str | None:
-        """The tool that a model means: it may write `functions.` before its name, or other case."""
+        """The tool that a model means by `functions.name`, `name.call`, or a name in other case."""
         if written in self:
             return written
-        name = written.removeprefix("functions.")
+        name = written.removeprefix("functions.").removesuffix(".call")
         alike = [known for known in self.names if known.casefold() == name.casefold()]
         return name if name in self else alike[0] if len(alike) == 1 else None
 
@@ -123,11 +122,11 @@ _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""
 _KEY = rf"(?: {_QUOTED} | \w{{1,64}}+ )"
 _STARTS = r"""
     (?P<tag> < \s{0,4} function \b \s{0,4} (?: =+ | name \s{0,4} = | [(/:>] ) \s{0,4} ["'`]?
-        (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
+        (?: functions\. )? (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
   | (?P<value> \{ (?= \s{0,40} KEY \s{0,8} : \s{0,40} ["'{\[\w\-] )
              | \[ (?= \s{0,40} (?:
                    \{ \s{0,40} ["'\w] | [\w.\-]{1,128}+ \( | QUOTED \s{0,8} [,\]] ) ) )
-  | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
+  | (?P<bare> (?<! [\w.\-"'/(] ) (?: functions\. )? (?: NAMES ) (?: \.call )?
         (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
 """.replace("KEY", _KEY).replace("QUOTED", _QUOTED)
 

@@ -165,7 +165,7 @@ _PROGRAM_LINE = re.compile(
     r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"
 )
 _EXAMPLE_BEFORE = re.compile(
-    r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write
+    r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write | something\ like
       | (?:an?|this|following|simple|some)\ (?:\w+\ )?examples?\b | examples?:
       | (?:example|sample)\ (?:of|call|usage|request|format|invocation)\b
       | (?:call|calls|request|it|that|json)\ (?:would|might|could|should|will)\ look\ like

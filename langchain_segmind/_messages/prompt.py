@@ -15,12 +15,9 @@ from langchain_segmind._messages.outgoing import TextPart, WireMessage, text_of_
 from langchain_segmind._tool_calling.prompt import render_tools
 from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.toolset import (
-    Auto,
     Choice,
     Conversation,
-    NoTools,
     ToolSet,
-    allowed_names,
     defused,
     parse_tool_choice,
     response_format,
@@ -104,13 +101,13 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
             fields["response_format"] = form
         return Prompt(_with_schema_in_words(wire, form, "Reply"), fields)
     answer = None if form is None else _answer_schema(form, choice)
-    constraint = response_format(tools, choice, strict=strict, parallel=parallel, answer=answer)
+    constraint = response_format(tools, choice, strict=strict, answer=answer)
     if constraint is not None:
         fields["response_format"] = constraint
     text = render_tools(tools, choice, parallel=parallel)
-    wrapped = strict and isinstance(choice, Auto) and answer is None
+    wrapped = strict and not choice.is_forced and answer is None
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
-    forced = () if isinstance(choice, Auto) else allowed_names(tools, choice)
+    forced = choice.allowed if choice.is_forced else ()
     tools = replace(tools, conversation=Conversation(turns), forced=forced)
     wire = _with_schema_in_words(wire, form, "Call a function, or if none helps reply")
     return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
@@ -137,7 +134,7 @@ def _answer_schema(form: object, choice: Choice) -> dict[str, Any]:
         case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
             named = schema.get("properties")
             is_apart = isinstance(named, Mapping) and not {"name", "parameters"} <= named.keys()
-            if is_apart and isinstance(choice, Auto):
+            if is_apart and not choice.is_forced:
                 return schema
     raise SegmindInvalidInputError(
         "This response_format and tools exclude each other on this API, whose tool calls are text: "
@@ -148,14 +145,14 @@ def _answer_schema(form: object, choice: Choice) -> dict[str, Any]:
 
 def _tools_from(tools: Sequence[Any] | None, tool_choice: object) -> tuple[ToolSet | None, Choice]:
     if not tools:
-        return None, NoTools()
+        return None, Choice(())
     try:
         if not isinstance(tools, BoundTools):
             tools = BoundTools.of(tools)
         choice = parse_tool_choice(tool_choice, tools.compiled.names)
     except ValueError as error:
         raise SegmindInvalidInputError(f"{error} Nothing was sent.") from None
-    return (None if isinstance(choice, NoTools) else tools.compiled), choice
+    return (tools.compiled if choice.allowed else None), choice
 
 
 def _ahead_of_first_user(wire: Sequence[WireMessage], text: str) -> list[WireMessage]:

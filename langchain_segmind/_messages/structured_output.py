@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +19,9 @@ from pydantic import ConfigDict
 
 from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
+from langchain_segmind._tool_calling.literals import holds_call, read_objects
 from langchain_segmind._tool_calling.schema import check_schema
-from langchain_segmind._tool_calling.shapes import requests_in
+from langchain_segmind._tool_calling.shapes import Request, forced_request, requests_in
 from langchain_segmind._tool_calling.toolset import ToolSet
 
 if TYPE_CHECKING:
@@ -155,7 +156,9 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         if self.method == "function_calling" and isinstance(message, AIMessage):
             text = "\n".join([text, *(call["args"] or "" for call in message.invalid_tool_calls)])
             found = [call["args"] for call in message.tool_calls]
-        found = found or [self._unwrapped(value) for value in find_objects(text)]
+        for value in () if found else (read.value for read in read_objects(text)):
+            if isinstance(value, dict) and not holds_call(value):
+                found.append(self._unwrapped(value))
         return found, text.strip()
 
     def _unwrapped(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -163,8 +166,13 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         (name,) = self._as_tool.names
         if found.keys() <= self._as_tool.properties(name).keys():
             return found
-        requests = requests_in(found, self._as_tool) or []
-        return requests[0].arguments if len(requests) == 1 and not requests[0].error else found
+        match requests_in(found, self._as_tool) or forced_request(found, self._as_tool):
+            case Request(arguments=arguments, error=None) | [
+                Request(arguments=arguments, error=None)
+            ]:
+                return arguments
+            case _:
+                return found
 
     @property
     def _is_class(self) -> bool:
@@ -176,7 +184,8 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
 
     @cached_property
     def _as_tool(self) -> ToolSet:
-        return ToolSet.compile([convert_to_openai_tool(self.form)])
+        tools = ToolSet.compile([convert_to_openai_tool(self.form)])
+        return replace(tools, forced=tools.names)
 
     def _first_fit(self, found: Sequence[dict[str, Any]], text: str) -> Any:
         """Build the first object that fits: a model may say the schema again before it answers."""
@@ -212,31 +221,6 @@ def misfit(value: object, schema: dict[str, Any]) -> str | None:
     except re.error:  # A pattern of ECMA 262 that Python does not know says nothing here.
         return None
     return None if error is None else f"{error.json_path}: {error.message}"
-
-
-def find_objects(text: str) -> list[dict[str, Any]]:
-    """Find the JSON objects of a reply, alone or amid prose and fences, in their order.
-
-    An object that is broken or cut short ends the search: what lies inside it is no reply.
-    """
-    found: list[dict[str, Any]] = []
-    decoder = json.JSONDecoder(strict=False)
-    for _ in range(_TRIES):
-        start = _OBJECT.search(text)
-        if start is None:
-            break
-        try:
-            value, end = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            break
-        found.append(value)
-        text = text[end:]
-    return found
-
-
-_OBJECT = re.compile(r"\{\s*[\"'}]")
-_TRIES = 100
-"""Objects to look at: each takes a copy of the text behind it."""
 
 
 def _repairing(

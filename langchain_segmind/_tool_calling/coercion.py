@@ -1,11 +1,10 @@
 """Fit the values of a call to its tool's schema, where nothing is lost by it."""
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_segmind._tool_calling.literals import read_literal
+from langchain_segmind._tool_calling.schema import as_mapping, resolve
 from langchain_segmind._tool_calling.toolset import JsonSchema
 
 _DEPTH = 64
@@ -39,7 +38,7 @@ class _Fitting:
 
     def object(self, value: dict[str, Any], schema: JsonSchema, depth: int) -> dict[str, Any]:
         schema = self._resolved(schema)
-        properties = _mapping(schema.get("properties"))
+        properties = as_mapping(schema.get("properties"))
         other = schema.get("additionalProperties")
         return {
             key: self.fit(item, properties.get(key, other), depth - 1)
@@ -67,18 +66,11 @@ class _Fitting:
         return value
 
     def _takes(self, schema: JsonSchema, value: Any) -> bool:
-        if not _accepts(schema, value):
-            return False
-        if not isinstance(value, dict):
-            return True
-        known = _mapping(schema.get("properties"))
-        required = schema.get("required") or []
-        return all(key in value for key in required) and (
-            not known
-            or all(
-                "const" not in _mapping(known.get(key)) or known[key]["const"] == item
-                for key, item in value.items()
-            )
+        if not _accepts(schema, value) or not isinstance(value, dict):
+            return _accepts(schema, value)
+        known = as_mapping(schema.get("properties"))
+        return set(schema.get("required") or ()) <= value.keys() and all(
+            as_mapping(known.get(key)).get("const", item) == item for key, item in value.items()
         )
 
     def _resolved(self, schema: Any) -> JsonSchema:
@@ -89,18 +81,10 @@ class _Fitting:
             if isinstance(inner, list) and len(inner) == 1 and "type" not in schema:
                 schema = inner[0]
             elif isinstance(schema.get("$ref"), str):
-                schema = self._target(schema["$ref"])
+                schema = resolve(schema["$ref"], self._root)
             else:
                 return dict(schema)
         return {}
-
-    def _target(self, reference: str) -> Any:
-        if not reference.startswith("#"):
-            return {}
-        node: Any = self._root
-        for step in reference[1:].split("/")[1:]:
-            node = _mapping(node).get(step.replace("~1", "/").replace("~0", "~"))
-        return node
 
 
 def _branches(schema: JsonSchema) -> list[Any]:
@@ -126,89 +110,27 @@ def _accepts(schema: JsonSchema, value: Any) -> bool:
 
 
 def _converted(value: Any, schema: JsonSchema) -> Any:
+    """The value in the type that is asked for; Llama writes most values as strings."""
+    kind = schema.get("type")
     if _accepts(schema, value):
         return value
-    kind = schema.get("type")
-    convert = _CONVERSIONS.get(kind) if isinstance(kind, str) else None
-    return value if convert is None else convert(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        converted = read_literal(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    if kind == "integer" and isinstance(converted, float) and converted.is_integer():
+        converted = int(converted)
+    elif kind == "string" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # Any other value may have been written in several ways.
+    return converted if _accepts(schema, converted) else value
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": _is_number,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
-
-_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,999})", re.ASCII)
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,99})(?:\.\d{1,99})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
-
-
-def _to_integer(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    # int() and float() do not take all the space that strip() takes off.
-    if isinstance(value, str) and _INTEGER.fullmatch(text := value.strip()):
-        return int(text)
-    return value
-
-
-def _to_number(value: Any) -> Any:
-    whole = _to_integer(value) if isinstance(value, str) else value
-    if not isinstance(whole, str) or not _NUMBER.fullmatch(text := whole.strip()):
-        return whole
-    number = float(text)
-    return number if math.isfinite(number) else value
-
-
-def _to_boolean(value: Any) -> Any:
-    return _BOOLEANS.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-_BOOLEANS = {"true": True, "false": False}
-
-
-def _to_null(value: Any) -> Any:
-    is_null = isinstance(value, str) and value.strip().lower() in {"null", "none"}
-    return None if is_null else value
-
-
-def _to_string(value: Any) -> Any:
-    """A whole number is its digits; any other value may have been written in several ways."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _to_array(value: Any) -> Any:
-    return _as_literal(value, list)
-
-
-def _to_object(value: Any) -> Any:
-    return _as_literal(value, dict)
-
-
-def _as_literal(value: Any, kind: type) -> Any:
-    """The array or object that Llama wrote into a string, as JSON or (often) as Python."""
-    read = read_literal(value) if isinstance(value, str) else None
-    return read if isinstance(read, kind) else value
-
-
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "string": _to_string,
-    "integer": _to_integer,
-    "number": _to_number,
-    "boolean": _to_boolean,
-    "null": _to_null,
-    "array": _to_array,
-    "object": _to_object,
-}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

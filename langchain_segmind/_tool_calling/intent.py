@@ -31,7 +31,7 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
         if item is None:
             continue
         end = 0 if previous is None else previous.end
-        if previous is None or _SEPARATORS.fullmatch(text, end, item.start) is None:
+        if previous is None or not _SEPARATORS.fullmatch(text, min(end, item.start), item.start):
             lead = _lead(text, end, item)
         if previous is None or "\n" in text[end : item.start]:
             quoted = _is_quoted_in_its_line(text, item)
@@ -165,7 +165,7 @@ _PROGRAM_LINE = re.compile(
     r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"
 )
 _EXAMPLE_BEFORE = re.compile(
-    r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write
+    r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write | something\ like
       | (?:an?|this|following|simple|some)\ (?:\w+\ )?examples?\b | examples?:
       | (?:example|sample)\ (?:of|call|usage|request|format|invocation)\b
       | (?:call|calls|request|it|that|json)\ (?:would|might|could|should|will)\ look\ like

@@ -5,12 +5,11 @@ back, so the cost is linear in what is read. A value that cannot be read to its 
 away: `Broken` keeps what was understood so far, from which a caller may save the sound parts.
 """
 
-import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from langchain_segmind._protocol.bounded_json import replace_surrogates
 
@@ -115,17 +114,10 @@ _TOKEN = re.compile(
 _SPACE = re.compile(r"\s*+")
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _WORDS: dict[str, Value] = {
-    "true": True,
-    "True": True,
-    "false": False,
-    "False": False,
-    "null": None,
-    "None": None,
+    spelled: value
+    for word, value in (("true", True), ("false", False), ("null", None), ("none", None))
+    for spelled in (word, word.capitalize(), word.upper())
 }
-
-
-class _UnreadableError(ValueError):
-    """The token does not fit here."""
 
 
 def read_value(text: str, start: int) -> Whole | Broken:
@@ -134,14 +126,33 @@ def read_value(text: str, start: int) -> Whole | Broken:
 
 
 def read_literal(text: str) -> Value:
-    """Give the object or list that is the whole of a text, in JSON or Python; None if it is none.
+    """Give the value that is the whole of a text, in JSON or Python.
 
-    What holds a call is no literal: nothing is ever evaluated.
+    Raises:
+        ValueError: It is none, or holds a call: nothing is ever evaluated.
     """
     text = text.strip()
+    token = _TOKEN.fullmatch(text)
+    if token is not None and token.lastgroup in {"string", "number", "word"}:
+        return _scalar(token.lastgroup, text)
     read = read_value(text, 0)
-    whole = isinstance(read, Whole) and read.end == len(text) and not holds_call(read.value)
-    return read.value if whole else None  # type: ignore[union-attr]
+    if isinstance(read, Broken) or read.end != len(text) or holds_call(read.value):
+        raise ValueError("no literal")
+    return read.value
+
+
+def read_objects(text: str) -> Iterator[Whole]:
+    """Read the objects of a text, up to one that is broken: what lies inside that is no reply."""
+    start = _OBJECT.search(text)
+    while start is not None:
+        read = read_value(text, start.start())
+        if isinstance(read, Broken):
+            return
+        yield read
+        start = _OBJECT.search(text, read.end)
+
+
+_OBJECT = re.compile(r"\{\s*(?:[\"'}]|\w+\s*[:\"'])")
 
 
 def holds_call(value: Value) -> bool:
@@ -169,98 +180,59 @@ class _Reader:
         while self._result is None:
             token = _TOKEN.match(self._text, self._position)
             if token is None:
-                return self._broken_at(self._position)
+                return self._broken_without_token()
             try:
-                self._take(token)
-            except _UnreadableError:
+                self._take(token, token.lastgroup or "")
+            except ValueError:
                 return self._broken_at(token.start(token.lastgroup or 0), token.end())
             self._position = token.end()
         return self._result
 
-    def _broken_at(self, position: int, end: int | None = None) -> Broken:
-        space = _SPACE.match(self._text, position)
-        at = space.end() if space else position
-        rest = self._text[at : at + 1]
-        if rest in {'"', "'"} and end is None:  # A string that never ends.
-            self._string_at, end = at, len(self._text)
-        end = min(len(self._text), at + 1) if end is None else end
+    def _broken_without_token(self) -> Broken:
+        at = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
+        if self._text[at : at + 1] in {'"', "'"}:  # A string that never ends.
+            self._string_at = at
+            return self._broken_at(at, len(self._text))
+        return self._broken_at(at, min(len(self._text), at + 1))
+
+    def _broken_at(self, at: int, end: int) -> Broken:
         return Broken(self._start, at, end, self._string_at, self._frames, self._closed)
 
-    def _take(self, token: re.Match[str]) -> None:
-        kind = token.lastgroup or ""
-        if kind == "close":
-            self._close(token)
-            return
-        if self._frames:
-            step = self._STEPS.get(f"{self._frames[-1].expects} {kind}")
-            if step is None:
-                raise _UnreadableError
-            step(self, self._frames[-1], token)
-        else:
-            self._open(token)
-        self._closed = kind == "string"
-        if self._closed:
-            self._string_at = token.start("string")
+    def _take(self, token: re.Match[str], kind: str) -> None:
+        """Take a token, if it is of a kind that the innermost container expects."""
+        start, frame = token.start(kind), self._frames[-1] if self._frames else _OUTSIDE
+        match frame.expects, kind:
+            case _, "close" if self._frames:
+                self._close(frame, token)
+            case "value", "open" | "call" if len(self._frames) < MAX_DEPTH:
+                opener = token["open"] or token["call"][:-1]
+                self._frames.append(Frame(opener, start, "key" if opener == "{" else "value"))
+            case "value", "string" | "number" | "word" if self._frames:
+                self._add(_scalar(kind, token[kind]), start, token.end())
+            case "value", "keyword" if frame.opener not in _CLOSERS and frame.key is None:
+                frame.key, frame.value_start = token["keyword"][:-1].rstrip(), token.end()
+            case "separator", "comma":
+                frame.expects = "key" if frame.opener == "{" else "value"
+            case "key", "string" | "word":
+                frame.key, frame.expects = token["word"] or _text_of(token["string"]), "colon"
+            case "colon", "colon":
+                frame.expects, frame.value_start = "value", token.end()
+            case _:
+                raise ValueError
+        self._closed = kind in {"string", "close"}
+        if kind == "string":
+            self._string_at = start
 
-    def _take_value(self, _: Frame, token: re.Match[str]) -> None:
-        self._add(_scalar(token), token.start(token.lastgroup or 0), token.end())
-
-    def _take_container(self, _: Frame, token: re.Match[str]) -> None:
-        self._open(token)
-
-    def _take_keyword(self, frame: Frame, token: re.Match[str]) -> None:
-        if frame.opener in _CLOSERS or frame.key is not None:
-            raise _UnreadableError
-        frame.key = token["keyword"][:-1].rstrip()
-        frame.value_start = token.end()
-
-    def _take_key(self, frame: Frame, token: re.Match[str]) -> None:
-        frame.key = token["word"] or _text_of(token["string"])
-        frame.expects = "colon"
-
-    def _take_colon(self, frame: Frame, token: re.Match[str]) -> None:
-        frame.expects = "value"
-        frame.value_start = token.end()
-
-    def _take_comma(self, frame: Frame, _: re.Match[str]) -> None:
-        frame.expects = "key" if frame.opener == "{" else "value"
-
-    _STEPS: ClassVar[dict[str, Callable[["_Reader", Frame, re.Match[str]], None]]] = {
-        "value open": _take_container,
-        "value call": _take_container,
-        "value keyword": _take_keyword,
-        "value string": _take_value,
-        "value number": _take_value,
-        "value word": _take_value,
-        "separator comma": _take_comma,
-        "key string": _take_key,
-        "key word": _take_key,
-        "colon colon": _take_colon,
-    }
-    """What to do with each kind of token, by what the innermost container expects."""
-
-    def _open(self, token: re.Match[str]) -> None:
-        if len(self._frames) == MAX_DEPTH:
-            raise _UnreadableError
-        opener = token["open"] or (token["call"] or "")[:-1]
-        if not opener:
-            raise _UnreadableError
-        start = token.start(token.lastgroup or 0)
-        self._frames.append(Frame(opener, start, "key" if opener == "{" else "value"))
-
-    def _close(self, token: re.Match[str]) -> None:
-        frame = self._frames[-1] if self._frames else None
-        if frame is None or _CLOSERS.get(frame.opener, ")") != token["close"]:
-            raise _UnreadableError
+    def _close(self, frame: Frame, token: re.Match[str]) -> None:
+        if _CLOSERS.get(frame.opener, ")") != token["close"]:
+            raise ValueError
         if frame.expects == "colon" or (frame.expects == "value" and frame.key is not None):
-            raise _UnreadableError
+            raise ValueError
         self._frames.pop()
-        value = frame.value()
         if self._frames:
-            self._add(value, frame.start, token.end())
+            self._add(frame.value(), frame.start, token.end())
         else:
-            self._result = Whole(value, frame.start, token.end(), frame.spans)
-        self._closed = True
+            self._result = Whole(frame.value(), frame.start, token.end(), frame.spans)
 
     def _add(self, value: Value, start: int, end: int) -> None:
         frame = self._frames[-1]
@@ -273,52 +245,32 @@ class _Reader:
         frame.expects = "separator"
 
 
-def _scalar(token: re.Match[str]) -> Value:
-    match token.lastgroup:
-        case "string":
-            return _text_of(token["string"])
-        case "number":
-            return _number(token["number"])
-        case _:
-            word = token["word"]
-            if word not in _WORDS:
-                raise _UnreadableError
-            return _WORDS[word]
+_OUTSIDE = Frame("[", 0, "value")
+"""What a reading begins in; nothing is ever put into it."""
 
 
-def _number(digits: str) -> int | float:
-    if not digits.lstrip("-").isdecimal():
-        number = float(digits)
-        if math.isfinite(number):
-            return number
-    elif len(digits) <= _LONGEST_INTEGER:
-        return int(digits)
-    raise _UnreadableError
-
-
-_LONGEST_INTEGER = 4000
-"""Python refuses to read integers of more than 4300 digits."""
+def _scalar(kind: str, written: str) -> Value:
+    if kind == "string":
+        return _text_of(written)
+    if kind == "word":
+        if written not in _WORDS:
+            raise ValueError("no word of JSON or Python")
+        return _WORDS[written]
+    if written.lstrip("-").isdecimal():
+        return int(written)  # Python refuses more than 4300 digits.
+    if math.isfinite(number := float(written)):
+        return number
+    raise ValueError
 
 
 def _text_of(quoted: str) -> str:
     """A string literal's text; an escape that JSON does not know stands for itself."""
     quote = 3 if quoted[:3] in {'"""', "'''"} and len(quoted) > len('"""') else 1
     inner = quoted[quote:-quote]
-    if "\\" not in inner:
-        return inner
-    if quoted[0] == '"' and quote == 1:
-        try:
-            return replace_surrogates(str(json.loads(quoted, strict=False)))
-        except ValueError:
-            pass
-    return replace_surrogates(_ESCAPE.sub(_unescaped, inner))
+    return replace_surrogates(_ESCAPE.sub(_unescaped, inner)) if "\\" in inner else inner
 
 
-_ESCAPE = re.compile(
-    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
-    r"|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))",
-    re.DOTALL,
-)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {
     "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": "",
     "\\": "\\", "/": "/", '"': '"', "'": "'",
@@ -326,9 +278,5 @@ _ESCAPED = {
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    high, low, unit, byte, letter = escape.groups()
-    if high:
-        return bytes.fromhex(high + low).decode("utf-16-be")
-    if unit or byte:
-        return chr(int(unit or byte, 16))
-    return _ESCAPED.get(letter, escape[0])
+    unit, byte, letter = escape.groups()
+    return chr(int(unit or byte, 16)) if unit or byte else _ESCAPED.get(letter, escape[0])

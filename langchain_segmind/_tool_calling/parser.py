@@ -8,15 +8,13 @@ cannot be read are reported, never run.
 import re
 import secrets
 from collections.abc import Callable, Sequence
-
-from langchain_core.messages import InvalidToolCall  # noqa: TC002 - as in its neighbours, types are imported.
-from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
+from contextlib import suppress
 
 from langchain_segmind._tool_calling.intent import meant_calls
-from langchain_segmind._tool_calling.literals import Whole, read_value
+from langchain_segmind._tool_calling.literals import read_literal, read_objects
 from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead
-from langchain_segmind._tool_calling.shapes import forced_request
-from langchain_segmind._tool_calling.toolset import ANSWER_KEY, ParsedReply, ToolSet
+from langchain_segmind._tool_calling.shapes import forced_request, sort_calls
+from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
 
 def new_call_id() -> str:
@@ -45,9 +43,9 @@ def parse_tool_calls(
     answer = _answer_in(text) if strict else None
     if answer is not None:
         return ParsedReply(answer)
-    if len(text) > _LONGEST or not (tools.forced or tools.mentioned_in(text)):
+    if len(text) > _LONGEST:
         return ParsedReply(text)
-    found = meant_calls(text, scan(text, tools, truncated=truncated).found, tools)
+    found = meant_calls(text, scan(text, tools, truncated=truncated), tools)
     known = [item for item in found if item.request.name in tools]
     if len(known) < len(found) and _text_besides(text, found).strip():
         found = known  # An unknown name counts only in a reply that is nothing but calls.
@@ -72,28 +70,28 @@ class ToolCallStream:
         self._strict = strict
         self._new_id = new_id
         self._parts: list[str] = []
-        self._released = 0
-        self._window = ""
-        """The end of what was let out, for context, and all that waits."""
-        self._waiting_at = 0
-        self._scan_at = 0
-        self._arrived: list[str] = []
-        self._arrived_length = 0
+        self._unread = 0
         self._look_at = 0
+        self._settled = 0
+        self._released = 0
         self._calling = False
 
     def feed(self, delta: str) -> str:
         """Take a piece of the reply; return the text that is certain by now."""
         self._parts.append(delta)
-        if self._calling or self._tools.forced:
+        self._unread += len(delta)
+        if self._calling or self._tools.forced or self._unread < self._look_at:
             return ""
-        self._arrived.append(delta)
-        self._arrived_length += len(delta)
-        if self._arrived_length < self._look_at:
+        text, self._unread = "".join(self._parts), 0
+        self._parts = [text]
+        if self._strict and self._released == 0 and text.lstrip()[:1] in {"{", ""}:
             return ""
-        self._window += "".join(self._arrived)
-        self._arrived, self._arrived_length = [], 0
-        return self._let_out()
+        self._settled, self._calling = scan_ahead(text, self._tools, start=self._settled)
+        start, end = self._released, _start_of_wrapping(text, self._settled)
+        self._released = end = max(start, end)
+        waiting = len(text) - end
+        self._look_at = max(0 if waiting < _EAGER else waiting // 2, len(text) // 100)
+        return text[start:end]
 
     def finish(self, *, truncated: bool) -> ParsedReply:
         """The calls, and the text that was not let out before."""
@@ -104,81 +102,30 @@ class ToolCallStream:
         rest = reply.content[self._released :]
         return ParsedReply(rest, reply.tool_calls, reply.invalid_tool_calls)
 
-    def _let_out(self) -> str:
-        if self._strict and self._released == 0 and self._window.lstrip()[:1] in {"{", ""}:
-            return ""
-        window, waiting_at = self._window, self._waiting_at
-        scanned = scan_ahead(window, self._tools, start=self._scan_at)
-        self._calling = bool(scanned.found)
-        end = min(scanned.settled, _unsure_from(window, scanned.position, self._tools))
-        end = max(waiting_at, _start_of_wrapping(window, end))
-        waiting = len(window) - end
-        self._look_at = 0 if waiting < _EAGER else waiting // 2
-        dropped = max(0, end - _CONTEXT)
-        self._window, self._waiting_at = window[dropped:], end - dropped
-        self._scan_at = max(scanned.position, end) - dropped
-        self._released += end - waiting_at
-        return window[waiting_at:end]
-
-
-def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
-    """Where the end of a text begins that may be the beginning of a tag or of a tool's name."""
-    reach = tools.longest_name + _TAG_LENGTH
-    tag = text.find("<", max(position, len(text) - reach))
-    unsure = len(text) if tag < 0 else tag
-    line = text.rfind("\n", max(0, len(text) - reach)) + 1
-    if line == 0 and len(text) > reach:
-        return unsure
-    marks = _MARKS.match(text, line)
-    for start in range(max(line, position), marks.end() + 1 if marks else line):
-        if _may_name_a_tool(text[start:], tools):
-            return min(unsure, start)
-    return unsure
-
-
-def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
-    return any(name.startswith(text) or text.startswith(name) for name in tools.names)
-
 
 _LONGEST = 2 * 1024 * 1024
 """Characters of a reply, some four times what a context of 128k holds; a longer one is all text."""
 
-_TAG_LENGTH = 100
-_MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
-
 _EAGER = 400
 """Up to this length what waits is looked at with every piece; beyond, at each half more."""
-
-_CONTEXT = 400
 
 
 def _answer_in(text: str) -> str | None:
     """The text of `{"answer": "..."}`, also if the reply was cut inside it."""
-    stripped = text.strip()
     for ending in ("", '"}', "}"):
-        read = read_value(stripped + ending, 0)
-        if not isinstance(read, Whole) or not isinstance(read.value, dict):
-            continue
-        answer = read.value.get(ANSWER_KEY)
-        if isinstance(answer, str) and len(read.value) == 1 and not (stripped + ending)[read.end :]:
-            return answer
+        with suppress(ValueError):
+            match read_literal(text + ending):
+                case {"answer": str(answer), **others} if not others:
+                    return answer
     return None
 
 
 def _bare_arguments(text: str, tools: ToolSet) -> list[Found]:
     """The object that holds a forced call's arguments, though it does not say which call."""
-    start = _OBJECT.search(text) if tools.forced else None
-    while start is not None:
-        read = read_value(text, start.start())
-        if not isinstance(read, Whole):
-            break  # What lies inside a broken object is no reply.
+    for read in read_objects(text) if tools.forced else ():
         if (request := forced_request(read.value, tools)) is not None:
             return [Found(read.start, read.end, request)]
-        start = _OBJECT.search(text, read.end)
     return []
-
-
-_OBJECT = re.compile(r"\{\s*[\"'}\w]")
 
 
 # What remains of the text.
@@ -187,14 +134,7 @@ _OBJECT = re.compile(r"\{\s*[\"'}\w]")
 def _taken_apart(text: str, found: Sequence[Found], new_id: Callable[[], str]) -> ParsedReply:
     if not found:
         return ParsedReply(text)
-    calls: list[ToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    for request in (item.request for item in found):
-        if request.error is None:
-            calls.append(tool_call(name=request.name, args=request.arguments, id=new_id()))
-        else:
-            raw, error = request.raw, request.error
-            invalid.append(invalid_tool_call(name=request.name, args=raw, id=new_id(), error=error))
+    calls, invalid = sort_calls((item.request, new_id()) for item in found)
     return ParsedReply(_text_besides(text, found), calls, invalid)
 
 

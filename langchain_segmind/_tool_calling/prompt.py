@@ -5,19 +5,10 @@ The forms are those Llama 3.1 was trained on, carried by the three roles that th
 
 import json
 from collections.abc import Sequence
-from typing import assert_never
 
 from langchain_core.messages.tool import ToolCall
 
-from langchain_segmind._tool_calling.toolset import (
-    AnyTool,
-    Auto,
-    Choice,
-    NoTools,
-    OneTool,
-    ToolSet,
-    defused,
-)
+from langchain_segmind._tool_calling.toolset import Choice, ToolSet, defused
 
 _FORMAT = (
     'A function call is a JSON object of the form {"name": function name, '
@@ -27,7 +18,7 @@ _FORMAT = (
 
 def render_tools(tools: ToolSet, choice: Choice, *, parallel: bool | None) -> str:
     """The text that goes ahead of the user's own words in the first user message."""
-    if isinstance(choice, NoTools) or not tools.names:
+    if not choice.allowed:
         return ""
     parts = (
         _instruction(choice),
@@ -54,30 +45,26 @@ def render_tool_result(content: str, *, name: str | None, call_id: str | None, f
     return f"{event} {tool}{call}. {frame}\n{_encode({key: content})}"
 
 
-def _instruction(choice: Auto | AnyTool | OneTool) -> str:
-    match choice:
-        case Auto():
-            return (
-                "You may call the functions below. If one of them helps to answer the message "
-                "after them, reply with nothing but the function call. If none fits, or the "
-                "answer is already known, reply directly in plain words without any call."
-            )
-        case AnyTool():
-            return (
-                "Call the one of the functions below that best serves the message after them. "
-                "Reply with nothing but the function call."
-            )
-        case OneTool(name):
-            return (
-                f"Call the function {_encode(name)} below for the message after it. "
-                "Reply with nothing but that function call."
-            )
-        case _:
-            assert_never(choice)
+def _instruction(choice: Choice) -> str:
+    if not choice.is_forced:
+        return (
+            "You may call the functions below. If one of them helps to answer the message "
+            "after them, reply with nothing but the function call. If none fits, or the "
+            "answer is already known, reply directly in plain words without any call."
+        )
+    if len(choice.allowed) == 1:
+        return (
+            f"Call the function {_encode(choice.allowed[0])} below for the message after it. "
+            "Reply with nothing but that function call."
+        )
+    return (
+        "Call the one of the functions below that best serves the message after them. "
+        "Reply with nothing but the function call."
+    )
 
 
 def _how_many(choice: Choice, *, parallel: bool | None) -> str:
-    if parallel is False or not isinstance(choice, Auto):
+    if parallel is False or choice.is_forced:
         return "Make a single call."
     return "If several calls are needed, write each on a line of its own."
 

@@ -28,7 +28,7 @@ def _check_all(schema: Mapping[str, Any]) -> None:
     for node in waiting:
         if isinstance(node, Mapping):
             _check_types(node.get("type", []))
-            for pattern in (node.get("pattern", ""), *_mapping(node.get("patternProperties"))):
+            for pattern in (node.get("pattern", ""), *as_mapping(node.get("patternProperties"))):
                 _check_pattern(pattern)
             _check_reference(node.get("$ref", "#"), schema)
             waiting += _subschemas(node)
@@ -59,26 +59,34 @@ def _check_reference(reference: object, schema: Mapping[str, Any]) -> None:
             f"the $ref {_shown(reference)} leads out of the schema, and nothing is fetched: put "
             "what it means under $defs"
         )
-    node: Any = schema
-    for step in unquote(reference[1:]).split("/")[1:]:
+    is_schema = isinstance(resolve(reference, schema), Mapping | bool)
+    if not is_schema:
+        raise ValueError(f"the $ref {_shown(reference)} leads to nothing in the schema")
+
+
+def resolve(reference: str, schema: Mapping[str, Any]) -> Any:
+    """Give what a `$ref` points at within a schema, None if nothing."""
+    pointer = unquote(reference).split("/")
+    node: Any = schema if pointer[0] == "#" else None
+    for step in pointer[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(node, list):
             node = dict(enumerate(node)).get(int(name) if name.isdecimal() else -1)
         else:
-            node = _mapping(node).get(name)
-    if not isinstance(node, Mapping | bool) or reference[1:2] not in ("", "/"):
-        raise ValueError(f"the $ref {_shown(reference)} leads to nothing in the schema")
+            node = as_mapping(node).get(name)
+    return node
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[Any]:
     for keyword in _NAMED:
-        yield from _mapping(schema.get(keyword)).values()
+        yield from as_mapping(schema.get(keyword)).values()
     for keyword in _PLAIN:
         inner = schema.get(keyword, [])
         yield from inner if isinstance(inner, list) else [inner]
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """Give a value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 

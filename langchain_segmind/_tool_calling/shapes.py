@@ -7,9 +7,12 @@ that is no call, so that an answer which merely is JSON stays an answer.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.tool import ToolCall, invalid_tool_call, tool_call
 
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import (
@@ -34,6 +37,21 @@ class Request:
     error: str | None = None
 
 
+def sort_calls(
+    requests: Iterable[tuple[Request, str | None]],
+) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Tell the calls that can run from those that cannot, each with its identifier."""
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for request, call_id in requests:
+        name, raw, error = request.name, request.raw, request.error
+        if error is None:
+            calls.append(tool_call(name=name, args=request.arguments, id=call_id))
+        else:
+            invalid.append(invalid_tool_call(name=name, args=raw, id=call_id, error=error))
+    return calls, invalid
+
+
 NAME_KEYS = ("name", "function_name", "tool_name", "tool", "function")
 ARGUMENT_KEYS = ("parameters", "arguments", "args", "params", "input", "kwargs")
 _CONTAINERS = ("tool_calls", "tool_call", "function_calls", "function_call", "calls", "functions")
@@ -52,13 +70,13 @@ def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
                 return _from_all(contained, tools)
             request = _from_object(value, tools)
         case list():
-            return pairs_in(value, tools) or _from_all(value, tools)
+            return _pairs(value, tools)
         case _:
             request = None
     return None if request is None else [request]
 
 
-def pairs_in(values: list[Value], tools: ToolSet) -> list[Request] | None:
+def _pairs(values: list[Value], tools: ToolSet) -> list[Request] | None:
     """The calls of `["name", {…}, "name", {…}]`; None if a list is anything else."""
     found: list[Request] = []
     for name, arguments in zip(values[::2], values[1::2], strict=False):
@@ -106,7 +124,7 @@ def _from_all(values: list[Value], tools: ToolSet) -> list[Request] | None:
     """All the calls of a list, or None if an element is something else."""
     found: list[Request] = []
     for value in values:
-        requests = None if isinstance(value, list) else requests_in(value, tools)
+        requests = requests_in(value, tools)
         if requests is None:
             return None
         found += requests
@@ -198,7 +216,10 @@ def _as_object(arguments: Value) -> dict[str, Value] | None:
 
 
 def _read_object(text: str) -> dict[str, Value] | None:
-    read = read_literal(text)
+    try:
+        read = read_literal(text)
+    except ValueError:
+        return None
     return read if isinstance(read, dict) else None
 
 
@@ -212,12 +233,20 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
     return arguments if inner is None else inner
 
 
-def forced_request(arguments: Value, tools: ToolSet) -> Request | None:
-    """The forced call whose bare arguments a value is, if they fit no other that is allowed."""
-    if not isinstance(arguments, dict):
+def forced_request(value: Value, tools: ToolSet) -> Request | None:
+    """The forced call whose bare arguments a value holds, if they fit no other that is allowed."""
+    if not isinstance(value, dict):
         return None
-    fitting = [name for name in tools.forced if _fits(arguments, name, tools)]
-    return with_arguments(fitting[0], arguments, tools) if len(fitting) == 1 else None
+    fitting = [name for name in tools.forced if _fits(value, name, tools)]
+    if len(fitting) == 1:
+        return with_arguments(fitting[0], value, tools)
+    match [(key, item) for key, item in value.items() if key not in _FRAME]:
+        case [(key, dict() as inner)] if key in tools.forced:
+            return with_arguments(key, inner, tools)
+        case [("properties" | "parameters" | "arguments", dict() as inner)]:
+            return forced_request(inner, tools)
+        case _:
+            return None
 
 
 def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
@@ -230,7 +259,7 @@ def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
 
 
 def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
-    name = tools.named(call.name) or tools.named(call.name.removesuffix(".call"))
+    name = tools.named(call.name)
     if name is None:
         return None
     properties = list(tools.properties(name))
@@ -280,9 +309,10 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
 def _is_frame(arguments: Mapping[str, Value], properties: Mapping[str, Any]) -> bool:
     if not properties or "properties" in properties:
         return False
-    return arguments.keys() <= {"type", "properties", "required", "additionalProperties"}
+    return arguments.keys() <= {"properties", *_FRAME}
 
 
+_FRAME = frozenset({"type", "required", "additionalProperties"})
 _SCHEMA_KEYS = frozenset({"type", "description", "title", "default", "enum", "format", "items"})
 _SCHEMA_TYPES = frozenset(
     {"string", "integer", "number", "boolean", "array", "object", "null", "float", "str", "int"}
@@ -324,26 +354,16 @@ def _python_source(call: PythonCall) -> str:
 # A call whose reading stopped.
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenCall:
-    """A call that began with a bound name and then could not be read to its end."""
-
-    name: str
-    arguments_at: int
-    """Where its arguments begin."""
-
-
-def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> BrokenCall | None:
-    """The bound tool that a broken value was about to call."""
+def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> tuple[str, int] | None:
+    """The bound tool that a broken value was about to call, and where its arguments begin."""
     frames = broken.frames
     while frames and _holds_calls(frames[0]):
         frames = frames[1:]
     if not frames:
         return None
     if frames[0].opener != "{":
-        opener = frames[0].opener
-        called = tools.named(opener) or tools.named(opener.removesuffix(".call"))
-        return BrokenCall(called, frames[0].start) if called else None
+        called = tools.named(frames[0].opener)
+        return (called, frames[0].start) if called else None
     return _broken_object(frames, tools, broken.end if cut else None)
 
 
@@ -367,7 +387,7 @@ def _holds_calls(frame: Frame) -> bool:
     return frame.opener == "[" or (frame.opener == "{" and frame.key in _CONTAINERS)
 
 
-def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> BrokenCall | None:
+def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> tuple[str, int] | None:
     known = dict(frames[0].named)
     inner = frames[0]
     if inner.key == "function" and len(frames) > 1 and frames[1].opener == "{":
@@ -378,5 +398,5 @@ def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> Brok
     if tool is None:
         return None
     if inner.key in ARGUMENT_KEYS or any(key in known for key in ARGUMENT_KEYS):
-        return BrokenCall(tool, inner.value_start)
-    return BrokenCall(tool, end) if end is not None and tool == name else None
+        return tool, inner.value_start
+    return (tool, end) if end is not None and tool == name else None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, TypeAlias
 
 from langchain_core.messages import InvalidToolCall
 from langchain_core.messages.tool import ToolCall
@@ -24,35 +24,12 @@ ANSWER_KEY = "answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Auto:
-    """The model decides whether to call."""
+class Choice:
+    """Which tools the model may call, and whether it must call one of them."""
 
-
-@dataclass(frozen=True, slots=True)
-class NoTools:
-    """The model must not call, and is not told of any tool."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnyTool:
-    """The model must call one of the tools."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneTool:
-    """The model must call this tool."""
-
-    name: str
-
-
-Choice: TypeAlias = Auto | NoTools | AnyTool | OneTool
-
-_KEYWORDS: Mapping[str, Choice] = {
-    "auto": Auto(),
-    "none": NoTools(),
-    "any": AnyTool(),
-    "required": AnyTool(),
-}
+    allowed: tuple[str, ...]
+    """None of them where the model is not told of any tool."""
+    is_forced: bool = False
 
 
 class Conversation:
@@ -83,11 +60,13 @@ class ToolSet:
     prompt: str
     """The tools as the model was trained to read them: JSON, indented by four."""
 
+    spellings: tuple[str, ...] = field(repr=False)
+    """What a name that stands before its arguments may look like."""
+
     starts: re.Pattern[str] = field(repr=False)
     """Finds every place of a reply at which a call may begin."""
 
     _schemas: Mapping[str, JsonSchema] = field(repr=False)
-    _mention: re.Pattern[str] = field(repr=False)
     conversation: Conversation = field(default_factory=Conversation, repr=False)
     forced: tuple[str, ...] = ()
     """The tools of which one has to be called, whatever the model thinks of it."""
@@ -107,19 +86,14 @@ class ToolSet:
         return cls(
             names=tuple(schemas),
             prompt="\n\n".join(_render(function) for function in functions),
+            spellings=(*schemas, *(f"functions.{name}" for name in schemas)),
             starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
             _schemas=schemas,
-            _mention=re.compile(pattern),
         )
 
     def __contains__(self, name: object) -> bool:
         """Whether a tool has this name."""
         return name in self._schemas
-
-    @property
-    def longest_name(self) -> int:
-        """How long the longest name is."""
-        return max(map(len, self.names), default=0)
 
     def schema(self, name: str) -> JsonSchema:
         """The JSON schema of a tool's parameters."""
@@ -136,27 +110,23 @@ class ToolSet:
         return frozenset(required) if isinstance(required, list) else frozenset()
 
     def named(self, written: str) -> str | None:
-        """The tool that a model means: it may write `functions.` before its name, or other case."""
+        """The tool that a model means by `functions.name`, `name.call`, or a name in other case."""
         if written in self:
             return written
-        name = written.removeprefix("functions.")
+        name = written.removeprefix("functions.").removesuffix(".call")
         alike = [known for known in self.names if known.casefold() == name.casefold()]
         return name if name in self else alike[0] if len(alike) == 1 else None
-
-    def mentioned_in(self, text: str) -> bool:
-        """Whether a text names a tool or holds arguments: without that it cannot hold a call."""
-        return bool(self._mention.search(text)) or "parameters" in text or "arguments" in text
 
 
 _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""
 _KEY = rf"(?: {_QUOTED} | \w{{1,64}}+ )"
 _STARTS = r"""
     (?P<tag> < \s{0,4} function \b \s{0,4} (?: =+ | name \s{0,4} = | [(/:>] ) \s{0,4} ["'`]?
-        (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
+        (?: functions\. )? (?P<tagged> NAMES ) (?! [\w\-] | \.\w ) )
   | (?P<value> \{ (?= \s{0,40} KEY \s{0,8} : \s{0,40} ["'{\[\w\-] )
              | \[ (?= \s{0,40} (?:
                    \{ \s{0,40} ["'\w] | [\w.\-]{1,128}+ \( | QUOTED \s{0,8} [,\]] ) ) )
-  | (?P<bare> (?<! [\w.\-"'/(] ) (?: NAMES ) (?: \.call )?
+  | (?P<bare> (?<! [\w.\-"'/(] ) (?: functions\. )? (?: NAMES ) (?: \.call )?
         (?= \s{0,8} [>=]? \s{0,8} \(? \s{0,8} \{ | \s{0,8} \( ) )
 """.replace("KEY", _KEY).replace("QUOTED", _QUOTED)
 
@@ -171,70 +141,54 @@ class ParsedReply:
     invalid_tool_calls: list[InvalidToolCall] = field(default_factory=list)
 
 
-def parse_tool_choice(value: object, names: Sequence[str]) -> Choice:
-    """Understand every spelling of `tool_choice`; a name no tool has is refused."""
+def parse_tool_choice(value: object, names: tuple[str, ...]) -> Choice:
+    """Understand every spelling of `tool_choice`.
+
+    Raises:
+        ValueError: It names no tool.
+    """
     match value:
-        case None | False:
-            return Auto()
-        case True:
-            return AnyTool()
-        case str() if value in _KEYWORDS:
-            return _KEYWORDS[value]
-        case str():
-            return _one_of(value, names)
         case {"type": "function", "function": {"name": str(name)}}:
-            return _one_of(name, names)
+            pass
         case {"type": "tool" | "function", "name": str(name)}:
-            return _one_of(name, names)
-        case {"type": str(keyword)} if keyword in _KEYWORDS:
-            return _KEYWORDS[keyword]
+            pass
+        case None | False | "auto" | {"type": "auto"}:
+            return Choice(names)
+        case "none" | {"type": "none"}:
+            return Choice(())
+        case True | "any" | "required" | {"type": "any" | "required"}:
+            return Choice(names, is_forced=True)
+        case str(name):
+            pass
         case _:
-            raise ValueError(_refusal(value, names))
+            name = ""
+    if name not in names:
+        choices = ", ".join(map(repr, ("auto", "none", "any", "required", *names)))
+        raise ValueError(f"Unknown tool_choice {value!r}: choose one of {choices}.")
+    return Choice((name,), is_forced=True)
 
 
 def response_format(
-    tools: ToolSet,
-    choice: Choice,
-    *,
-    strict: bool,
-    parallel: bool | None,
-    answer: JsonSchema | None = None,
+    tools: ToolSet, choice: Choice, *, strict: bool, answer: JsonSchema | None = None
 ) -> JsonSchema | None:
     """The `response_format` that lets only allowed replies be decoded, if any are excluded.
 
     A forced choice is always a single call object: small models close it reliably, and a further
-    call can follow in the next turn. `parallel` therefore changes nothing here. `answer` is the
-    form of a reply that calls nothing, instead of the wrapped text that `strict` asks for.
+    call can follow in the next turn. `answer` is the form of a reply that calls nothing, instead
+    of the wrapped text that `strict` asks for.
     """
-    del parallel
-    allowed = allowed_names(tools, choice)
-    match choice:
-        case NoTools():
-            return None
-        case Auto():
-            if answer is None and strict:
-                answer = _exact_object({ANSWER_KEY: {"type": "string"}})
-            if answer is None:
-                return None
-            return _schema_format("call_or_answer", tools, allowed, answer)
-        case AnyTool() | OneTool():
-            return _schema_format("call", tools, allowed)
-        case _:
-            assert_never(choice)
-
-
-def _schema_format(
-    title: str, tools: ToolSet, names: Sequence[str], answer: JsonSchema | None = None
-) -> JsonSchema | None:
-    if not names:
+    if answer is None and strict:
+        answer = _exact_object({ANSWER_KEY: {"type": "string"}})
+    if not choice.allowed or (answer is None and not choice.is_forced):
         return None
     definitions: JsonSchema = {}
-    branches = [_call_schema(tools, name, definitions) for name in names]
-    if answer is not None:
+    branches = [_call_schema(tools, name, definitions) for name in choice.allowed]
+    if answer is not None and not choice.is_forced:
         branches.append(_hoisted(answer, ANSWER_KEY, definitions))
     schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
     if definitions:
         schema = {**schema, "$defs": definitions}
+    title = "call" if choice.is_forced else "call_or_answer"
     return {
         "type": "json_schema",
         "json_schema": {"name": title, "strict": True, "schema": schema},
@@ -249,43 +203,19 @@ def _call_schema(tools: ToolSet, name: str, definitions: JsonSchema) -> JsonSche
 
 def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
     """Move a schema's own definitions up, under names that begin with its index."""
-    schema = _rebased(schema, index)
+    root = f'"$ref": "#/$defs/{index}'
+    # In JSON the quotes of a text are escaped: only a reference looks like one.
+    written = _REFERENCE.sub(lambda found: f"{root}-" if found[1] else root, json.dumps(schema))
+    hoisted: JsonSchema = json.loads(written)
     for keyword in ("$defs", "definitions"):
-        for key, definition in schema.pop(keyword, {}).items():
+        for key, definition in hoisted.pop(keyword, {}).items():
             definitions[f"{index}-{key}"] = definition
-    if any(_refers_to(index, item) for item in (schema, *definitions.values())):
-        definitions[index] = schema
-    return schema
+    if f'{root}"' in written or f"{root}/" in written:  # Something points at the whole of it.
+        definitions[index] = hoisted
+    return hoisted
 
 
-def _rebased(node: Any, index: str) -> Any:
-    """Copy a schema with its local `$ref`s pointing at where its parts are hoisted to."""
-    if isinstance(node, list):
-        return [_rebased(item, index) for item in node]
-    if not isinstance(node, dict):
-        return node
-    copy = {key: _rebased(value, index) for key, value in node.items()}
-    reference = copy.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        named = _DEFINITION.sub(f"#/$defs/{index}-", reference)
-        copy["$ref"] = named if named != reference else f"#/$defs/{index}{reference[1:]}"
-    return copy
-
-
-_DEFINITION = re.compile(r"^#/(?:\$defs|definitions)/")
-
-
-def _refers_to(index: str, node: Any) -> bool:
-    """Whether a rebased schema points at the whole of the tool's schema."""
-    if isinstance(node, list):
-        return any(_refers_to(index, item) for item in node)
-    if not isinstance(node, dict):
-        return False
-    root = f"#/$defs/{index}"
-    reference = node.get("$ref")
-    if isinstance(reference, str) and (reference == root or reference.startswith(root + "/")):
-        return True
-    return any(_refers_to(index, value) for value in node.values())
+_REFERENCE = re.compile(r'"\$ref": "#(/(?:\$defs|definitions)/)?')
 
 
 def _exact_object(properties: JsonSchema) -> JsonSchema:
@@ -297,11 +227,6 @@ def _exact_object(properties: JsonSchema) -> JsonSchema:
     }
 
 
-def allowed_names(tools: ToolSet, choice: Choice) -> tuple[str, ...]:
-    """Give the tools that a choice leaves to be called."""
-    return (choice.name,) if isinstance(choice, OneTool) else tools.names
-
-
 def _parameters(function: Mapping[str, Any]) -> JsonSchema:
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     check_schema(schema, f"the tool {function['name']!r}")
@@ -309,7 +234,7 @@ def _parameters(function: Mapping[str, Any]) -> JsonSchema:
 
 
 def _render(function: Mapping[str, Any]) -> str:
-    tool: dict[Literal["type", "function"], Any] = {"type": "function", "function": function}
+    tool = {"type": "function", "function": function}
     return defused(json.dumps(tool, indent=4, ensure_ascii=False))
 
 
@@ -325,14 +250,3 @@ def defused(encoded: str) -> str:
 
 _DEFUSED = {"<|": "\\u003c|", "\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _one_of(name: str, names: Sequence[str]) -> OneTool:
-    if name not in names:
-        raise ValueError(_refusal(name, names))
-    return OneTool(name)
-
-
-def _refusal(value: object, names: Sequence[str]) -> str:
-    choices = ", ".join(repr(choice) for choice in (*_KEYWORDS, *names))
-    return f"Unknown tool_choice {value!r}: choose one of {choices}."

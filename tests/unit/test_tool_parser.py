@@ -228,6 +228,9 @@ class TestForced:
                 "Here it is:\nBye.",
             ),
             ('{"note": 1}\n\n{"city": "Paris", "degrees": 21}', '{"note": 1}'),
+            ('{"parameters": {"city": "Paris", "degrees": 21}}', ""),
+            ('{"W": {"city": "Paris", "degrees": 21}}', ""),
+            ('{"type": "object", "properties": {"city": "Paris", "degrees": 21}}', ""),
         ],
     )
     @pytest.mark.parametrize("size", [3, 1000])

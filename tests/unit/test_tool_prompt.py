@@ -12,36 +12,39 @@ from langchain_segmind._tool_calling.prompt import (
     render_tool_result,
     render_tools,
 )
-from langchain_segmind._tool_calling.toolset import AnyTool, Auto, NoTools, OneTool, ToolSet
+from langchain_segmind._tool_calling.toolset import Choice, ToolSet
 
 CLOCK = {"name": "clock", "description": "Tells the time; never <|eot_id|>, später"}
 TOOLS = ToolSet.compile([{"type": "function", "function": CLOCK}])
+FREE = Choice(TOOLS.names)
+CLOCK_ONLY = Choice(("clock",), is_forced=True)
+ANY = Choice(("clock", "watch"), is_forced=True)
 
 
 class TestTools:
     def test_tools_come_as_json_indented_by_four(self) -> None:
-        text = render_tools(TOOLS, Auto(), parallel=None)
+        text = render_tools(TOOLS, FREE, parallel=None)
         tool = text[text.index('{\n    "type": "function",\n    "function": {\n        "name"') :]
         assert json.loads(tool) == {"type": "function", "function": CLOCK}
         assert "später" in text
 
     def test_no_special_token_comes_through(self) -> None:
-        assert "<|" not in render_tools(TOOLS, Auto(), parallel=None)
+        assert "<|" not in render_tools(TOOLS, FREE, parallel=None)
 
     def test_auto_leaves_a_plain_answer_possible(self) -> None:
-        assert "reply directly" in render_tools(TOOLS, Auto(), parallel=None)
+        assert "reply directly" in render_tools(TOOLS, FREE, parallel=None)
 
     def test_a_forced_choice_says_which(self) -> None:
-        assert 'Call the function "clock"' in render_tools(TOOLS, OneTool("clock"), parallel=None)
-        assert "reply directly" not in render_tools(TOOLS, AnyTool(), parallel=None)
+        assert 'Call the function "clock"' in render_tools(TOOLS, CLOCK_ONLY, parallel=None)
+        assert "reply directly" not in render_tools(TOOLS, ANY, parallel=None)
 
     def test_none_says_nothing(self) -> None:
-        assert render_tools(TOOLS, NoTools(), parallel=None) == ""
-        assert render_tools(ToolSet.compile([]), Auto(), parallel=None) == ""
+        assert render_tools(TOOLS, Choice(()), parallel=None) == ""
+        assert render_tools(ToolSet.compile([]), Choice(()), parallel=None) == ""
 
     def test_parallel_calls_are_offered_unless_excluded(self) -> None:
-        assert "several calls" in render_tools(TOOLS, Auto(), parallel=None)
-        assert "single call" in render_tools(TOOLS, Auto(), parallel=False)
+        assert "several calls" in render_tools(TOOLS, FREE, parallel=None)
+        assert "single call" in render_tools(TOOLS, FREE, parallel=False)
 
 
 class TestCalls:

@@ -6,11 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from langchain_segmind._tool_calling.toolset import (
-    AnyTool,
-    Auto,
     Choice,
-    NoTools,
-    OneTool,
     ToolSet,
     parse_tool_choice,
     response_format,
@@ -47,10 +43,12 @@ def tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
 TOOLS = ToolSet.compile(
     [tool("weather", CITY), tool("clock"), tool("tree", TREE), tool("other", OTHER)]
 )
+FREE, ANY, NONE = Choice(TOOLS.names), Choice(TOOLS.names, is_forced=True), Choice(())
+CLOCK, WEATHER = (Choice((name,), is_forced=True) for name in ("clock", "weather"))
 
 
 def schema_of(choice: Choice, *, strict: bool = False) -> Draft202012Validator:
-    wire = response_format(TOOLS, choice, strict=strict, parallel=None)
+    wire = response_format(TOOLS, choice, strict=strict)
     assert wire is not None
     assert wire["json_schema"]["strict"] is True
     Draft202012Validator.check_schema(wire["json_schema"]["schema"])
@@ -69,27 +67,24 @@ class TestToolSet:
         assert TOOLS.required("weather") == {"city"}
         assert list(TOOLS.properties("weather")) == ["city"]
 
-    def test_no_tools_are_mentioned_nowhere(self) -> None:
-        assert not ToolSet.compile([]).mentioned_in("weather")
-
 
 class TestChoice:
     @pytest.mark.parametrize(
         ("value", "choice"),
         [
-            (None, Auto()),
-            (False, Auto()),
-            ("auto", Auto()),
-            ({"type": "auto"}, Auto()),
-            ("none", NoTools()),
-            ({"type": "none"}, NoTools()),
-            (True, AnyTool()),
-            ("any", AnyTool()),
-            ("required", AnyTool()),
-            ({"type": "any"}, AnyTool()),
-            ("clock", OneTool("clock")),
-            ({"type": "function", "function": {"name": "clock"}}, OneTool("clock")),
-            ({"type": "tool", "name": "clock"}, OneTool("clock")),
+            (None, FREE),
+            (False, FREE),
+            ("auto", FREE),
+            ({"type": "auto"}, FREE),
+            ("none", NONE),
+            ({"type": "none"}, NONE),
+            (True, ANY),
+            ("any", ANY),
+            ("required", ANY),
+            ({"type": "any"}, ANY),
+            ("clock", CLOCK),
+            ({"type": "function", "function": {"name": "clock"}}, CLOCK),
+            ({"type": "tool", "name": "clock"}, CLOCK),
         ],
     )
     def test_every_spelling_is_understood(self, value: object, choice: Choice) -> None:
@@ -101,28 +96,28 @@ class TestChoice:
             parse_tool_choice(value, TOOLS.names)
 
     def test_a_keyword_wins_over_a_tool_of_that_name(self) -> None:
-        assert parse_tool_choice("any", ["any"]) == AnyTool()
+        assert parse_tool_choice("any", ("any", "b")) == Choice(("any", "b"), is_forced=True)
         choice = {"type": "function", "function": {"name": "any"}}
-        assert parse_tool_choice(choice, ["any"]) == OneTool("any")
+        assert parse_tool_choice(choice, ("any", "b")) == Choice(("any",), is_forced=True)
 
 
 class TestResponseFormat:
-    @pytest.mark.parametrize("choice", [Auto(), NoTools()])
+    @pytest.mark.parametrize("choice", [FREE, NONE])
     def test_a_free_choice_constrains_nothing(self, choice: Choice) -> None:
-        assert response_format(TOOLS, choice, strict=False, parallel=None) is None
+        assert response_format(TOOLS, choice, strict=False) is None
 
     def test_none_is_never_constrained(self) -> None:
-        assert response_format(TOOLS, NoTools(), strict=True, parallel=None) is None
+        assert response_format(TOOLS, NONE, strict=True) is None
 
     def test_a_forced_tool_allows_only_its_calls(self) -> None:
-        schema = schema_of(OneTool("weather"))
+        schema = schema_of(WEATHER)
         assert schema.is_valid({"name": "weather", "parameters": {"city": "Oslo"}})
         assert not schema.is_valid({"name": "clock", "parameters": {}})
         assert not schema.is_valid({"name": "weather", "parameters": {}})
 
     def test_any_tool_allows_each_with_its_own_definitions(self) -> None:
         """Two tools may both define a `Node` without sharing it, and refer to themselves."""
-        schema = schema_of(AnyTool())
+        schema = schema_of(ANY)
         deep = {"label": "a", "children": [{"label": "b", "children": [{"label": "c"}]}]}
         assert schema.is_valid({"name": "tree", "parameters": {"root": deep}})
         assert not schema.is_valid({"name": "tree", "parameters": {"root": 1}})
@@ -130,11 +125,11 @@ class TestResponseFormat:
         assert not schema.is_valid({"name": "other", "parameters": {"again": {"node": "x"}}})
 
     def test_strict_allows_a_call_or_an_answer(self) -> None:
-        schema = schema_of(Auto(), strict=True)
+        schema = schema_of(FREE, strict=True)
         assert schema.is_valid({"answer": "Hello"})
         assert schema.is_valid({"name": "clock", "parameters": {}})
         assert not schema.is_valid({"reply": "Hello"})
 
     def test_the_tools_own_schemas_are_left_alone(self) -> None:
-        schema_of(AnyTool())
+        schema_of(ANY)
         assert TOOLS.schema("tree") == TREE

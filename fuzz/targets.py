@@ -350,8 +350,8 @@ def journal(data: bytes) -> None:
         completion, raw = read_output(reply.body.decode("utf-8", "replace"))
         finished.append(Finished(completion, Accounting.from_headers(reply.headers), raw))
     for answer in finished:
-        kept = journaled._to_keep(answer)
-        again = _replay(kept["answer"], json.loads(json.dumps(kept["accounting"])))
+        kept = journaled._to_keep(answer.raw, answer.accounting)
+        again = _replay(answer.raw, json.loads(json.dumps(kept["accounting"])))
         assert again.completion == answer.completion
         assert again.accounting.request_id == answer.accounting.request_id
         assert again.accounting.extra == {**answer.accounting.extra, "replayed": True}

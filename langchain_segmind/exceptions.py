@@ -207,6 +207,8 @@ class SegmindResponseError(SegmindAPIError):
     advice = (
         "It may have been billed; check base_url and any proxy in between before you call again."
     )
+    answer: bytes | None = None
+    """The output of a queued job that was paid for and is no answer, as JSON."""
 
 
 class SegmindJournalError(SegmindError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Required, TypeAlias, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -24,8 +23,7 @@ LEASE_MARGIN = 5.0
 """Seconds after the end of its lease until a claim is given up: clocks are stepped, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
+class JournalEntry(NamedTuple):
     """What is known of one call."""
 
     key: str
@@ -39,7 +37,7 @@ class JournalEntry:
     """The process that claimed it, see `this_process`."""
     request_id: str | None = None
     """Segmind's id of the queued job."""
-    answer: bytes | None = field(default=None, repr=False)
+    answer: bytes | None = None
     """What Segmind answered, as it came."""
     accounting: Mapping[str, Any] | None = None
     """What it cost, and the like."""
@@ -55,6 +53,25 @@ class JournalEntry:
         """Credits that the answer cost; None where there is none, or it does not say."""
         cost = (self.accounting or {}).get("cost")
         return cost if isinstance(cost, float | int) else None
+
+    def __repr__(self) -> str:
+        """Show all but the answer."""
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "answer")
+        return f"JournalEntry({', '.join(shown)})"
+
+
+class Change(TypedDict, total=False):
+    """How an entry moves on; what is left out, or None, stays as it is."""
+
+    state: Required[State]
+    request_id: str | None
+    """Segmind's id of it."""
+    answer: bytes | None
+    """What Segmind answered."""
+    accounting: Mapping[str, Any] | None
+    """What it cost, and the like; as JSON has it."""
+    error: str | None
+    """What went wrong."""
 
 
 class Claim(NamedTuple):
@@ -90,25 +107,13 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def update(
-        self,
-        entry: JournalEntry,
-        *,
-        state: State,
-        request_id: str | None = None,
-        answer: bytes | None = None,
-        accounting: Mapping[str, Any] | None = None,
-        error: str | None = None,
-    ) -> JournalEntry | None:
+    def update(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:
         """Move an entry on, if it still has the claim and the state it was read with.
 
         Args:
             entry: What was read or claimed, by whomever.
-            state: Where it moves to.
-            request_id: Segmind's id of it; what is left out stays as it is, as with those below.
-            answer: What Segmind answered.
-            accounting: What it cost, and the like; as JSON has it.
-            error: What went wrong.
+            change: `state`, where it moves to, and what is new of `request_id`, `answer`,
+                `accounting` (as JSON has it) and `error`; what is left out stays as it is.
 
         Returns:
             The entry as it is now, or nothing where someone else was faster.
@@ -158,34 +163,15 @@ class Journal(ABC):
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Do as `claim`."""
-        return await asyncio.to_thread(
-            self.claim,
-            key,
-            fingerprint,
-            lease_seconds=lease_seconds,
-            replace_unknown=replace_unknown,
-        )
+        options: dict[str, Any] = {
+            "lease_seconds": lease_seconds,
+            "replace_unknown": replace_unknown,
+        }
+        return await asyncio.to_thread(self.claim, key, fingerprint, **options)
 
-    async def aupdate(
-        self,
-        entry: JournalEntry,
-        *,
-        state: State,
-        request_id: str | None = None,
-        answer: bytes | None = None,
-        accounting: Mapping[str, Any] | None = None,
-        error: str | None = None,
-    ) -> JournalEntry | None:
+    async def aupdate(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:
         """Do as `update`."""
-        return await asyncio.to_thread(
-            self.update,
-            entry,
-            state=state,
-            request_id=request_id,
-            answer=answer,
-            accounting=accounting,
-            error=error,
-        )
+        return await asyncio.to_thread(self.update, entry, **change)
 
     async def arelease(self, entry: JournalEntry) -> bool:
         """Do as `release`."""

@@ -1,27 +1,21 @@
-"""Where the threads and tasks of a process hand in what is to be written to one SQLite file.
+"""One SQLite file as a process has it open: threads take turns, and tasks share a thread.
 
-Whoever has the lock writes for all who wait, in one transaction: a commit that reaches the disk
-takes a millisecond or several, and so they share it. A task has a thread wait for it.
+What tasks hand in while that thread writes is written afterwards in one transaction, so that one
+switch of threads, and one commit, serves many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from langchain_segmind._journals.database import (
-    Database,
-    check_file,
-    explain,
-    identify,
-    is_busy,
-)
-from langchain_segmind.exceptions import SegmindJournalError
+from langchain_segmind._journals.database import Database, check_file, explain, identify, is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,106 +23,73 @@ if TYPE_CHECKING:
     from langchain_segmind._journals.steps import Operation, Task
 
 T = TypeVar("T")
+Result: TypeAlias = tuple[Any, Exception | None]
 
 
-class _PendingOperation:
-    """One operation that was handed in, and what came of it."""
+class _Order(NamedTuple):
+    """What a task has handed in."""
 
-    __slots__ = ("durable", "error", "future", "is_done", "operation", "result")
-
-    def __init__(
-        self, operation: Operation[Any], *, durable: bool, future: asyncio.Future[Any] | None = None
-    ) -> None:
-        self.operation = operation
-        self.durable = durable
-        self.future = future
-        self.is_done = False
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def run(self, database: Database) -> None:
-        try:
-            self.result = database.run(self.operation())
-        except Exception as error:
-            self.fail(error, database.path)
-        self.is_done = True
-
-    def fail(self, error: Exception, path: str) -> None:
-        import sqlite3
-
-        self.error = explain(error, path) if isinstance(error, sqlite3.Error) else error
-        self.is_done = True
-
-    def notify(self) -> None:
-        """Hand the result to the task that waits, on its loop."""
-        if self.future is None or self.future.done():  # It was cancelled.
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+    operation: Operation[Any]
+    durable: bool
+    future: asyncio.Future[Any] | None
+    """None where nobody waits for it."""
 
 
 class OperationQueue:
     """The operations of this process on one file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sync_seconds: float) -> None:
         """Open nothing yet."""
         self.path = path
+        self.sync_seconds = sync_seconds
         self.file: tuple[int, int] | None = None
         self.reset()
         with _FORKING:
             _QUEUES.add(self)
 
     def reset(self) -> None:
-        """Leave operations, locks and thread behind: after a fork they are another process's."""
+        """Leave orders, locks and thread behind: after a fork they are another process's."""
         self.lock = threading.Lock()
-        self.pending: deque[_PendingOperation] = deque()
         self.database: Database | None = None
+        self._orders: deque[_Order] = deque()
         self._wake = threading.Event()
         self._starting = threading.Lock()
         self._writer: threading.Thread | None = None
 
     def run(self, task: Task[T]) -> T:
-        """Write this, and what others have handed in, unless they have written it already."""
-        operation = _PendingOperation(task.operation, durable=task.durable)
-        self.pending.append(operation)
+        """Do this after whoever is at it."""
         with self.lock:
-            if not operation.is_done:
-                self._write()
-        if operation.error is not None:
-            raise operation.error
-        if not operation.is_done:
-            raise _interruption(self.path)
-        return operation.result  # type: ignore[no-any-return]
+            try:
+                database = self._connect(durable=task.durable)
+                return database.run(task.operation())
+            except sqlite3.Error as error:
+                raise explain(error, self.path) from error
 
     async def arun(self, task: Task[T]) -> T:
-        """Hand this in, and wait on the loop for what comes of it."""
-        future = asyncio.get_running_loop().create_future()
-        self._submit(_PendingOperation(task.operation, durable=task.durable, future=future))
+        """Hand this to the thread, and wait on the loop for what comes of it."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._submit(_Order(task.operation, task.durable, future))
         try:
-            return await future  # type: ignore[no-any-return]
+            return await future
         except asyncio.CancelledError:
-            if task.undo is not None:  # Orders are written in the operation in which they came.
-                self._submit(_PendingOperation(task.undo, durable=False))
+            if task.undo is not None:  # Orders are done one after the other.
+                self._submit(_Order(task.undo, durable=False, future=None))
             raise
 
-    def _submit(self, operation: _PendingOperation) -> None:
-        """Hand this in for the thread that writes."""
-        self.pending.append(operation)
+    def _submit(self, order: _Order) -> None:
+        self._orders.append(order)
         with self._starting:
             if self._writer is None:
                 self._writer = threading.Thread(
-                    target=self._write_on, name="segmind-journal", daemon=True
+                    target=self._write, name="segmind-journal", daemon=True
                 )
                 self._writer.start()
         self._wake.set()
 
     def close(self) -> None:
-        """Write what is waiting, close the file, and end the thread."""
+        """Do what was handed in, close the file, and end the thread."""
         with self.lock:
-            if self.pending:
-                self._write()
+            self._work_off()
             self.disconnect()
         with self._starting:
             self._writer = None
@@ -140,92 +101,72 @@ class OperationQueue:
             self.database.close()
             self.database = None
 
-    def _write_on(self) -> None:
-        while self._writer is threading.current_thread():
-            self._wake.wait()
-            self._wake.clear()
-            with self.lock:
-                if self.pending:
-                    self._write()
-
-    def _write(self) -> None:
-        """Write all that was handed in; the caller has the lock."""
-        pending = [self.pending.popleft() for _ in range(len(self.pending))]
-        try:
-            self._run(pending)
-        finally:
-            self._notify_loops(pending)
-
-    def _run(self, pending: Sequence[_PendingOperation]) -> None:
-        try:
-            durable = any(operation.durable for operation in pending)
-            database = self._connect(durable=durable)
-            database.synchronize(durable=durable)
-            if len(pending) > 1 and _run_together(pending, database):
-                return
-        except Exception as error:
-            for operation in pending:
-                operation.fail(error, self.path)
-            return
-        for operation in pending:
-            operation.run(database)
-
     def _connect(self, *, durable: bool) -> Database:
         if self.file is not None and (durable or self.database is None):
             check_file(self.path, self.file)
         if self.database is None:
-            self.database = Database(self.path)
+            self.database = Database(self.path, self.sync_seconds)
             self.file = identify(self.path)
+        self.database.synchronize(durable=durable)
         return self.database
 
-    def _notify_loops(self, pending: Sequence[_PendingOperation]) -> None:
-        """Wake the loops of those who wait, each once."""
-        loops: dict[asyncio.AbstractEventLoop, list[_PendingOperation]] = {}
-        for operation in pending:
-            if not operation.is_done:
-                operation.error = _interruption(self.path)
-            if operation.future is not None:
-                loops.setdefault(operation.future.get_loop(), []).append(operation)
-        for loop, told in loops.items():
+    # --- The thread ---
+
+    def _write(self) -> None:
+        while self._writer is threading.current_thread():
+            self._wake.wait()
+            self._wake.clear()
+            with self.lock:
+                self._work_off()
+
+    def _work_off(self) -> None:
+        """Do all that was handed in; the caller has the lock."""
+        orders = [self._orders.popleft() for _ in range(len(self._orders))]
+        waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Result]]] = {}
+        for order, result in zip(orders, self._do(orders), strict=True):
+            if order.future is not None:
+                waiting.setdefault(order.future.get_loop(), []).append((order.future, result))
+        for loop, results in waiting.items():
             with suppress(RuntimeError):  # The loop is closed, and nobody waits there.
-                loop.call_soon_threadsafe(_notify_all, told)
+                loop.call_soon_threadsafe(_hand_over, results)
+
+    def _do(self, orders: Sequence[_Order]) -> list[Result]:
+        if len(orders) > 1:
+            try:
+                return self._do_together(orders)
+            except Exception as error:
+                if isinstance(error, sqlite3.OperationalError) and is_busy(error):
+                    # Each alone would wait as long again.
+                    return [(None, explain(error, self.path))] * len(orders)
+        return [self._do_one(order) for order in orders]
+
+    def _do_together(self, orders: Sequence[_Order]) -> list[Result]:
+        """Do them in one transaction, or none of them."""
+        database = self._connect(durable=any(order.durable for order in orders))
+        with database.transaction():
+            return [(database.run(order.operation()), None) for order in orders]
+
+    def _do_one(self, order: _Order) -> Result:
+        try:
+            return self._connect(durable=order.durable).run(order.operation()), None
+        except sqlite3.Error as error:
+            return None, explain(error, self.path)
+        except Exception as error:
+            return None, error
 
 
-def _run_together(pending: Sequence[_PendingOperation], database: Database) -> bool:
-    """Run them in one transaction; tell whether all of it was committed."""
-    import sqlite3
-
-    connection = database.connection
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if is_busy(error):
-            raise  # Each alone would wait as long again.
-        return False
-    try:
-        results = [database.run(operation.operation()) for operation in pending]
-        connection.execute("COMMIT")
-    except Exception:
-        return False
-    else:
-        for operation, result in zip(pending, results, strict=True):
-            operation.result, operation.is_done = result, True
-        return True
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+def _hand_over(results: Sequence[tuple[asyncio.Future[Any], Result]]) -> None:
+    """Give tasks what came of their orders, on their loop."""
+    for future, (result, error) in results:
+        if future.done():  # It was cancelled.
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
-def _notify_all(pending: Sequence[_PendingOperation]) -> None:
-    for operation in pending:
-        operation.notify()
-
-
-def _interruption(path: str) -> SegmindJournalError:
-    return SegmindJournalError(
-        f"Writing to the journal {path} was interrupted. {SegmindJournalError.advice}"
-    )
-
+# --- Forks ---
 
 _FORKING = threading.Lock()
 _QUEUES: weakref.WeakSet[OperationQueue] = weakref.WeakSet()

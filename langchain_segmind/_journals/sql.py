@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
-from uuid import uuid4
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from langchain_segmind._journals import steps
-from langchain_segmind._journals.entries import Claim, Journal, JournalEntry, State
+from langchain_segmind._journals.entries import Change, Claim, Journal, JournalEntry, State
 from langchain_segmind._journals.holders import this_process
 from langchain_segmind._journals.steps import Row, Task
 from langchain_segmind.exceptions import SegmindJournalError
 
 T = TypeVar("T")
 Cipher: TypeAlias = Callable[[bytes], bytes]
-Kept: TypeAlias = tuple[str | None, bytes | None, str | None, bytes | None]
-"""What an update may add: request id, answer, accounting, error."""
-
-
-class News(NamedTuple):
-    """What an update brings."""
-
-    state: State
-    request_id: str | None
-    answer: bytes | None
-    accounting: Mapping[str, Any] | None
-    error: str | None
-
-    def joined_to(self, entry: JournalEntry, updated_at: float | None) -> JournalEntry | None:
-        """Give the entry as it is now, if it was written."""
-        if updated_at is None:
-            return None
-        return JournalEntry(  # dataclasses.replace takes a fifth of the whole call.
-            key=entry.key,
-            fingerprint=entry.fingerprint,
-            state=self.state,
-            claim_id=entry.claim_id,
-            holder=entry.holder,
-            request_id=entry.request_id if self.request_id is None else self.request_id,
-            answer=entry.answer if self.answer is None else self.answer,
-            accounting=entry.accounting if self.accounting is None else self.accounting,
-            error=entry.error if self.error is None else self.error,
-            created_at=entry.created_at,
-            updated_at=updated_at,
-            lease_until=entry.lease_until,
-        )
 
 
 class SqlJournal(Journal):
@@ -87,33 +57,13 @@ class SqlJournal(Journal):
         )
         return Claim(self._entry(row), is_new)
 
-    def update(
-        self,
-        entry: JournalEntry,
-        *,
-        state: State,
-        request_id: str | None = None,
-        answer: bytes | None = None,
-        accounting: Mapping[str, Any] | None = None,
-        error: str | None = None,
-    ) -> JournalEntry | None:
+    def update(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:
         """Move an entry on, if it still has the claim and the state it was read with."""
-        new = News(state, request_id, answer, accounting, error)
-        return new.joined_to(entry, self._run(_update(entry, state, self._sealed(new))))
+        return _moved(entry, change, self._run(self._update(entry, change)))
 
-    async def aupdate(
-        self,
-        entry: JournalEntry,
-        *,
-        state: State,
-        request_id: str | None = None,
-        answer: bytes | None = None,
-        accounting: Mapping[str, Any] | None = None,
-        error: str | None = None,
-    ) -> JournalEntry | None:
+    async def aupdate(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:
         """Do as `update`; it is written even if the caller is cancelled meanwhile."""
-        new = News(state, request_id, answer, accounting, error)
-        return new.joined_to(entry, await self._arun(_update(entry, state, self._sealed(new))))
+        return _moved(entry, change, await self._arun(self._update(entry, change)))
 
     def release(self, entry: JournalEntry) -> bool:
         """Delete an entry that came to nothing, if it is as it was read."""
@@ -187,13 +137,19 @@ class SqlJournal(Journal):
             pages.append(await self._arun(Task(partial(steps.purge_page, _seconds(older_than)))))
         return sum(pages)
 
-    def _sealed(self, new: News) -> Kept:
-        return (
-            new.request_id,
-            self._seal(new.answer),
-            None if new.accounting is None else json.dumps(dict(new.accounting)),
-            self._seal(None if new.error is None else new.error.encode("utf-8", "replace")),
+    def _update(self, entry: JournalEntry, change: Change) -> Task[float | None]:
+        state, accounting, error = change["state"], change.get("accounting"), change.get("error")
+        kept = (
+            change.get("request_id"),
+            self._seal(change.get("answer")),
+            None if accounting is None else json.dumps(dict(accounting)),
+            self._seal(None if error is None else error.encode("utf-8", "replace")),
         )
+        # Without these it would not be known what was paid for; an answer with a request id would
+        # only be fetched again.
+        durable = state == "submitted" or (state == "answered" and entry.state == "sending")
+        first = partial(steps.update, entry, state, kept)
+        return Task(first, durable, partial(first, is_second=True))
 
     def _seal(self, content: bytes | None) -> bytes | None:
         return content if content is None or self.encrypt is None else self.encrypt(content)
@@ -213,31 +169,28 @@ class SqlJournal(Journal):
         return None if row is None else self._entry(row)
 
     def _entry(self, row: Row) -> JournalEntry:
-        error = self._unseal(row.error)
+        accounting, error = row.accounting, self._unseal(row.error)
         return JournalEntry(
-            key=row.key,
-            fingerprint=row.fingerprint,
-            state=row.state,
-            claim_id=row.claim_id,
-            holder=row.holder,
-            request_id=row.request_id,
-            answer=self._unseal(row.answer),
-            accounting=None if row.accounting is None else json.loads(row.accounting),
-            error=None if error is None else error.decode("utf-8", "replace"),
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            lease_until=row.lease_until,
+            *row[:6],
+            self._unseal(row.answer),
+            None if accounting is None else json.loads(accounting),
+            None if error is None else error.decode("utf-8", "replace"),
+            *row[9:12],
         )
 
 
+def _moved(entry: JournalEntry, change: Change, at: float | None) -> JournalEntry | None:
+    """Give the entry as it is now, if it was written."""
+    if at is None:
+        return None
+    new: dict[str, Any] = {name: value for name, value in change.items() if value is not None}
+    return entry._replace(updated_at=at, **new)
+
+
 def _claim(
-    key: str,
-    fingerprint: str,
-    lease_seconds: float,
-    *,
-    replace_unknown: bool,
+    key: str, fingerprint: str, lease_seconds: float, *, replace_unknown: bool
 ) -> Task[tuple[Row, bool]]:
-    claim_id = uuid4().hex
+    claim_id = os.urandom(16).hex()
     who = key, fingerprint, claim_id, this_process(), float(lease_seconds)
     return Task(
         partial(steps.claim, *who, replace_unknown=replace_unknown),
@@ -247,14 +200,6 @@ def _claim(
     )
 
 
-def _update(entry: JournalEntry, state: State, kept: Kept) -> Task[float | None]:
-    # Losing these in a power cut would lose what was paid for; an answer with a request id would
-    # only be fetched again.
-    durable = state == "submitted" or (state == "answered" and entry.state == "sending")
-    first = partial(steps.update, entry, state, kept)
-    return Task(first, durable, partial(first, is_second=True))
-
-
 def _release(entry: JournalEntry) -> Task[bool]:
     first = partial(steps.release, entry.key, entry.claim_id, entry.state)
     return Task(first, second=partial(first, is_second=True))
@@ -262,13 +207,8 @@ def _release(entry: JournalEntry) -> Task[bool]:
 
 def _pages(keys: Iterable[str]) -> Generator[list[str], None, None]:
     """Cut keys into lists of a page each."""
-    page: list[str] = []
-    for key in keys:
-        page.append(key)
-        if len(page) == steps.PAGE:
-            yield page
-            page = []
-    if page:
+    others = iter(keys)
+    while page := list(islice(others, steps.PAGE)):
         yield page
 
 

@@ -40,26 +40,22 @@ _HOUR = 3600.0  # Segmind forgets a job an hour after its submission.
 
 
 class Row(NamedTuple):
-    """An entry as the store has it."""
+    """An entry as the store has it: what is sealed, sealed, and accounting as JSON."""
 
     key: str
     fingerprint: str
+    state: State
     claim_id: str
     holder: str
-    state: State = "sending"
-    request_id: str | None = None
-    answer: bytes | None = None
-    accounting: str | None = None
-    error: bytes | None = None
-    created_at: float = 0.0
-    updated_at: float = 0.0
-    lease_until: float = 0.0
-    id: int = 0
-    now: float = 0.0
-
-    def made_at(self, now: float, lease: float) -> Row:
-        """Give the row of a claim that was made now."""
-        return self._replace(created_at=now, updated_at=now, lease_until=now + lease)
+    request_id: str | None
+    answer: bytes | None
+    accounting: str | None
+    error: bytes | None
+    created_at: float
+    updated_at: float
+    lease_until: float
+    id: int
+    now: float
 
     def is_given_up(self) -> bool:
         """Tell whether this was sent, or was going to be, by someone who will not tell."""
@@ -68,36 +64,33 @@ class Row(NamedTuple):
         )
 
 
-# The rows that SQLite gives of a write cost as much as the write: only what is new is asked for.
 _KNOWN = ", ".join(Row._fields[:6])
 _REST = f"{', '.join(Row._fields[7:-1])}, {{now}}"
 _ROW = f"{_KNOWN}, answer, {_REST}"
 _OF_ENTRY = "WHERE key = ? AND claim_id = ? AND state = ?"
+WHEN = " RETURNING {now}"
+"""Of a statement that writes: a row with the time for each row that was written."""
 
 INSERT = (
     "INSERT INTO segmind_journal"
     " (key, fingerprint, state, claim_id, holder, created_at, updated_at, lease_until)"
-    " VALUES (?, ?, 'sending', ?, ?, {now}, {now}, {now} + ?)"
-    " ON CONFLICT DO NOTHING RETURNING created_at"
+    f" VALUES (?, ?, 'sending', ?, ?, {{now}}, {{now}}, {{now}} + ?) ON CONFLICT DO NOTHING{WHEN}"
 )
 REPLACE = (
     "UPDATE segmind_journal SET state = 'sending', claim_id = ?, holder = ?, request_id = NULL,"
     " answer = NULL, accounting = NULL, error = NULL, created_at = {now}, updated_at = {now},"
-    f" lease_until = {{now}} + ? {_OF_ENTRY} RETURNING created_at"
+    f" lease_until = {{now}} + ? {_OF_ENTRY}{WHEN}"
 )
 UPDATE = (
     "UPDATE segmind_journal SET state = ?, request_id = COALESCE(?, request_id),"
     " answer = COALESCE(?, answer), accounting = COALESCE(?, accounting),"
-    f" error = COALESCE(?, error), updated_at = {{now}} {_OF_ENTRY} RETURNING updated_at"
+    f" error = COALESCE(?, error), updated_at = {{now}} {_OF_ENTRY}{WHEN}"
 )
-GIVE_UP = (
-    "UPDATE segmind_journal SET state = 'unknown', updated_at = {now}"
-    f" {_OF_ENTRY} RETURNING {_ROW}"
-)
-RELEASE = f"DELETE FROM segmind_journal {_OF_ENTRY} RETURNING key"
+GIVE_UP = f"UPDATE segmind_journal SET state = 'unknown', updated_at = {{now}} {_OF_ENTRY}{WHEN}"
+RELEASE = f"DELETE FROM segmind_journal {_OF_ENTRY}{WHEN}"
 SELECT = f"SELECT {_ROW} FROM segmind_journal WHERE key = ?"
 SELECT_MANY = f"SELECT {_ROW} FROM segmind_journal WHERE key IN"
-FORGET = "DELETE FROM segmind_journal WHERE key = ? RETURNING key"
+FORGET = f"DELETE FROM segmind_journal WHERE key = ?{WHEN}"
 _IS_OLD = (
     "updated_at < {now} - ? AND (state IN ('answered', 'unknown')"
     f" OR (updated_at < {{now}} - {_HOUR} AND lease_until < {{now}}))"
@@ -105,7 +98,7 @@ _IS_OLD = (
 PURGE = (  # Whether it is old is asked again of what somebody changes meanwhile.
     "DELETE FROM segmind_journal WHERE id IN"
     f" (SELECT id FROM segmind_journal WHERE {_IS_OLD} ORDER BY id LIMIT {PAGE})"
-    f" AND {_IS_OLD} RETURNING key"
+    f" AND {_IS_OLD}{WHEN}"
 )
 _PAGE = f"FROM segmind_journal WHERE id > ? ORDER BY id LIMIT {PAGE}"
 PAGE_WITH_ANSWERS = f"SELECT {_ROW} {_PAGE}"
@@ -116,21 +109,20 @@ def claim(
     key: str, fingerprint: str, claim_id: str, holder: str, lease: float, *, replace_unknown: bool
 ) -> Steps[tuple[Row, bool]]:
     """Insert a claim where there is none, or read the entry that is there."""
-    new = Row(key=key, fingerprint=fingerprint, claim_id=claim_id, holder=holder)
-    while True:
-        rows = yield INSERT, (key, fingerprint, claim_id, holder, lease)
-        if rows:
-            return new.made_at(rows[0][0], lease), True
+    told = yield INSERT, (key, fingerprint, claim_id, holder, lease)
+    while not told:
         row = yield from read(key)
-        if row is None:
-            continue  # Deleted in between.
-        if row.claim_id == claim_id and row.state == "sending":
+        if row is None:  # Deleted in between.
+            told = yield INSERT, (key, fingerprint, claim_id, holder, lease)
+        elif row.claim_id == claim_id and row.state == "sending":
             return row, True  # It was ours before the connection broke.
-        if not (replace_unknown and row.state == "unknown" and row.fingerprint == fingerprint):
+        elif replace_unknown and (row.state, row.fingerprint) == ("unknown", fingerprint):
+            told = yield REPLACE, (claim_id, holder, lease, key, row.claim_id, row.state)
+        else:
             return row, False
-        rows = yield REPLACE, (claim_id, holder, lease, key, row.claim_id, row.state)
-        if rows:
-            return new.made_at(rows[0][0], lease), True
+    now = told[0][0]
+    ours = (key, fingerprint, "sending", claim_id, holder, *[None] * 4, now, now, now + lease)
+    return Row._make((*ours, 0, now)), True
 
 
 def read(key: str) -> Steps[Row | None]:
@@ -164,8 +156,8 @@ def _settle(row: Row) -> Steps[Row | None]:
     """Turn what will not be heard of into `unknown`, unless it has just been heard of."""
     if not row.is_given_up():
         return row
-    rows = yield GIVE_UP, (row.key, row.claim_id, row.state)
-    return Row._make(rows[0]) if rows else (yield from read(row.key))
+    yield GIVE_UP, (row.key, row.claim_id, row.state)
+    return (yield from read(row.key))
 
 
 def update(

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
-from langchain_segmind._journals.entries import Journal, JournalEntry
-from langchain_segmind._protocol.answers import Accounting, Finished, read_response
+from langchain_segmind._journals.entries import Change, Journal, JournalEntry
+from langchain_segmind._protocol.answers import Accounting, Finished, read_output, read_response
 from langchain_segmind._protocol.calls import Clock, may_be_billed
 from langchain_segmind._protocol.queue import read_request_id
 from langchain_segmind._protocol.responses import (
@@ -34,7 +34,7 @@ from langchain_segmind._protocol.types import (
     TransportFailure,
     UseJournal,
 )
-from langchain_segmind.credits import CACHED
+from langchain_segmind.credits import CACHED, Credits
 from langchain_segmind.exceptions import (
     SegmindError,
     SegmindIdempotencyError,
@@ -49,7 +49,10 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from langchain_segmind._protocol.submit_limit import SubmitLimit
 
-Recorded: TypeAlias = Generator[Command, Outcome, tuple[Outcome, JournalEntry | None]]
+Recorded: TypeAlias = Generator[
+    Command, Outcome, tuple[Outcome, JournalEntry | None, Finished | None]
+]
+"""What a POST came to, the entry that says so, and the answer that it keeps."""
 
 logger = logging.getLogger("langchain_segmind")
 
@@ -142,34 +145,40 @@ class JournaledCall:
             # It was not billed: this call is sent like a new one.
             _check((yield UseJournal(self.journal, "release", (entry,))))
             return None
-        yield from self._move(entry, state="answered", **_to_keep(finished))
+        except SegmindResponseError as error:
+            yield from self._keep_unusable(entry, error)
+            raise
+        yield from self._move(entry, **_to_keep(finished.raw, finished.accounting))
         return finished
 
     # --- Sending --------------------------------------------------------------------------------
 
     def _send_or_give_way(self) -> Flow[Finished | None]:
         """Send, and write down each POST before and after; None where someone else was faster."""
-        flow, outcome, entry = self.send(), None, None
+        flow, outcome, entry, finished = self.send(), None, None, None
         try:
             while True:
                 command = flow.send(outcome)
                 if isinstance(command, Request) and command.method == "POST":
-                    outcome, entry = yield from self._post(command)
+                    outcome, entry, finished = yield from self._post(command)
                 else:
                     outcome = yield command
         except StopIteration as stop:
-            answer: Response | Finished = stop.value
+            answer: Response | Finished = finished or stop.value
         except _OvertakenError:
             return None
         except SegmindJobFailedError:
             yield from self._drop(entry)
             raise
+        except SegmindResponseError as error:
+            yield from self._keep_unusable(entry, error)
+            raise
         finally:
             flow.close()
         if isinstance(answer, Response):
-            return read_response(answer)
-        if entry is not None:
-            yield from self._move(entry, state="answered", **_to_keep(answer))
+            return read_response(answer)  # Raises: it was no answer before, either.
+        if entry is not None and finished is None:
+            yield from self._move(entry, **_to_keep(answer.raw, answer.accounting))
         return answer
 
     def _post(self, request: Request) -> Recorded:
@@ -195,14 +204,15 @@ class JournaledCall:
             self._note_cancelled(entry)
             raise
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
-            return outcome, (yield from self._move(entry, **self._describe_paid(outcome)))
+            change, finished = self._read_paid(outcome)
+            return outcome, (yield from self._move(entry, **change)), finished
         if may_be_billed(outcome):
             error = (
                 outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
             )
-            return outcome, (yield from self._move(entry, state="unknown", error=error))
+            return outcome, (yield from self._move(entry, state="unknown", error=error)), None
         yield from self._drop(entry)
-        return outcome, None
+        return outcome, None, None
 
     def _claim(self, request: Request) -> Flow[JournalEntry]:
         lease = LEASE
@@ -219,21 +229,26 @@ class JournaledCall:
             raise _OvertakenError
         return claim.entry  # type: ignore[no-any-return]
 
-    def _describe_paid(self, response: Response) -> dict[str, Any]:
+    def _read_paid(self, response: Response) -> tuple[Change, Finished | None]:
         """Say what a 200 came to: an id of the queue, or an answer of v1, readable or not."""
-        if self.submits is not None:
-            try:
-                return {"state": "submitted", "request_id": read_request_id(response)}
-            except SegmindResponseError as error:
-                return {"state": "unknown", "error": error.message}
         try:
-            return {"state": "answered", **_to_keep(read_response(response))}
+            if self.submits is not None:
+                return {"state": "submitted", "request_id": read_request_id(response)}, None
+            finished = read_response(response)
         except SegmindResponseError as error:
-            return {"state": "answered", "answer": response.body, "error": error.message}
+            if self.submits is not None:
+                return {"state": "unknown", "error": error.message}, None
+            return _to_keep_unusable(response.body, error), None
+        return _to_keep(finished.raw, finished.accounting), finished
 
     # --- Writing --------------------------------------------------------------------------------
 
-    def _move(self, entry: JournalEntry, **change: Any) -> Flow[JournalEntry | None]:
+    def _keep_unusable(self, entry: JournalEntry | None, error: SegmindResponseError) -> Flow[None]:
+        """Keep what a queued job came to and cannot be read, for it was paid for."""
+        if entry is not None and error.answer is not None:
+            yield from self._move(entry, **_to_keep_unusable(error.answer, error))
+
+    def _move(self, entry: JournalEntry, **change: Unpack[Change]) -> Flow[JournalEntry | None]:
         """Move an entry on; what is paid for is not lost where that fails."""
         moved = yield UseJournal(self.journal, "update", (entry,), change)
         if moved is None and change["state"] != "unknown":
@@ -311,17 +326,17 @@ def _describe_unknown(key: str, entry: JournalEntry) -> SegmindOutcomeUnknownErr
     )
 
 
-def _to_keep(finished: Finished) -> dict[str, Any]:
-    """Give what an entry keeps of an answer."""
-    accounting = finished.accounting
-    return {
-        "answer": finished.raw,
-        "accounting": {
-            **accounting.credits.as_dict(),
-            "request_id": accounting.request_id,
-            "extra": dict(accounting.extra),
-        },
-    }
+def _to_keep(answer: bytes, accounting: Accounting) -> Change:
+    """Say what an entry keeps of an answer."""
+    kept = {**accounting.credits.as_dict(), "request_id": accounting.request_id}
+    kept["extra"] = dict(accounting.extra)
+    return {"state": "answered", "answer": answer, "accounting": kept}
+
+
+def _to_keep_unusable(answer: bytes, error: SegmindResponseError) -> Change:
+    """Say the same of what a later version may be able to read."""
+    accounting = Accounting(error.credits or Credits(), error.request_id)
+    return {**_to_keep(answer, accounting), "error": error.message}
 
 
 def _read(entry: JournalEntry) -> Finished:
@@ -329,7 +344,9 @@ def _read(entry: JournalEntry) -> Finished:
     kept = entry.accounting or {}
     extra = {**(kept.get("extra") or {}), "replayed": True}
     try:
-        completion = completion_from(decode_json(entry.answer or b""))
+        data = decode_json(entry.answer or b"")
+        is_whole = isinstance(data, dict) and "choices" in data
+        completion = completion_from(data) if is_whole else read_output(data)[0]
     except UnusableAnswerError as error:
         why = str(error)
     else:

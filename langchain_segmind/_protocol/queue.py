@@ -291,13 +291,15 @@ class _Job:
             why = str(error)
         else:
             return Finished(completion, accounting, raw)
-        raise SegmindResponseError(
+        unusable = SegmindResponseError(
             f"The job {self._id} is completed, but {why}. It has been billed; "
             f"llm.resume({self._id!r}) fetches the same answer again.",
             request_id=self._id,
             credits=accounting.credits,
             outcome_unknown=True,
         )
+        unusable.answer = json.dumps(record.get("output")).encode()
+        raise unusable
 
 
 # --- Reading -----------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from langchain_segmind import (
     SegmindResponseError,
     get_credits_callback,
 )
+from langchain_segmind._protocol import journaled
 from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
 from tests.servers import COLOURS, completion, faults, http, wait_for
@@ -273,6 +274,42 @@ def test_a_paid_answer_of_no_use_says_so_each_time(path: str) -> None:
             assert caught.value.outcome_unknown
         assert not caught.value.is_retryable
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("fetched", [False, True])
+def test_a_paid_job_whose_output_is_of_no_use_is_kept_for_a_parser_that_reads_it(
+    fetched: bool, colour: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was fetched by a later call; it is asked for once, and paid for once."""
+
+    def answer(received: Any, _wire: Any) -> bytes:
+        if received.line.startswith("POST"):
+            return http({"request_id": "r-1", "status": "QUEUED"})
+        if not is_done:
+            return http({"status": "PROCESSING"})
+        metrics = {"cost": 0.25}
+        return http({"status": "COMPLETED", "output": {"text": "Hello!"}, "metrics": metrics})
+
+    way, is_done = "invoke" if colour == "sync" else "ainvoke", not fetched
+    with faults(answer) as server:
+        llm = ChatSegmindLlama(api_key=KEY, base_url=server.url, journal=path, poll_interval=0.01)
+        if fetched:
+            with pytest.raises(SegmindError, match="queue_timeout"):
+                call(llm.model_copy(update={"queue_timeout": 0.7}), way)
+            is_done = True
+        for _ in range(2):
+            with pytest.raises(SegmindResponseError, match="output is no answer") as caught:
+                call(llm, way)
+            assert (caught.value.request_id, caught.value.outcome_unknown) == ("r-1", True)
+        [entry] = SqliteJournal(path).entries(answers=True)
+        assert (entry.state, entry.answer, entry.cost) == ("answered", b'{"text": "Hello!"}', 0.25)
+        assert entry.error is not None
+        monkeypatch.setattr(
+            journaled, "read_output", lambda output: (completion(output["text"]), b"")
+        )
+        assert call(llm, way).content == "Hello!"
+        assert [request.line.split()[0] for request in server.requests].count("POST") == 1
 
 
 def test_what_was_lost_is_sent_again_when_told_to(path: str) -> None:

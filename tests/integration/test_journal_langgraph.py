@@ -292,6 +292,62 @@ POSTGRES = """
 """
 
 
+SUBGRAPH = """
+    import os, sys, time
+    from operator import add
+    from typing import Annotated, TypedDict
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from langgraph.config import get_config
+    from langgraph.graph import START, StateGraph
+    from langchain_segmind import ChatSegmindLlama
+
+    KILL_AT = sys.argv[3]
+
+    class State(TypedDict):
+        answers: Annotated[list[str], add]
+
+    def kill_at(moment):
+        if moment == KILL_AT:
+            namespace, _, _ = place["checkpoint_ns"].rpartition("|")
+            where = {"configurable": {"thread_id": "t", "checkpoint_ns": namespace}}
+            step = moment.startswith("second")
+            while (saved := saver.get_tuple(where)) is None or saved.metadata["step"] < step:
+                time.sleep(0.001)  # With "async" it is written while the next node runs.
+            os.kill(os.getpid(), 9)
+
+    def node(name):
+        def ask(state):
+            place.update(get_config()["configurable"])
+            answer = llm.invoke(name).text
+            kill_at(f"{name} answered")
+            return {"answers": [answer]}
+        return ask
+
+    def chain(**nodes):
+        builder, before = StateGraph(State), START
+        for name, node in nodes.items():
+            builder.add_node(name, node)
+            builder.add_edge(before, name)
+            before = name
+        return builder
+
+    def paid():
+        return any(entry.state == "answered" for entry in llm.journal.entries())
+
+    place = {}
+    llm = ChatSegmindLlama(
+        base_url=sys.argv[1], journal="run.sqlite", poll_interval=0.01,
+        on_submit=lambda _: kill_at(f"{'second' if paid() else 'first'} submitted"),
+    )
+    with SqliteSaver.from_conn_string("checkpoints.sqlite") as saver:
+        inner = chain(first=node("first"), second=node("second")).compile()
+        app = chain(outer=inner).compile(checkpointer=saver)
+        config = {"configurable": {"thread_id": "t"}}
+        given = None if app.get_state(config).next else {"answers": []}
+        print(app.invoke(given, config, durability=sys.argv[2])["answers"])
+"""
+
+
 def replies(body: dict[str, Any]) -> str:
     """Call the tool, and say what it gave."""
     if len(body["messages"]) == 1:
@@ -329,6 +385,18 @@ def test_an_agent_that_is_killed_pays_each_step_once(durability: str, tmp_path: 
         done = run_agent(script, gateway, tmp_path, durability, "never")
     assert done.stdout.strip() == "It is 3.", done.stderr
     assert len(gateway.account.charges) == gateway.account.post_count == 2
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_a_subgraph_that_is_killed_in_its_nodes_pays_each_call_once(
+    durability: str, counting: RunningGateway, tmp_path: Path
+) -> None:
+    for moment in ("first submitted", "first answered", "second submitted", "second answered"):
+        killed = run_agent(SUBGRAPH, counting, tmp_path, durability, moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = run_agent(SUBGRAPH, counting, tmp_path, durability, "never")
+    assert done.stdout.strip() == "['answer 1', 'answer 2']", done.stderr
+    assert len(counting.account.charges) == counting.account.post_count == 2
 
 
 def test_an_agent_on_postgres_pays_each_step_once(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class MemoryJournal(Journal):
         if entry is None or entry.state != "sending":
             return entry
         if entry.holder in self.world.dead or self.world.now > entry.lease_until:
-            entry = self.world.entries[key] = replace(entry, state="unknown")
+            entry = self.world.entries[key] = entry._replace(state="unknown")
         return entry
 
     def _is(self, entry: JournalEntry) -> bool:
@@ -182,7 +182,7 @@ class MemoryJournal(Journal):
         with self._reaching_the_store():
             if not self._is(entry):
                 return None
-            moved = replace(self.world.entries[entry.key], **change)
+            moved = self.world.entries[entry.key]._replace(**change)
             self.world.entries[entry.key] = moved
             if moved.state == "answered" and not moved.error:
                 self.world.kept.add(entry.key)

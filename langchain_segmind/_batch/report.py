@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_segmind._batch.budget import ASSUMED_PRICE
 from langchain_segmind._batch.tally import Tally, format_money, format_time
 
 if TYPE_CHECKING:
     from langchain_segmind._batch.history import History
     from langchain_segmind._batch.reading import Check
 
+ASSUMED_PRICE = 1e-6
+"""Credits a token before any answer has said: what hosted models of 70B cost, 0.9 a million."""
 ASSUMED_ANSWER = 256
 """Tokens of an answer before any was seen."""
 
@@ -59,7 +60,7 @@ def describe_history(history: History, total: int, written: int) -> str:
 
 def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     """Say what a run came to, and what it cost."""
-    in_all = format_money(tally.spent_before + tally.spent)
+    in_all = format_money(tally.spent_in_all)
     paid = f"{tally.paid:,} answers paid with {format_money(tally.spent)} credits"
     others = f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do"
     before = f"{tally.replayed:,} of them before"

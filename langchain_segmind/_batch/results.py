@@ -43,6 +43,11 @@ class BatchResult:
     """Whether an earlier run, or another process, had paid for it."""
 
     @property
+    def key(self) -> str:
+        """The idempotency key under which the journal has it."""
+        return key_of(self.custom_id, self.sample)
+
+    @property
     def completion(self) -> Mapping[str, Any]:
         """The provider's chat completion; empty where there is none."""
         return completion_from(decode_json(self.raw)) if self.raw else {}
@@ -64,8 +69,7 @@ class BatchResult:
         Args:
             with_sample: Say which sample it is.
         """
-        key = key_of(self.custom_id, self.sample)
-        head = {"id": f"batch_req_{_digest(key)}", "custom_id": self.custom_id}
+        head = {"id": f"batch_req_{_digest(self.key)}", "custom_id": self.custom_id}
         sample = f',"sample":{self.sample}' if with_sample else ""
         response = "null"
         if self.raw is not None:

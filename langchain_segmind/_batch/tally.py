@@ -56,6 +56,11 @@ class Tally:
         return max(self.total - self.done - self.failed - self.unknown, 0)
 
     @property
+    def spent_in_all(self) -> float:
+        """Credits that this run and earlier ones paid."""
+        return self.spent_before + self.spent
+
+    @property
     def a_minute(self) -> float:
         """Answers a minute that were paid for, since the start."""
         return 60 * self.paid / max(time.monotonic() - self.started, 1e-3)
@@ -65,7 +70,7 @@ class Tally:
         """Credits that all of it will cost; None before the first answer."""
         if not self.paid:
             return None
-        return self.spent_before + self.spent + self.left * self.spent / self.paid
+        return self.spent_in_all + self.left * self.spent / self.paid
 
     @property
     def seconds_left(self) -> float | None:
@@ -80,7 +85,7 @@ def in_words(tally: Tally, balance: float | None) -> str:
         f"{tally.failed:,} failed",
         f"{tally.unknown:,} unknown",
         f"{tally.a_minute:,.0f} a minute",
-        f"{format_money(tally.spent_before + tally.spent)} credits spent",
+        f"{format_money(tally.spent_in_all)} credits spent",
     ]
     if (projected := tally.projected) is not None:
         parts.append(f"{format_money(projected)} projected")

@@ -246,6 +246,23 @@ def test_a_budget_is_never_passed_and_a_larger_one_goes_on(
     assert len(batch.texts()) == 200
 
 
+def test_an_answer_that_is_longer_than_any_before_passes_no_budget(batch: Batch) -> None:
+    """Calls say how long their answers may be where their lines do not."""
+    short, long = ScriptedEngine(lambda _: "word " * 5), ScriptedEngine(lambda _: "word " * 9000)
+    batch.ask(40)
+    assert batch.run("--budget", "1")[0] == 0
+    batch.gateway.engine = long
+    batch.ask(80)
+    before = batch.gateway.account.remaining
+    code, _, err = batch.run("--budget", "0.02")
+    assert code == 3
+    assert before - batch.gateway.account.remaining <= 0.02
+    assert "answers were cut short by max_tokens" in err
+    batch.gateway.engine = short
+    assert batch.run("--no-queue")[0] == 0  # What is sent differs, and the requests are the same.
+    assert batch.gateway.account.post_count == 80
+
+
 def test_the_account_keeps_what_it_is_to_keep(tmp_path: Path) -> None:
     with serve(Settings(credits=0.01)) as gateway:
         batch = Batch(tmp_path, gateway)

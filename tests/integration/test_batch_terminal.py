@@ -60,6 +60,22 @@ def test_a_person_is_asked_before_anything_is_paid(batch: Batch) -> None:
     assert batch.texts() == echoed(30)
 
 
+@pytest.mark.parametrize(("word", "code", "paid"), [("y", 0, 120), ("n", 130, 80)])
+def test_a_person_is_asked_again_where_it_costs_much_more(
+    word: str, code: int, paid: int, batch: Batch
+) -> None:
+    batch.gateway.engine = ScriptedEngine(lambda _: "word " * 900)
+    batch.ask(120)
+    with terminal(batch) as person:
+        person.see("Go on? [y/N] ")
+        person.type("y\n")
+        assert "By the first answers" in person.see("Go on? [y/N] ")
+        wait_for(lambda: batch.gateway.account.post_count == 80)
+        person.type(f"{word}\n")
+        assert person.leave()[0] == code
+    assert batch.gateway.account.post_count == paid
+
+
 def test_the_display_shows_how_it_goes(batch: Batch) -> None:
     batch.ask(40)
     with terminal(batch, "--yes") as person:

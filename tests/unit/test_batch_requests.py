@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from langchain_segmind import ChatSegmindLlama
 from langchain_segmind._batch.ids import IdSet
-from langchain_segmind._batch.reading import Defaults, RequestFile
+from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.requests import (
     BadRequestError,
     BatchRequest,
@@ -106,7 +106,7 @@ def test_a_set_of_ids_is_a_set(names: list[str], other: str) -> None:
 def test_lines_added_after_the_check_are_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": "a", "prompt": "x"}\n\n')
-    requests = RequestFile(str(path), Defaults("Be."))
+    requests = RequestFile(str(path), "Be.")
     assert requests.check(lambda _: None).count == 1
     with path.open("ab") as file:
         file.write(b'{"id": "b", "prompt": "x"}\n')

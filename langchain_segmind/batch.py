@@ -117,20 +117,7 @@ def run_sync(
     schema: dict[str, Any] | type | None = None,
     schema_retries: int = 0,
 ) -> Generator[BatchResult]:
-    """Do as `run`, blocking: the calls are made in a thread, and go on whatever the caller does.
-
-    Args:
-        requests: As above.
-        llm: As above.
-        samples: As above.
-        in_flight: As above.
-        budget: As above.
-        schema: As above.
-        schema_retries: As above.
-
-    Raises:
-        SegmindError: As above.
-    """
+    """Do as `run`, blocking: the calls are made in a thread, and go on whatever the caller does."""
     results = run(
         requests,
         llm,

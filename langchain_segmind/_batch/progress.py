@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
-
-from langchain_segmind._batch.tally import Tally, format_money, format_time, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from langchain_segmind._batch.report import Tally
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_PICTURES = 5.0, 0.2
 _NEVER = float("inf")
@@ -56,15 +57,13 @@ class Progress:
 def progress() -> Iterator[Progress]:
     """Give what shows a run on stderr: nothing where that is no terminal."""
     if not sys.stderr.isatty():
-        yield Progress(in_words, _NEVER)
+        yield Progress(_write, _NEVER)
         return
     try:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        yield Progress(
-            lambda *state: sys.stderr.write(f"{in_words(*state)}\n"), SECONDS_BETWEEN_LINES
-        )
+        yield Progress(_write, SECONDS_BETWEEN_LINES)
         return
     console = Console(stderr=True, highlight=False)
     with Live(console=console, auto_refresh=False) as live:
@@ -73,24 +72,22 @@ def progress() -> Iterator[Progress]:
         )
 
 
+def _write(tally: Tally, balance: float | None) -> None:
+    facts = tally.facts(balance).items()
+    sys.stderr.write(", ".join(f"{value} {name}" for name, value in facts) + "\n")
+    sys.stderr.flush()
+
+
 def draw(tally: Tally, balance: float | None) -> Any:
-    """Draw how a run goes."""
+    """Draw how a run goes: a bar, and two columns of facts."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    finished = tally.total - tally.left
-    head = Table.grid(padding=(0, 2))
-    head.add_row(
-        ProgressBar(total=max(tally.total, 1), completed=finished, width=40),
-        f"{finished:,} of {tally.total:,}",
-        f"{tally.a_minute:,.0f} a minute",
-        "" if tally.seconds_left is None else f"{format_time(tally.seconds_left)} to go",
-    )
-    facts = Table.grid(padding=(0, 2))
-    projected = "" if tally.projected is None else f"of {format_money(tally.projected)} projected"
-    facts.add_row("done", f"{tally.done:,}", "spent", format_money(tally.spent_in_all), projected)
-    left = "unknown" if balance is None else format_money(balance)
-    facts.add_row("failed", f"{tally.failed:,}", "balance", left, "")
-    facts.add_row("unknown", f"{tally.unknown:,}")
-    return Group(head, facts)
+    table = Table.grid(padding=(0, 2))
+    facts = list(tally.facts(balance).items())
+    for left, right in zip_longest(facts[:4], facts[4:], fillvalue=("", "")):
+        table.add_row(*left, *right)
+    bar = Table.grid()
+    bar.add_row(ProgressBar(max(tally.total, 1), tally.total - tally.left, width=60))
+    return Group(bar, table)

@@ -72,12 +72,12 @@ def plain_id(record: Any) -> str | None:
         return None
     body = record.get("body")
     if body is None:
-        body, extra = record, record.keys() - _SHORT
+        body, is_other = record, not _SHORT.issuperset(record)
     else:
         is_other = record.get("method", "POST") != "POST" or record.get("url", _URL) != _URL
-        extra = is_other or record.keys() - _LINE or type(body) is not dict
+        is_other = is_other or not _LINE.issuperset(record) or type(body) is not dict
     custom_id = record.get("custom_id") or record.get("id")
-    if extra or type(custom_id) is not str or not _is_id(custom_id):
+    if is_other or type(custom_id) is not str or not _is_id(custom_id):
         return None
     for name, value in body.items():
         if (is_fine := _PLAIN.get(name)) is None or not is_fine(value):

@@ -25,14 +25,12 @@ from langchain_segmind._batch.progress import progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
-from langchain_segmind._batch.tally import Tally, format_money
-from langchain_segmind.chat_models import ChatSegmindLlama
+from langchain_segmind.cli.batch_options import model_of
 from langchain_segmind.exceptions import (
     SegmindAuthenticationError,
     SegmindError,
     SegmindInsufficientCreditsError,
 )
-from langchain_segmind.rate_limiters import SegmindRateLimiter
 
 if TYPE_CHECKING:
     import argparse
@@ -43,11 +41,9 @@ if TYPE_CHECKING:
     from langchain_segmind._batch.results import BatchResult
     from langchain_segmind._journals.entries import Journal
     from langchain_segmind._protocol.account import Ledger
+    from langchain_segmind.chat_models import ChatSegmindLlama
 
 ALL_ANSWERED, SOME_FAILED, BAD_INPUT, NO_MONEY, INTERRUPTED = 0, 1, 2, 3, 130
-JOB_SECONDS = 3300.0
-"""How long an answer is waited for: Segmind keeps it for an hour."""
-RETRIES = 5
 FIRST_ANSWERS, PILOT = 20, 80
 """How many answers the second estimate is made from, and how many calls are begun before it: it
 comes before the first hundred are paid."""
@@ -76,8 +72,8 @@ class _Command:
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         self._options = options
         self._stack = stack
-        self._journal = _journal_at(options.journal or f"{options.answers}.sqlite")
-        self._llm = _model(options, self._journal)
+        self._llm = model_of(options)
+        self._journal: Journal = self._llm.journal
         schema = None if options.schema is None else load_schema(options.schema)
         self._form = None if schema is None else Form(self._llm, schema)
         self._requests = RequestFile(options.requests, options.system)
@@ -98,16 +94,13 @@ class _Command:
         self._stack.callback(self._journal.close)
         return self._tell_status(check) if options.status else self._answer(check)
 
-    def _history(self, check: Check) -> History:
-        path = getattr(self._journal, "path", None)
-        if path is not None and not Path(path).exists():
-            return History()
-        return read_history(self._journal, check.ids, self._options.samples)
-
     def _tell_status(self, check: Check) -> int:
-        total = check.count * self._options.samples
+        samples, history = self._options.samples, History()
+        path = getattr(self._journal, "path", None)
+        if path is None or Path(path).exists():  # Nothing is written, not even an empty journal.
+            history = read_history(self._journal, check.ids, samples)
         written = count_answers(self._options.answers)
-        sys.stdout.write(report.describe_history(self._history(check), total, written) + "\n")
+        sys.stdout.write(report.describe_history(history, check.count * samples, written))
         return ALL_ANSWERED
 
     def _answer(self, check: Check) -> int:
@@ -116,7 +109,7 @@ class _Command:
         if options.errors is not None:
             errors = self._stack.enter_context(closing(OutputFile(options.errors)))
             errors.clear()
-        history = self._history(check)
+        history = read_history(self._journal, check.ids, options.samples)
         total = check.count * options.samples
         known = history.states["answered"] + history.states["submitted"]
         left = max(total - max(known, len(output.answered)), 0)
@@ -143,7 +136,9 @@ class _Command:
             is_written=output.answered.__contains__,
             pilot=PILOT,
         )
-        run = _Run(llm, options, output, errors, Tally(total, history.spent), runner, ledger, guess)
+        run = _Run(
+            llm, options, output, errors, report.Tally(total, history.spent), runner, ledger, guess
+        )
         return asyncio.run(run.answer_all(has_to_pay=left > 0))
 
     def _samples(self, history: History) -> Iterator[Sample]:
@@ -170,7 +165,7 @@ class _Run:
     options: argparse.Namespace
     output: OutputFile
     errors: OutputFile
-    tally: Tally
+    tally: report.Tally
     runner: Runner
     ledger: Ledger
     guess: float
@@ -239,7 +234,7 @@ class _Run:
                 return
             cost = tally.projected or 0.0
             with display.paused():
-                _say(f"By the first answers, all of it will cost {format_money(cost)} credits.")
+                _say(report.describe_projection(cost))
                 is_much_more = cost - tally.spent_before > MUCH_MORE * self.guess
                 if is_much_more and _is_asked(self.options) and not await _is_yes_meanwhile():
                     self.interrupts += 1
@@ -314,34 +309,6 @@ async def _is_yes_meanwhile() -> bool:
 
     threading.Thread(target=ask, daemon=True).start()
     return await answers.get()
-
-
-def _journal_at(place: str) -> Journal:
-    from langchain_segmind.journals import PostgresJournal, SqliteJournal
-
-    return PostgresJournal(place) if "://" in place else SqliteJournal(place)
-
-
-def _model(options: argparse.Namespace, journal: Journal) -> ChatSegmindLlama:
-    pace = options.requests_per_minute
-    settings = {
-        "model": options.model,
-        "base_url": options.base_url,
-        "temperature": options.temperature,
-        "max_tokens": options.max_tokens,
-        "min_credits": options.min_credits,
-        "rate_limiter": None if pace is None else SegmindRateLimiter(requests_per_minute=pace),
-        # What is only looked at needs no account.
-        "api_key": "none" if options.status else None,
-    }
-    return ChatSegmindLlama(
-        journal=journal,
-        queue=not options.no_queue,
-        queue_timeout=JOB_SECONDS,
-        max_retries=RETRIES,
-        retry_unknown_outcome=options.retry_unknown,
-        **{name: value for name, value in settings.items() if value is not None},
-    )
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Tally:
             self.failed += not result.is_unknown
         if result.raw is not None and not result.replayed:
             self.paid += 1
-            self.cut += b'"finish_reason": "length"' in result.raw
+            self.cut += _CUT.search(result.raw) is not None
         self.unstated += result.cost is None and not result.is_unknown
         self.spent += result.cost or 0.0
 
@@ -163,6 +164,7 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     return "\n".join(lines)
 
 
+_CUT = re.compile(rb'"finish_reason":\s*"length"')
 _DIME = 0.1
 
 

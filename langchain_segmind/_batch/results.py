@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +83,12 @@ class BatchResult:
     def _body(self) -> str:
         """Give the completion in one line, as it came where that is one."""
         raw = self.raw or b""
-        if raw.startswith(b"{") and raw.endswith(b"}") and not _NOT_IN_A_LINE.intersection(raw):
+        if raw.startswith(b"{") and raw.endswith(b"}") and not _NOT_IN_A_LINE.search(raw):
             return raw.decode("utf-8", "replace")
         return _JSON.encode(decode_json(raw))
 
 
-_NOT_IN_A_LINE = frozenset(b"\n\r\0")
+_NOT_IN_A_LINE = re.compile(rb"[\n\r\0]")
 
 
 def _digest(key: str) -> str:

@@ -15,7 +15,7 @@ from langchain_segmind._batch.requests import BatchRequest, key_of
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._messages.outgoing import text_of_wire, to_messages
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.types import Request, UseJournal
+from langchain_segmind._protocol.types import Request
 from langchain_segmind._transport import driver
 from langchain_segmind.exceptions import (
     SegmindAPIError,
@@ -308,21 +308,20 @@ class Runner:
             outcome, is_known = None, attempt.state in {None, "answered"}
             while True:
                 command = flow.send(outcome)
-                if is_known and isinstance(command, UseJournal) and command.method == "get":
+                method = getattr(command, "method", None)  # The journal's, or "GET" or "POST".
+                if is_known and method == "get":
                     outcome, is_known = attempt.entry, False  # It was asked for the page.
                     continue
-                claims = isinstance(command, UseJournal) and command.method == "claim"
-                posts = isinstance(command, Request) and command.method == "POST"
                 if not attempt.is_sending and (
-                    self._is_stopped or (self._is_ending and (claims or posts))
+                    self._is_stopped or (self._is_ending and method in {"claim", "POST"})
                 ):
                     flow.throw(_StoppedError())
-                attempt.is_sending = attempt.is_sending or claims
-                if isinstance(command, Request) and posts and attempt.body is not None:
+                attempt.is_sending = attempt.is_sending or method == "claim"
+                if isinstance(command, Request) and method == "POST" and attempt.body is not None:
                     command = replace(command, body=attempt.body)
                 outcome = yield command
-                if isinstance(command, UseJournal) and command.method != "get":
-                    attempt.is_sending = claims and getattr(outcome, "is_new", False)
+                if method in {"claim", "update", "release"}:
+                    attempt.is_sending = getattr(outcome, "is_new", False)
         except StopIteration as stop:
             return stop.value
         except GeneratorExit:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -157,12 +158,19 @@ def test_an_interrupted_run_goes_on_and_pays_for_the_rest(tmp_path: Path) -> Non
 
 
 def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
-    with serve(engine=slow(0.2)) as gateway:
+    go_on = threading.Event()
+
+    async def answer(body: dict[str, Any]) -> str:
+        await asyncio.to_thread(go_on.wait)
+        return f"You said: {body['messages'][-1]['content']}"
+
+    with serve(engine=ScriptedEngine(answer)) as gateway:
         batch = Batch(tmp_path, gateway)
         batch.ask(60)
-        first = batch.start("--in-flight", "8")
+        first = batch.start("--in-flight", "4")
         wait_for(lambda: gateway.account.post_count > 0)
         code, _, err = batch.run()
+        go_on.set()
         assert code == 2
         assert "Another run writes" in err
         first.communicate(timeout=PATIENCE)

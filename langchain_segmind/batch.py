@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._batch.budget import Budget, BudgetReachedError
@@ -17,7 +18,6 @@ from langchain_segmind._batch.schemas import Form
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 
-    from langchain_segmind._journals.entries import JournalEntry
     from langchain_segmind.chat_models import ChatSegmindLlama
 
 __all__ = [
@@ -73,8 +73,9 @@ async def run(
             `retry_unknown_outcome` hold.
         samples: How many answers to give to each request.
         in_flight: How many calls are under way at most.
-        budget: Credits; what the journal says was paid counts as it is met. Never passed: see
-            `langchain_segmind._batch.budget` for what that takes.
+        budget: Credits; what the journal says was paid counts as it is met. Never passed: what is
+            in flight is counted at the dearest it can be, and a call without `max_tokens` is given
+            one, of 2,048 or what is left of the budget.
         schema: What answers have to fit: a pydantic class, TypedDict or JSON schema.
         schema_retries: How often an answer that does not fit is asked for again, for money.
 
@@ -98,20 +99,12 @@ async def run(
         budget=money,
         form=None if schema is None else Form(llm, schema),
         schema_retries=schema_retries,
-        on_replay=lambda entry: _count(money, entry),
     )
-    results = runner.results()
-    try:
+    async with aclosing(runner.results()) as results:
         async for result in results:
             yield result
-    finally:
-        await results.aclose()  # type: ignore[attr-defined]
     if runner.failure is not None:
         raise runner.failure
-
-
-def _count(budget: Budget, entry: JournalEntry) -> None:
-    budget.spent += (entry.accounting or {}).get("cost") or 0.0
 
 
 def run_sync(
@@ -124,20 +117,7 @@ def run_sync(
     schema: dict[str, Any] | type | None = None,
     schema_retries: int = 0,
 ) -> Generator[BatchResult]:
-    """Do as `run`, blocking: the calls are made in a thread, and go on whatever the caller does.
-
-    Args:
-        requests: As above.
-        llm: As above.
-        samples: As above.
-        in_flight: As above.
-        budget: As above.
-        schema: As above.
-        schema_retries: As above.
-
-    Raises:
-        SegmindError: As above.
-    """
+    """Do as `run`, blocking: the calls are made in a thread, and go on whatever the caller does."""
     results = run(
         requests,
         llm,

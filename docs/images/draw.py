@@ -15,7 +15,7 @@ from rich.console import Console
 
 from langchain_segmind import ChatSegmindLlama, batch
 from langchain_segmind._batch.progress import draw
-from langchain_segmind._batch.tally import Tally
+from langchain_segmind._batch.report import Tally
 from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 
 HERE = Path(__file__).parent

@@ -7,15 +7,14 @@ more than a 300th, however the two share it. The least of all such bounds holds.
 answer has come, one call is in flight, at an assumed price; from then on at most twice as many as
 have been answered.
 
-An answer is no longer than `max_tokens`. Where a call has none, nobody knows how long it may get:
-it is counted as four times the longest answer seen. Set `max_tokens` for a bound that always holds.
+An answer is no longer than `max_tokens`. A call that has none is given one: `LONGEST_ANSWER`, or,
+where the rest of the budget does not cover as many, four times the longest answer so far.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind.credits import format_credits
 from langchain_segmind.exceptions import SegmindError
@@ -23,26 +22,25 @@ from langchain_segmind.exceptions import SegmindError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ASSUMED_PRICE = 1e-6
-"""Credits a token before any answer has said: what hosted models of 70B cost, 0.9 a million."""
-UNSEEN_ANSWER = 64
-"""Tokens of an answer before one has been seen, where a call has no `max_tokens`."""
-LONGER_THAN_SEEN = 4
-SHORTEST_BOUND = 32
-"""Tokens that an answer may always have, where a call has no `max_tokens`."""
+FIRST_PRICE = 5e-6
+"""Credits a token before any answer has said: more than any hosted Llama costs."""
+LONGEST_ANSWER = 2_048
+"""Tokens that an answer may have where its call does not say: Llama's seldom have half as many."""
+UNSEEN_ANSWER, LONGER_THAN_SEEN = 64, 4
+CONTEXT = 131_072
+"""Tokens that an answer may have had which was not bounded when its call was sent."""
 
 
 class BudgetReachedError(SegmindError):
     """What is left of the budget does not cover one more call at its dearest; nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """How many tokens a call may take, at most."""
 
     prompt: int
     completion: int | None
-    """`max_tokens`, for each of its choices; None where it has none."""
+    """`max_tokens`; None where it has none."""
 
 
 class Prices:
@@ -51,8 +49,9 @@ class Prices:
     def __init__(self) -> None:
         """Know nothing yet."""
         self.answers = 0
+        self.likely = UNSEEN_ANSWER
+        """Tokens that the next answer will hardly pass."""
         self._prompt = self._completion = float("inf")
-        self._longest = UNSEEN_ANSWER
         self._underestimate = self._overrun = 1.0
 
     def learn(self, size: Size, usage: Mapping[str, Any] | None, cost: float) -> None:
@@ -61,29 +60,20 @@ class Prices:
         prompt = _count(used.get("prompt_tokens")) or size.prompt
         completion = _count(used.get("completion_tokens")) or 1
         self.answers += 1
+        self.likely = max(self.likely, LONGER_THAN_SEEN * completion)
         self._underestimate = max(self._underestimate, prompt / size.prompt)
-        if size.completion is not None:  # A model may not honour it.
-            self._overrun = max(self._overrun, completion / size.completion)
-        seen = 0 if self.answers == 1 else self._longest
-        self._longest = max(seen, SHORTEST_BOUND, LONGER_THAN_SEEN * completion)
+        # A model may not honour it.
+        self._overrun = max(self._overrun, completion / (size.completion or completion))
         if cost > 0:
             self._prompt = min(self._prompt, cost / prompt)
             self._completion = min(self._completion, cost / completion)
 
-    def dearest(self, prompt: float, said: float, unsaid: int) -> float:
-        """Bound what calls may cost.
-
-        Args:
-            prompt: Tokens of their prompts together, as estimated.
-            said: Their `max_tokens` together.
-            unsaid: How many have none.
-        """
-        known = self._prompt < float("inf")
-        of_prompt, of_answer = (
-            (self._prompt, self._completion) if known else (ASSUMED_PRICE, ASSUMED_PRICE)
-        )
-        answers = said * self._overrun + unsaid * self._longest
-        return of_prompt * prompt * self._underestimate + of_answer * answers
+    def dearest(self, prompt: float, completion: float) -> float:
+        """Bound what calls may cost whose prompts and answers have so many tokens together."""
+        prompt, completion = prompt * self._underestimate, completion * self._overrun
+        if self._prompt == float("inf"):
+            return FIRST_PRICE * (prompt + completion)
+        return self._prompt * prompt + self._completion * completion
 
 
 def _count(value: object) -> int:
@@ -97,7 +87,7 @@ class Budget:
         self,
         limit: float | None,
         *,
-        spent: float = 0.0,
+        spent: float | None = None,
         min_credits: float | None = None,
         balance: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -105,45 +95,40 @@ class Budget:
 
         Args:
             limit: Credits; None for none.
-            spent: What was spent of it before.
+            spent: What was spent of it before; None counts that as replays are met.
             min_credits: What the account has to keep.
             balance: Gives what the account was last seen to hold.
         """
-        self.limit = limit
-        self.spent = spent
+        self.spent, self.counts_replays = spent or 0.0, spent is None
+        self.is_limited = limit is not None or min_credits is not None
         self.prices = Prices()
-        self._least = min_credits
-        self._balance = balance
-        self._prompt = self._said = self._lost = 0.0
-        self._unsaid = self._in_flight = 0
+        self._limit, self._least, self._balance = limit, min_credits, balance
+        self._prompt = self._completion = 0
+        """Tokens of what is in flight, or lost: its cost is not known, and it stays counted."""
+        self._in_flight = 0
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is anything to count."""
-        return self.limit is not None or self._least is not None
-
-    async def reserve(self, size: Size, *, is_sent: bool = False) -> None:
-        """Wait until a call fits, first come, first served.
-
-        Args:
-            size: The call's.
-            is_sent: It is under way already, and only to be counted.
+    async def reserve(self, size: Size) -> Size:
+        """Wait until a call fits, first come, first served; give it with a bound of its answer.
 
         Raises:
             BudgetReachedError: It does not fit though nothing else is in flight.
         """
-        if self.is_limited and not is_sent:
-            async with self._turn:
-                while (why := self._obstacle(size)) is not None:
-                    if not self._in_flight:
-                        raise BudgetReachedError(why)
-                    self._changed.clear()
-                    await self._changed.wait()
-                self._add(size, 1)
-        else:
-            self._add(size, 1)
+        async with self._turn:
+            while isinstance(fit := self._fit(size), str):
+                if not self._in_flight:
+                    raise BudgetReachedError(fit)
+                self._changed.clear()
+                await self._changed.wait()
+            return self.count(fit)
+
+    def count(self, size: Size, *, is_lost: bool = False) -> Size:
+        """Count a call that is sent, or was sent and lost before, at its dearest."""
+        size = Size(size.prompt, size.completion or CONTEXT)
+        self._in_flight += not is_lost
+        self._add(size, 1)
+        return size
 
     def learn(self, size: Size, usage: Mapping[str, Any] | None, cost: float | None) -> None:
         """Take what an answer cost for a bound of what the next ones can cost."""
@@ -151,40 +136,40 @@ class Budget:
             self.prices.learn(size, usage, cost)
 
     def settle(self, size: Size, cost: float | None) -> None:
-        """Take a call out of what is in flight: for its cost, or the dearest where that is lost."""
-        self._add(size, -1)
-        if cost is None:
-            cost = self._dearest_of(size)
-            self._lost += cost
-        self.spent += cost
-        self._changed.set()
+        """Take a call out of what is in flight, for its cost; where that is lost, it is counted."""
+        if self.is_limited:
+            self._in_flight -= 1
+            if cost is not None:
+                self._add(size, -1)
+                self.spent += cost
+            self._changed.set()
 
-    def _add(self, size: Size, count: int) -> None:
-        self._in_flight += count
-        self._prompt += count * size.prompt
-        if size.completion is None:
-            self._unsaid += count
-        else:
-            self._said += count * size.completion
+    def _add(self, size: Size, sign: int) -> None:
+        self._prompt += sign * size.prompt
+        self._completion += sign * (size.completion or 0)
 
-    def _dearest_of(self, size: Size) -> float:
-        return self.prices.dearest(size.prompt, size.completion or 0, size.completion is None)
-
-    def _obstacle(self, size: Size) -> str | None:
-        """Say why a call does not fit now."""
+    def _fit(self, size: Size) -> Size | str:
+        """Bound the answer so that the call fits, or say why it does not."""
         if self._in_flight >= max(1, 2 * self.prices.answers):
             return "The first answers are waited for."
-        one = self._dearest_of(size)
-        dearest = self.prices.dearest(self._prompt, self._said, self._unsaid) + one
-        if self.limit is not None and self.spent + dearest > self.limit:
-            return (
-                f"{format_credits(self.spent)} of {format_credits(self.limit)} credits are spent, "
-                f"and one more call may cost {format_credits(one)}."
-            )
-        balance = self._balance()
-        if self._least is not None and balance is not None and balance - dearest < self._least:
-            return (
-                f"{format_credits(balance)} credits are left, {format_credits(self._least)} are to "
-                f"stay, and one more call may cost {format_credits(one)}."
-            )
-        return None
+        why = ""
+        for most in (size.completion,) if size.completion else (LONGEST_ANSWER, self.prices.likely):
+            why = self._obstacle(size.prompt, most)
+            if not why:
+                return Size(size.prompt, most)
+        return why
+
+    def _obstacle(self, prompt: int, completion: int) -> str:
+        counted = self.prices.dearest(self._prompt, self._completion)
+        one = self.prices.dearest(prompt, completion)
+        more = f"and one more call may cost {format_credits(one)}."
+        if counted:
+            more = f"{format_credits(counted)} more may be, {more}"
+        if self._limit is not None and self.spent + counted + one > self._limit:
+            spent, limit = format_credits(self.spent), format_credits(self._limit)
+            return f"{spent} of {limit} credits are spent, {more}"
+        balance, least = self._balance(), self._least
+        if least is not None and balance is not None and balance - counted - one < least:
+            left, least_left = format_credits(balance), format_credits(least)
+            return f"{left} credits are left, {least_left} are to stay, {more}"
+        return ""

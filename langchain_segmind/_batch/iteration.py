@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 T = TypeVar("T")
+_END: Any = object()
 
 
 def iterate(
@@ -27,69 +28,38 @@ def iterate(
         close: Called after that, on the same loop.
         ahead: How many items may be waiting for the caller.
     """
-    reader = _Reader(items, close, ahead)
-    reader.start()
-    try:
-        while (item := reader.come.get()) is not _END:
-            yield item
-            reader.make_room()
-    finally:
-        reader.end()
-        reader.join()
-    if reader.failure is not None:
-        raise reader.failure
+    come: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop, room = runner.get_loop(), asyncio.Semaphore(ahead)
 
-
-_END: Any = object()
-
-
-class _Reader(threading.Thread):
-    def __init__(
-        self, items: AsyncGenerator[Any], close: Callable[[], Awaitable[object]], ahead: int
-    ) -> None:
-        super().__init__(name="segmind-batch", daemon=True)
-        self.come: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.failure: BaseException | None = None
-        self._items = items
-        self._close = close
-        self._room = asyncio.Semaphore(ahead)
-        self._started = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def run(self) -> None:
+    async def read() -> None:
         try:
-            asyncio.run(self._read())
-        except asyncio.CancelledError:
-            pass  # The caller has left.
-        except BaseException as failure:
-            self.failure = failure
-        finally:
-            self._started.set()
-            self.come.put(_END)
-
-    async def _read(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        self._started.set()
-        try:
-            async with aclosing(self._items) as items:
+            async with aclosing(items):
                 async for item in items:
-                    await self._room.acquire()
-                    self.come.put(item)
+                    await room.acquire()
+                    come.put(item)
         finally:
-            await self._close()
+            await close()
 
-    def make_room(self) -> None:
-        """Let one more item come."""
-        self._call(self._room.release)
+    task = loop.create_task(read())
 
-    def end(self) -> None:
-        """Let nothing more come."""
-        self._started.wait()
-        if self._task is not None:
-            self._call(self._task.cancel)
+    def work() -> None:
+        with runner, suppress(asyncio.CancelledError):
+            runner.run(asyncio.wait([task]))
+        come.put(_END)
 
-    def _call(self, call: Callable[[], object]) -> None:
+    def call(function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # The loop is closed.
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(call)
+            loop.call_soon_threadsafe(function)
+
+    thread = threading.Thread(target=work, name="segmind-batch", daemon=True)
+    thread.start()
+    try:
+        while (item := come.get()) is not _END:
+            yield item
+            call(room.release)
+    finally:
+        call(task.cancel)
+        thread.join()
+    if not task.cancelled():
+        task.result()

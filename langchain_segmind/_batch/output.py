@@ -26,30 +26,21 @@ _LOCKED_BYTE = 1 << 62
 """Windows locks bytes, which nobody else can read then: one that no file has."""
 
 
-class OutputInUseError(Exception):
-    """Another run writes this file."""
-
-
-class ForeignFileError(Exception):
-    """A file holds something else than a batch's output."""
+class OutputError(ValueError):
+    """The file of answers cannot be taken."""
 
 
 class OutputFile:
     """A file that lines are added to, and whose earlier lines count."""
 
-    def __init__(self, path: str, *, keep_errors: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         """Open it for this run alone, mend it, and note what is in it.
 
         A last line that a kill has torn is cut off. Errors of earlier runs are taken out: each run
         tells those that are left.
 
-        Args:
-            path: The file; made where there is none.
-            keep_errors: Take no line out, whatever it says.
-
         Raises:
-            OutputInUseError: Another run has it.
-            ForeignFileError: It holds something else.
+            OutputError: Another run has it, or it holds something else.
             OSError: It cannot be read or written.
         """
         self.path = path
@@ -57,7 +48,7 @@ class OutputFile:
         self._fd = _open_locked(path)
         try:
             self._size = os.fstat(self._fd).st_size
-            if self._look_through(keep_errors=keep_errors):
+            if self._look_through():
                 self._take_errors_out()
         except BaseException:
             self.close()
@@ -86,29 +77,28 @@ class OutputFile:
         os.ftruncate(self._fd, 0)
         self._size = 0
 
-    def _look_through(self, *, keep_errors: bool) -> bool:
+    def _look_through(self) -> bool:
         """Note the answers, cut a torn end off, and tell whether there are errors to take out."""
         whole, has_errors = 0, False
         for line in self._lines():
-            if not line.endswith(b"\n") and _is_torn(line):
-                break
+            if not line.endswith(b"\n") and (line.startswith(_START) or _START.startswith(line)):
+                break  # It is torn.
             whole += len(line)
-            key = answered_key(line, self.path)
-            if key is not None:
-                self.answered.add(key)
-            else:
+            if (key := _answered_key(line, self.path)) is None:
                 has_errors = True
+            else:
+                self.answered.add(key)
         if whole < self._size:
             os.ftruncate(self._fd, whole)
             self._size = whole
-        return has_errors and not keep_errors
+        return has_errors
 
     def _take_errors_out(self) -> None:
         """Write the answers into a new file, and put that in the place of the old one."""
         new = f"{self.path}.{os.getpid()}.new"
         try:
             with Path(new).open("wb") as file:
-                file.writelines(line for line in self._lines() if answered_key(line, self.path))
+                file.writelines(line for line in self._lines() if _answered_key(line, self.path))
             os.chmod(new, os.fstat(self._fd).st_mode & 0o7777)
             self.close()  # Windows replaces no open file.
             os.replace(new, self.path)
@@ -126,37 +116,29 @@ def count_answers(path: str) -> int:
     """Count the answers in a file, if it is there.
 
     Raises:
-        ForeignFileError: It holds something else.
+        OutputError: It holds something else.
     """
     try:
         with Path(path).open("rb") as file:
             whole = (line for line in file if line.endswith(b"\n"))
-            return sum(answered_key(line, path) is not None for line in whole)
+            return sum(_answered_key(line, path) is not None for line in whole)
     except FileNotFoundError:
         return 0
 
 
-def answered_key(line: bytes, path: str) -> str | None:
-    """Give whose answer a line holds; None where it tells an error.
-
-    Raises:
-        ForeignFileError: It is no line of a batch's output.
-    """
+def _answered_key(line: bytes, path: str) -> str | None:
+    """Give whose answer a line holds; None where it tells an error."""
     if (found := _HEAD.match(line)) is not None:
-        custom_id, sample = json.loads(found[1]), int(found[2] or 0)
         is_error = not line.endswith(b'"error":null}\n')
-    else:
-        try:
-            record = json.loads(line)
-            custom_id, sample = record["custom_id"], record.get("sample", 0)
-            is_error = record["error"] is not None or "response" not in record
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ForeignFileError(path) from None
-    return None if is_error else key_of(custom_id, sample)
-
-
-def _is_torn(line: bytes) -> bool:
-    return line.startswith(_START) or _START.startswith(line)
+        return None if is_error else key_of(json.loads(found[1]), int(found[2] or 0))
+    try:
+        record = json.loads(line)
+        is_error = record["error"] is not None or "response" not in record
+        return None if is_error else key_of(record["custom_id"], record.get("sample", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise OutputError(
+            f"{path} holds something else than answers: take another file. Nothing was sent."
+        ) from None
 
 
 _START = b'{"id":"batch_req_'
@@ -176,7 +158,7 @@ def _open_locked(path: str) -> int:
         except OSError as error:
             os.close(fd)
             if error.errno in {errno.EAGAIN, errno.EACCES, errno.EDEADLK}:
-                raise OutputInUseError(path) from None
+                raise OutputError(f"Another run writes {path}. Nothing was sent.") from None
             if not isinstance(error, FileNotFoundError):
                 raise
         else:

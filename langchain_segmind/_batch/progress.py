@@ -5,113 +5,89 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
-
-from langchain_segmind._batch.tally import Tally, format_money, format_time, in_words
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SECONDS_BETWEEN_LINES = 5.0
-_REFRESH = 0.2
+    from langchain_segmind._batch.report import Tally
+
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_PICTURES = 5.0, 0.2
+_NEVER = float("inf")
 
 
-class Quiet:
-    """Shows nothing: nobody is watching."""
+class Progress:
+    """Shows how a run goes, now and then."""
 
-    def show(self, tally: Tally, balance: float | None) -> None:
-        """Take note."""
+    def __init__(
+        self, show: Callable[[Tally, float | None], object], seconds: float, live: Any = None
+    ) -> None:
+        """Say what shows it.
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the terminal to a question."""
-        yield
+        Args:
+            show: Shows it.
+            seconds: From one time to the next.
+            live: Rich's display, which gives way to a question.
+        """
+        self._show, self._seconds, self._live = show, seconds, live
+        self._next = time.monotonic() + (0.0 if live else seconds)
 
-
-class Lines(Quiet):
-    """Writes a line every few seconds."""
-
-    def __init__(self, stream: TextIO) -> None:
-        """Write to a terminal."""
-        self._stream = stream
-        self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def show(self, tally: Tally, balance: float | None) -> None:
-        """Write a line, if the last one is some time ago."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._stream.write(in_words(tally, balance) + "\n")
-            self._stream.flush()
-
-
-class Display(Quiet):
-    """A bar and a table that are drawn anew as results come."""
-
-    def __init__(self, live: Any, draw: Callable[[Tally, float | None], Any]) -> None:
-        """Draw on rich's live display."""
-        self._live = live
-        self._draw = draw
-        self._next = 0.0
-
-    def show(self, tally: Tally, balance: float | None) -> None:
-        """Draw it, if it was not just drawn."""
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + _REFRESH
-            self.draw(tally, balance)
-
-    def draw(self, tally: Tally, balance: float | None) -> None:
-        """Draw it."""
-        self._live.update(self._draw(tally, balance), refresh=True)
+    def show(self, tally: Tally, balance: float | None, *, is_last: bool = False) -> None:
+        """Show it, if the last time is some time ago; a display shows the end as well."""
+        if (now := time.monotonic()) >= self._next or (is_last and self._live):
+            self._next = now + self._seconds
+            self._show(tally, balance)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the terminal to a question."""
-        self._live.stop()
+        self._next = _NEVER
+        if self._live:
+            self._live.stop()
         try:
             yield
         finally:
-            self._live.start()
+            if self._live:
+                self._live.start()
+            self._next = self._seconds if self._seconds == _NEVER else 0.0
 
 
 @contextmanager
-def progress() -> Iterator[Quiet]:
+def progress() -> Iterator[Progress]:
     """Give what shows a run on stderr: nothing where that is no terminal."""
     if not sys.stderr.isatty():
-        yield Quiet()
+        yield Progress(_write, _NEVER)
         return
     try:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        yield Lines(sys.stderr)
+        yield Progress(_write, SECONDS_BETWEEN_LINES)
         return
     console = Console(stderr=True, highlight=False)
     with Live(console=console, auto_refresh=False) as live:
-        yield Display(live, draw)
+        yield Progress(
+            lambda *state: live.update(draw(*state), refresh=True), SECONDS_BETWEEN_PICTURES, live
+        )
+
+
+def _write(tally: Tally, balance: float | None) -> None:
+    facts = tally.facts(balance).items()
+    sys.stderr.write(", ".join(f"{value} {name}" for name, value in facts) + "\n")
+    sys.stderr.flush()
 
 
 def draw(tally: Tally, balance: float | None) -> Any:
-    """Draw how a run goes."""
+    """Draw how a run goes: a bar, and two columns of facts."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    finished = tally.total - tally.left
-    head = Table.grid(padding=(0, 2))
-    head.add_row(
-        ProgressBar(total=max(tally.total, 1), completed=finished, width=40),
-        f"{finished:,} of {tally.total:,}",
-        f"{tally.a_minute:,.0f} a minute",
-        "" if tally.seconds_left is None else f"{format_time(tally.seconds_left)} to go",
-    )
-    facts = Table.grid(padding=(0, 2))
-    projected = "" if tally.projected is None else f"of {format_money(tally.projected)} projected"
-    facts.add_row("done", f"{tally.done:,}", "spent", format_money(_spent(tally)), projected)
-    left = "unknown" if balance is None else format_money(balance)
-    facts.add_row("failed", f"{tally.failed:,}", "balance", left, "")
-    facts.add_row("unknown", f"{tally.unknown:,}")
-    return Group(head, facts)
-
-
-def _spent(tally: Tally) -> float:
-    return tally.spent_before + tally.spent
+    table = Table.grid(padding=(0, 2))
+    facts = list(tally.facts(balance).items())
+    for left, right in zip_longest(facts[:4], facts[4:], fillvalue=("", "")):
+        table.add_row(*left, *right)
+    bar = Table.grid()
+    bar.add_row(ProgressBar(max(tally.total, 1), tally.total - tally.left, width=60))
+    return Group(bar, table)

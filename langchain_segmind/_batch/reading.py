@@ -10,42 +10,21 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from langchain_segmind._batch.ids import IdSet
 from langchain_segmind._batch.requests import BadRequestError, BatchRequest, plain_id
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 BUFFER = 1 << 20
+MOST_PROBLEMS = 20
 COUNTED = 2_000
 """Requests whose tokens are counted; for the others, their bytes tell."""
 _DECODE = json.JSONDecoder().raw_decode
 _BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What holds for a line that does not say."""
-
-    system: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def applied_to(self, request: BatchRequest) -> BatchRequest:
-        """Give the request with what it left out."""
-        if self.system is not None and not any(
-            message.get("role") in {"system", "developer"} for message in request.messages
-        ):
-            system = {"role": "system", "content": self.system}
-            request = replace(request, messages=[system, *request.messages])
-        if self.parameters:
-            given = request.parameters
-            if "max_completion_tokens" in given:
-                given = {"max_tokens": given["max_completion_tokens"], **given}
-            request = replace(request, parameters={**self.parameters, **given})
-        return request
 
 
 @dataclass(slots=True)
@@ -67,20 +46,21 @@ class Check:
             self.problems.append((number, problem))
 
 
-MOST_PROBLEMS = 20
-
-
 class RequestFile:
     """A file with a request on each line; what cannot be read twice is copied first."""
 
-    def __init__(self, path: str, defaults: Defaults) -> None:
-        """Open it; `-` is standard input.
+    def __init__(self, path: str, system: str | None = None) -> None:
+        """Open it.
+
+        Args:
+            path: Of the file; `-` is standard input.
+            system: A message for lines that have none.
 
         Raises:
             OSError: It cannot be read.
         """
         self.name = "standard input" if path == "-" else path
-        self._defaults = defaults
+        self._system = system
         self._size = 0
         self._file: IO[bytes]
         if path == "-":
@@ -102,16 +82,16 @@ class RequestFile:
         except OSError:
             return False
 
-    def check(self, doubt: Callable[[BatchRequest], None]) -> Check:
+    def check(self, doubt: Callable[[BatchRequest], object]) -> Check:
         """Read every line; what is not plainly right is judged by `doubt`, which may raise."""
-        check, tokens = Check(), _TokenCount()
+        check = Check()
         add = check.ids.add
+        tokens = counted = size = 0
         for number, line in self._lines():
             try:
                 record = _record(line)
-                is_plain = (
-                    b"\\ud" not in line and b"\\uD" not in line
-                )  # No half of a surrogate pair.
+                # No half of a surrogate pair.
+                is_plain = b"\\ud" not in line and b"\\uD" not in line
                 custom_id = plain_id(record) if is_plain else None
                 if custom_id is None:
                     request = BatchRequest.from_record(record)
@@ -119,19 +99,28 @@ class RequestFile:
                     doubt(request)
             except ValueError as error:
                 check.note(number, _first_line(error))
-            else:
-                add(custom_id)
-                check.count += 1
-                tokens.count(record, len(line))
-        check.prompt_tokens = tokens.total()
+                continue
+            add(custom_id)
+            check.count += 1
+            size += len(line)
+            if check.count <= COUNTED:
+                counted = size
+                tokens += tokens_of(BatchRequest.from_record(record))
+        check.prompt_tokens = tokens * size / max(counted, 1)
         if repeated := check.ids.repeated():
             self._note_repeated(check, repeated)
         return check
 
     def requests(self) -> Iterator[BatchRequest]:
-        """Read the lines that were checked, with the defaults."""
+        """Read the lines that were checked, with the system message where they have none."""
         for _, line in self._lines(self._size):
-            yield self._defaults.applied_to(_parsed(line))
+            request = _parsed(line)
+            if self._system is not None and not any(
+                message.get("role") in {"system", "developer"} for message in request.messages
+            ):
+                system = {"role": "system", "content": self._system}
+                request = replace(request, messages=[system, *request.messages])
+            yield request
 
     def _lines(self, size: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Give the lines that are not blank with their numbers, to where the check came."""
@@ -154,31 +143,11 @@ class RequestFile:
                 custom_id = _parsed(line).custom_id
             except ValueError:
                 continue
-            if hash(custom_id) not in hashes:
-                continue
             if custom_id in first:
-                check.note(
-                    number, f"custom_id {custom_id!r} was on line {first[custom_id]} already"
-                )
-            elif len(first) < MOST_PROBLEMS:
+                before = first[custom_id]
+                check.note(number, f"custom_id {custom_id!r} was on line {before} already")
+            elif hash(custom_id) in hashes and len(first) < MOST_PROBLEMS:
                 first[custom_id] = number
-
-
-class _TokenCount:
-    """The tokens of all prompts, by those of the first ones."""
-
-    def __init__(self) -> None:
-        self._count = self._tokens = self._their_bytes = self._bytes = 0
-
-    def count(self, record: object, size: int) -> None:
-        self._bytes += size
-        if self._count < COUNTED:
-            self._count += 1
-            self._their_bytes += size
-            self._tokens += tokens_of(BatchRequest.from_record(record))
-
-    def total(self) -> float:
-        return self._tokens * self._bytes / max(self._their_bytes, 1)
 
 
 def tokens_of(request: BatchRequest) -> int:

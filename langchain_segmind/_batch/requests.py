@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 LONGEST_ID = 200
 """Characters of a `custom_id`: a journal's key, which has a few more, may have 255."""
 _LINE = frozenset(["custom_id", "id", "method", "url", "body"])
-_SAID = frozenset(["custom_id", "url", "body", "method"])
 _URL = "/v1/chat/completions"
 _OF_OPENAI = ("response_format", "tools", "tool_choice", "frequency_penalty", "presence_penalty")
 _OURS = frozenset(["api_key", "segmind_api_key", "request_timeout", "timeout"])
@@ -28,7 +27,7 @@ _NOT_HERE = {
     "stream": "an answer is written when it is whole",
     "n": "--samples asks for several answers",
 }
-_ROLES = frozenset(["user", "assistant", "system"])
+_ROLES = ("user", "assistant", "system")
 
 
 class BadRequestError(ValueError):
@@ -73,12 +72,12 @@ def plain_id(record: Any) -> str | None:
         return None
     body = record.get("body")
     if body is None:
-        body, extra = record, record.keys() - _SHORT
+        body, is_other = record, not _SHORT.issuperset(record)
     else:
         is_other = record.get("method", "POST") != "POST" or record.get("url", _URL) != _URL
-        extra = is_other or record.keys() - _SAID
+        is_other = is_other or not _LINE.issuperset(record) or type(body) is not dict
     custom_id = record.get("custom_id") or record.get("id")
-    if extra or type(custom_id) is not str or len(custom_id) > LONGEST_ID or type(body) is not dict:
+    if is_other or type(custom_id) is not str or not _is_id(custom_id):
         return None
     for name, value in body.items():
         if (is_fine := _PLAIN.get(name)) is None or not is_fine(value):
@@ -86,28 +85,32 @@ def plain_id(record: Any) -> str | None:
     return custom_id if "messages" in body or "prompt" in body else None
 
 
+def _is_id(text: str) -> bool:
+    """Tell whether a journal's keys have room for it; see `key_of`."""
+    return 0 < len(text) + text.count("#") <= LONGEST_ID and text.isprintable()
+
+
 def _check_line(record: dict[str, Any]) -> None:
     if not isinstance(record["body"], dict):
         raise BadRequestError("its body is no JSON object")
-    if not record.keys() <= _LINE:
-        raise BadRequestError(f"{', '.join(sorted(record.keys() - _LINE))}: no field of a line")
+    if wrong := record.keys() - _LINE:
+        raise BadRequestError(f"{', '.join(sorted(wrong))}: no field of a line")
     if record.get("method", "POST") != "POST":
         raise BadRequestError(f"its method is {record['method']!r}: only POST is sent")
-    url = record.get("url", "/chat/completions")
-    if not isinstance(url, str) or not url.endswith("/chat/completions"):
-        raise BadRequestError(f"its url is {url!r}: only chat completions are sent")
+    if not str(record.get("url", _URL)).endswith("/chat/completions"):
+        raise BadRequestError(f"its url is {record['url']!r}: only chat completions are sent")
 
 
 def _id_of(record: dict[str, Any]) -> str:
     custom_id = record.get("custom_id")
-    if custom_id is None:
-        custom_id = record.get("id")
+    if custom_id is None and (custom_id := record.get("id")) is None:
+        raise BadRequestError("it has no custom_id, nor an id")
     if type(custom_id) is int:
         return str(custom_id)
-    if custom_id is None:
-        raise BadRequestError("it has no custom_id, nor an id")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= LONGEST_ID:
-        raise BadRequestError(f"its custom_id is no text of 1 to {LONGEST_ID} characters")
+    if not isinstance(custom_id, str) or not _is_id(custom_id):
+        raise BadRequestError(
+            f"its custom_id is no text of 1 to {LONGEST_ID} printable characters (# counts twice)"
+        )
     return custom_id
 
 
@@ -117,9 +120,8 @@ def _messages_of(body: dict[str, Any]) -> list[Any]:
         return [{"role": "user", "content": prompt}]
     if not isinstance(messages, list) or not messages:
         raise BadRequestError("it has no messages, nor a prompt")
-    for message in messages:
-        if not isinstance(message, dict) or "role" not in message:
-            raise BadRequestError("a message is no object with a role and content")
+    if not all(isinstance(message, dict) and "role" in message for message in messages):
+        raise BadRequestError("a message is no object with a role and content")
     return messages
 
 
@@ -131,18 +133,8 @@ def _without_empty(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _number(least: float, most: float) -> Callable[[Any], bool]:
-    return lambda value: type(value) in (int, float) and least <= value <= most
-
-
-_MOST = 1 << 31
-
-
 def _is_text(value: Any) -> bool:
     return type(value) is str and not value.isspace() and value != ""
-
-
-_PARTS = ("role", "content")
 
 
 def _are_plain(messages: Any) -> bool:
@@ -159,14 +151,16 @@ def _are_plain(messages: Any) -> bool:
     return len(messages) > 0
 
 
+_MOST = 1 << 31
+_PARTS = ("role", "content")
 _PLAIN: dict[str, Callable[[Any], bool]] = {
     "custom_id": lambda _: True,
     "id": lambda _: True,
     "messages": _are_plain,
     "prompt": _is_text,
-    "model": lambda value: value in PROFILES,
-    "temperature": _number(0, 2),
-    "top_p": _number(1e-9, 1),
+    "model": lambda value: type(value) is str and value in PROFILES,
+    "temperature": lambda value: type(value) in (int, float) and 0 <= value <= 2,  # noqa: PLR2004 - as the API has it.
+    "top_p": lambda value: type(value) in (int, float) and 0 < value <= 1,
     "max_tokens": lambda value: type(value) is int and 1 <= value <= _MOST,
     "seed": lambda value: type(value) is int and -_MOST <= value <= _MOST,
     "stop": lambda value: type(value) is str and value != "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ class BatchResult:
     """Whether an earlier run, or another process, had paid for it."""
 
     @property
+    def key(self) -> str:
+        """The idempotency key under which the journal has it."""
+        return key_of(self.custom_id, self.sample)
+
+    @property
     def completion(self) -> Mapping[str, Any]:
         """The provider's chat completion; empty where there is none."""
         return completion_from(decode_json(self.raw)) if self.raw else {}
@@ -64,8 +70,7 @@ class BatchResult:
         Args:
             with_sample: Say which sample it is.
         """
-        key = key_of(self.custom_id, self.sample)
-        head = {"id": f"batch_req_{_digest(key)}", "custom_id": self.custom_id}
+        head = {"id": f"batch_req_{_digest(self.key)}", "custom_id": self.custom_id}
         sample = f',"sample":{self.sample}' if with_sample else ""
         response = "null"
         if self.raw is not None:
@@ -78,12 +83,12 @@ class BatchResult:
     def _body(self) -> str:
         """Give the completion in one line, as it came where that is one."""
         raw = self.raw or b""
-        if raw.startswith(b"{") and raw.endswith(b"}") and not _NOT_IN_A_LINE.intersection(raw):
+        if raw.startswith(b"{") and raw.endswith(b"}") and not _NOT_IN_A_LINE.search(raw):
             return raw.decode("utf-8", "replace")
         return _JSON.encode(decode_json(raw))
 
 
-_NOT_IN_A_LINE = frozenset(b"\n\r\0")
+_NOT_IN_A_LINE = re.compile(rb"[\n\r\0]")
 
 
 def _digest(key: str) -> str:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
+from langchain_segmind._batch.budget import BudgetReachedError, Size
 from langchain_segmind._batch.requests import BatchRequest, key_of
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
-from langchain_segmind._journals.identity import fingerprint_of
 from langchain_segmind._messages.outgoing import text_of_wire, to_messages
 from langchain_segmind._messages.tokens import PER_MESSAGE, PER_PROMPT, estimate_tokens
-from langchain_segmind._protocol.answers import Accounting, Finished
-from langchain_segmind._protocol.responses import completion_from, decode_json
-from langchain_segmind._protocol.types import Request, UseJournal
+from langchain_segmind._protocol.types import Request
 from langchain_segmind._transport import driver
-from langchain_segmind.credits import CACHED
 from langchain_segmind.exceptions import (
     SegmindAPIError,
     SegmindAuthenticationError,
@@ -33,11 +30,13 @@ from langchain_segmind.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from langchain_segmind._batch.budget import Budget
     from langchain_segmind._batch.schemas import Form
     from langchain_segmind._journals.entries import Journal, JournalEntry
     from langchain_segmind._messages.incoming import Call
+    from langchain_segmind._protocol.answers import Finished
     from langchain_segmind._protocol.types import Flow
     from langchain_segmind._transport.clients import Clients
     from langchain_segmind.chat_models import ChatSegmindLlama
@@ -56,6 +55,7 @@ _ENDS_THE_RUN = (
     SegmindJournalError,
 )
 """What would meet every further request, and costs nothing."""
+_UNCOUNTED = Size(1, 1)
 Requests = Iterable[Any] | AsyncIterable[Any]
 
 
@@ -66,6 +66,15 @@ class Sample:
     request: BatchRequest
     number: int = 0
 
+    @property
+    def key(self) -> str:
+        """Under which the journal has it."""
+        return key_of(self.request.custom_id, self.number)
+
+    def result(self, error: SegmindError | None = None, **known: Any) -> BatchResult:
+        """Say what became of it."""
+        return BatchResult(self.request.custom_id, self.number, error, **known)
+
 
 @dataclass(slots=True)
 class _Attempt:
@@ -75,10 +84,16 @@ class _Attempt:
     key: str
     call: Call
     clients: Clients
-    fingerprint: str
-    retry: int = 0
     entry: JournalEntry | None = None
+    """What the journal knew of it when it was asked for the page."""
+    body: bytes | None = None
+    """What is sent, where a budget bounds the answer."""
     is_sending: bool = False
+
+    @property
+    def state(self) -> str | None:
+        """How far it had come."""
+        return None if self.entry is None else self.entry.state
 
 
 class _StoppedError(Exception):
@@ -97,7 +112,6 @@ class Runner:
         budget: Budget,
         form: Form | None = None,
         schema_retries: int = 0,
-        on_replay: Callable[[JournalEntry], object] | None = None,
         is_written: Callable[[str], bool] = lambda _: False,
         pilot: int | None = None,
     ) -> None:
@@ -110,7 +124,6 @@ class Runner:
             budget: What may be spent.
             form: What answers have to fit.
             schema_retries: How often one that does not is asked for again.
-            on_replay: Is told of each answer that the journal has.
             is_written: Tells a key whose answer is written already.
             pilot: How many calls are begun before `go_on` is set.
         """
@@ -120,7 +133,6 @@ class Runner:
         self._budget = budget
         self._form = form
         self._retries = schema_retries if form is not None else 0
-        self._on_replay = on_replay
         self._is_written = is_written
         self._slots = asyncio.Semaphore(in_flight)
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
@@ -135,7 +147,7 @@ class Runner:
         self.failure: Exception | None = None
         """What ended the run before its time."""
 
-    async def results(self) -> AsyncIterator[BatchResult]:
+    async def results(self) -> AsyncGenerator[BatchResult]:
         """Give each result as it comes; whoever leaves early stops the run in order."""
         feeder = asyncio.create_task(self._feed())
         try:
@@ -173,16 +185,20 @@ class Runner:
     async def _feed(self) -> None:
         """Begin one call after the other, as slots come free."""
         try:
-            async for attempt in self._looked_up():
+            async for each in self._looked_up():
                 await self._slots.acquire()
+                if isinstance(each, _Attempt) and each.state != "answered":
+                    if self._begun == self._pilot:
+                        await self.go_on.wait()
+                    self._begun += 1
                 if self._is_ending:
                     break
-                if isinstance(attempt, BatchResult):
-                    self._results.put_nowait(attempt)
-                elif (result := self._replayed(attempt)) is not None:
-                    self._results.put_nowait(result)
-                else:
-                    await self._begin(attempt)
+                if isinstance(each, BatchResult):
+                    self._results.put_nowait(each)
+                    continue
+                task = asyncio.create_task(self._answer(each))
+                self._running[task] = each
+                task.add_done_callback(self._running.pop)
         except Exception as error:
             self.end(error)
         await self._wait_for_running()
@@ -197,69 +213,48 @@ class Runner:
                 for task in left:
                     task.cancel()
 
-    async def _begin(self, attempt: _Attempt) -> None:
-        if self._begun == self._pilot:
-            await self.go_on.wait()
-        self._begun += 1
-        if self._is_ending:
-            return
-        task = asyncio.create_task(self._answer(attempt))
-        self._running[task] = attempt
-        task.add_done_callback(self._running.pop)
-
     async def _looked_up(self) -> AsyncIterator[_Attempt | BatchResult]:
         """Prepare a page of calls at a time, with what the journal knows of them."""
         async for page in _pages(self._samples):
-            ready = [self._prepared_or_refused(sample) for sample in page]
-            attempts = [each for each in ready if isinstance(each, _Attempt)]
-            known = await self._journal.aget_many([attempt.key for attempt in attempts])
-            for attempt in attempts:
-                attempt.entry = known.get(attempt.key)
-            for attempt in sorted(attempts, key=_urgency):
-                yield attempt
-            for each in ready:
-                if isinstance(each, BatchResult):
-                    yield each
+            known = await self._journal.aget_many([sample.key for sample in page])
+            for sample in page:
+                entry = known.get(sample.key)
+                # Its journal was lost, or could not be written when the answer came.
+                if (entry is None or entry.state != "answered") and self._is_written(sample.key):
+                    yield sample.result(replayed=True)
+                    continue
+                try:
+                    yield self._prepared(sample, sample.key, entry)
+                except SegmindInvalidInputError as error:
+                    yield sample.result(error)
 
-    def _prepared_or_refused(self, sample: Sample) -> _Attempt | BatchResult:
-        try:
-            return self._prepared(sample)
-        except SegmindInvalidInputError as error:
-            return BatchResult(sample.request.custom_id, sample.number, error)
-
-    def _prepared(self, sample: Sample, retry: int = 0) -> _Attempt:
-        key = key_of(sample.request.custom_id, sample.number, retry)
+    def _prepared(self, sample: Sample, key: str, entry: JournalEntry | None) -> _Attempt:
         call, clients = prepare(self._llm, sample.request, self._form, idempotency_key=key)
-        settings = clients.settings
-        fingerprint = fingerprint_of(
-            settings.base_url, settings.api_key.get_secret_value(), call.model, call.body
-        )
-        return _Attempt(sample, key, call, clients, fingerprint, retry)
+        return _Attempt(sample, key, call, clients, entry)
 
     # --- Answering ------------------------------------------------------------------------------
 
     async def _answer(self, attempt: _Attempt) -> None:
         """Answer a sample, asking again where the schema is missed, and tell the result."""
-        task, sample = asyncio.current_task(), attempt.sample
+        task, sample, retry = asyncio.current_task(), attempt.sample, 0
         try:
             result = await self._answer_once(attempt)
-            for retry in range(1, self._retries + 1):
-                if not isinstance(result.error, SchemaMismatchError):
-                    break
-                again = self._prepared(sample, retry)
-                again.entry = await self._journal.aget(again.key)
+            while isinstance(result.error, SchemaMismatchError) and retry < self._retries:
+                retry, paid = retry + 1, result.cost
+                key = key_of(sample.request.custom_id, sample.number, retry)
+                attempt = self._prepared(sample, key, await self._journal.aget(key))
                 if task is not None:
-                    self._running[task] = again
-                paid = result.cost
-                result = self._replayed(again) or await self._answer_once(again)
-                result = _with_cost(result, paid)
+                    self._running[task] = attempt
+                result = await self._answer_once(attempt)
+                cost = None if None in (paid, result.cost) else (paid or 0) + (result.cost or 0)
+                result = replace(result, cost=cost)
         except (_StoppedError, asyncio.CancelledError):
             self._slots.release()
         except Exception as error:
             self._slots.release()
             self.end(error)
         else:
-            self.finished += 1
+            self.finished += not result.replayed
             self._results.put_nowait(result)
             self._in_vain = self._in_vain + 1 if isinstance(result.error, _IN_VAIN) else 0
             if self._in_vain >= MOST_IN_VAIN:
@@ -271,8 +266,7 @@ class Runner:
         Raises:
             SegmindError: What would meet every other request as well.
         """
-        size = self._size_of(attempt)
-        await self._budget.reserve(size, is_sent=self._is_past(attempt.entry))
+        size = await self._reserve(attempt) if self._budget.is_limited else _UNCOUNTED
         cost: float | None = 0.0
         try:
             flow = self._guarded(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
@@ -280,41 +274,54 @@ class Runner:
             cost = finished.accounting.credits.cost
             if not finished.accounting.extra.get("replayed"):
                 self._budget.learn(size, finished.completion.get("usage"), cost)
+            elif self._budget.counts_replays and attempt.entry is not None:
+                cost = attempt.entry.cost or 0.0
             return self._result_of(attempt, finished)
         except SegmindError as error:
             if isinstance(error, _ENDS_THE_RUN):
                 raise
             paid = None if error.credits is None else error.credits.cost
-            cost = None if error.outcome_unknown and paid is None else paid or 0.0
-            who = attempt.sample
-            return BatchResult(
-                who.request.custom_id,
-                who.number,
-                error,
-                request_id=error.request_id,
-                cost=paid if error.outcome_unknown else paid or 0.0,
-            )
+            cost = paid if error.outcome_unknown else paid or 0.0
+            return attempt.sample.result(error, request_id=error.request_id, cost=cost)
         finally:
-            if attempt.is_sending:  # It was cancelled on its way.
-                cost = None
-            elif attempt.entry is not None and attempt.entry.state == "unknown":
-                cost = cost or 0.0  # It was counted when it was lost.
-            self._budget.settle(size, cost)
+            self._budget.settle(size, None if attempt.is_sending else cost)
+
+    async def _reserve(self, attempt: _Attempt) -> Size:
+        """Wait until the budget has room for a call, and bound its answer."""
+        body = json.loads(attempt.call.body)
+        texts = map(text_of_wire, body["messages"])
+        prompt = PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
+        size = Size(prompt, body.get("max_tokens"))
+        if attempt.state == "unknown" and self._llm.retry_unknown_outcome:
+            self._budget.count(size, is_lost=True)
+        elif attempt.state not in {None, "sending"}:  # Nothing more will be paid for it.
+            return self._budget.count(size)
+        reserved = await self._budget.reserve(size)
+        if size.completion is None:
+            body["max_tokens"] = reserved.completion
+            attempt.body = json.dumps(body).encode()
+        return reserved
 
     def _guarded(self, flow: Flow[Any], attempt: _Attempt) -> Flow[Any]:
         """Run a flow; once the run ends, leave it between two steps, but never while it submits."""
         try:
-            outcome = None
+            outcome, is_known = None, attempt.state in {None, "answered"}
             while True:
                 command = flow.send(outcome)
-                claims = isinstance(command, UseJournal) and command.method == "claim"
-                posts = claims or (isinstance(command, Request) and command.method == "POST")
-                if not attempt.is_sending and (self._is_stopped or (self._is_ending and posts)):
+                method = getattr(command, "method", None)  # The journal's, or "GET" or "POST".
+                if is_known and method == "get":
+                    outcome, is_known = attempt.entry, False  # It was asked for the page.
+                    continue
+                if not attempt.is_sending and (
+                    self._is_stopped or (self._is_ending and method in {"claim", "POST"})
+                ):
                     flow.throw(_StoppedError())
-                attempt.is_sending = attempt.is_sending or claims
+                attempt.is_sending = attempt.is_sending or method == "claim"
+                if isinstance(command, Request) and method == "POST" and attempt.body is not None:
+                    command = replace(command, body=attempt.body)
                 outcome = yield command
-                if isinstance(command, UseJournal) and command.method != "get":
-                    attempt.is_sending = claims and getattr(outcome, "is_new", False)
+                if method in {"claim", "update", "release"}:
+                    attempt.is_sending = getattr(outcome, "is_new", False)
         except StopIteration as stop:
             return stop.value
         except GeneratorExit:
@@ -327,49 +334,6 @@ class Runner:
         finally:
             flow.close()
 
-    def _size_of(self, attempt: _Attempt) -> Size:
-        if not self._budget.is_limited:
-            return _UNCOUNTED
-        given, llm = attempt.sample.request.parameters, self._llm
-        most = given.get("max_tokens") or given.get("max_completion_tokens") or llm.max_tokens
-        texts = [text_of_wire(message) for message in json.loads(attempt.call.body)["messages"]]
-        prompt = PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
-        return Size(prompt, most)
-
-    # --- Reading --------------------------------------------------------------------------------
-
-    def _replayed(self, attempt: _Attempt) -> BatchResult | None:
-        """Give what the journal has; None where something is still to be done or told."""
-        entry, who = attempt.entry, attempt.sample
-        if entry is None or entry.state != "answered":
-            # Where it is written, its journal was lost, or could not be written when it came.
-            is_written = attempt.retry == 0 and self._is_written(attempt.key)
-            return (
-                BatchResult(who.request.custom_id, who.number, replayed=True)
-                if is_written
-                else None
-            )
-        if entry.fingerprint != attempt.fingerprint:
-            return None
-        raw = entry.answer or b""
-        try:
-            completion = completion_from(decode_json(raw))
-        except ValueError:
-            return None  # The call itself says what is wrong with it.
-        if self._on_replay is not None:
-            self._on_replay(entry)
-        request_id = (entry.accounting or {}).get("request_id")
-        kept = Accounting(CACHED, request_id, {"replayed": True})
-        result = self._result_of(attempt, Finished(completion, kept, raw))
-        is_missed = isinstance(result.error, SchemaMismatchError)
-        return None if is_missed and attempt.retry == 0 < self._retries else result
-
-    def _is_past(self, entry: JournalEntry | None) -> bool:
-        """Tell whether nothing more will be paid for this, or that was done before."""
-        if entry is None or entry.state == "sending":
-            return False
-        return entry.state != "unknown" or not self._llm.retry_unknown_outcome
-
     def _result_of(self, attempt: _Attempt, finished: Finished) -> BatchResult:
         accounting, error, parsed = finished.accounting, None, None
         if self._form is not None:
@@ -378,24 +342,14 @@ class Runner:
                 parsed = self._form.read(result, accounting.request_id)
             except SchemaMismatchError as mismatch:
                 error = mismatch
-        return BatchResult(
-            attempt.sample.request.custom_id,
-            attempt.sample.number,
+        return attempt.sample.result(
             error,
-            parsed,
+            parsed=parsed,
             raw=finished.raw,
             request_id=accounting.request_id,
             cost=accounting.credits.cost,
             replayed=bool(accounting.extra.get("replayed")),
         )
-
-
-_UNCOUNTED = Size(1, 1)
-
-
-def _with_cost(result: BatchResult, paid: float | None) -> BatchResult:
-    cost = None if result.cost is None or paid is None else result.cost + paid
-    return replace(result, cost=cost)
 
 
 def prepare(
@@ -426,24 +380,12 @@ def _request(request: object) -> BatchRequest:
     return BatchRequest.from_record(dict(request) if isinstance(request, Mapping) else request)
 
 
-def _urgency(attempt: _Attempt) -> float:
-    """Put jobs that were submitted first, the oldest ahead: Segmind keeps them for an hour."""
-    entry = attempt.entry
-    is_submitted = entry is not None and entry.state == "submitted"
-    return entry.created_at if entry is not None and is_submitted else float("inf")
-
-
 async def _pages(samples: Iterable[Sample] | AsyncIterable[Sample]) -> AsyncIterator[list[Sample]]:
     """Cut samples into lists; what an async source has comes without waiting for a full one."""
-    page: list[Sample] = []
     if isinstance(samples, AsyncIterable):
         async for sample in samples:
             yield [sample]
         return
-    for sample in samples:
-        page.append(sample)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
+    samples = iter(samples)
+    while page := list(islice(samples, PAGE)):
         yield page

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import pkgutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,14 +72,11 @@ def load_schema(name: str) -> dict[str, Any] | type:
 
 
 def _load_class(name: str) -> type:
-    module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # A script's own folder would be there instead of the current one.
     try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+        found: Any = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--schema {name} cannot be imported: {error}") from None
     if not isinstance(found, type):
         raise ValueError(f"--schema {name} is no class")  # noqa: TRY004 - of an option's value.

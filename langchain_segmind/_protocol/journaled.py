@@ -23,6 +23,7 @@ from langchain_segmind._protocol.responses import (
     words_of,
 )
 from langchain_segmind._protocol.types import (
+    AcquireSlot,
     Command,
     EnterSubmit,
     Flow,
@@ -155,12 +156,14 @@ class JournaledCall:
 
     def _send_or_give_way(self) -> Flow[Finished | None]:
         """Send, and write down each POST before and after; None where someone else was faster."""
-        flow, outcome, entry, finished = self.send(), None, None, None
+        flow, outcome, entry, finished, slot = self.send(), None, None, None, None
         try:
             while True:
                 command = flow.send(outcome)
                 if isinstance(command, Request) and command.method == "POST":
-                    outcome, entry, finished = yield from self._post(command)
+                    outcome, entry, finished = yield from self._post(command, slot)
+                elif self._is_for_a_submit(command):
+                    slot, outcome = command, None
                 else:
                     outcome = yield command
         except StopIteration as stop:
@@ -181,13 +184,19 @@ class JournaledCall:
             yield from self._move(entry, **_to_keep(answer.raw, answer.accounting))
         return answer
 
-    def _post(self, request: Request) -> Recorded:
+    def _is_for_a_submit(self, command: Command) -> bool:
+        """Tell a slot for a submit: it is taken when that may go, and not long before it goes."""
+        return self.submits is not None and isinstance(command, AcquireSlot) and not command.poll
+
+    def _post(self, request: Request, slot: Command | None) -> Recorded:
         """Post with an entry that says so; at most a few submits of a process at a time."""
         if self.submits is None:
             return (yield from self._record(request))
         arrived_at = self.clock.monotonic()
         yield EnterSubmit(self.submits)
         try:
+            if slot is not None:
+                yield slot
             if request.deadline is not None:
                 # As with the limiter, waiting for a turn is not held against the call.
                 waited = self.clock.monotonic() - arrived_at

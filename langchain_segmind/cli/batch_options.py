@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from langchain_segmind.chat_models import ChatSegmindLlama
+
 DESCRIPTION = """Answer a file of requests: each is paid for once, whatever stops the run, and the
 next run goes on where it stopped."""
 EPILOG = """A line of REQUESTS is OpenAI's batch line (custom_id and body), or {"id", "messages"},
@@ -16,6 +18,9 @@ or {"id", "prompt"}. All of it is checked before anything is paid. A line of ANS
 OpenAI's batch output. What was paid for is in the journal, so that ANSWERS can be deleted and is
 written again for nothing. Exit codes: 0 all answered, 1 some failed or unknown, 2 bad input,
 3 budget or credits, 130 interrupted. The key comes from SEGMIND_API_KEY."""
+JOB_SECONDS = 3300.0
+"""How long an answer is waited for: Segmind keeps it for an hour."""
+RETRIES = 5
 
 
 def batch(arguments: Sequence[str]) -> int:
@@ -119,3 +124,34 @@ def _count(least: int) -> Callable[[str], int]:
 
     check.__name__ = "number"
     return check
+
+
+def model_of(options: argparse.Namespace) -> ChatSegmindLlama:
+    """Build the model that answers, with its journal.
+
+    Raises:
+        ValueError: There is no key, or an option makes no sense for a model.
+    """
+    from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
+    from langchain_segmind.journals import PostgresJournal, SqliteJournal
+
+    place = options.journal or f"{options.answers}.sqlite"
+    pace = options.requests_per_minute
+    settings = {
+        "model": options.model,
+        "base_url": options.base_url,
+        "temperature": options.temperature,
+        "max_tokens": options.max_tokens,
+        "min_credits": options.min_credits,
+        "rate_limiter": None if pace is None else SegmindRateLimiter(requests_per_minute=pace),
+        # What is only looked at needs no account.
+        "api_key": "none" if options.status else None,
+    }
+    return ChatSegmindLlama(
+        journal=PostgresJournal(place) if "://" in place else SqliteJournal(place),
+        queue=not options.no_queue,
+        queue_timeout=JOB_SECONDS,
+        max_retries=RETRIES,
+        retry_unknown_outcome=options.retry_unknown,
+        **{name: value for name, value in settings.items() if value is not None},
+    )

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from langchain_segmind.gateway import RunningGateway
 
@@ -103,6 +104,14 @@ class Batch:
         """No prompt was paid for twice."""
         billed = [body["messages"][-1]["content"] for body in self.gateway.account.billed_bodies]
         assert [text for text, count in Counter(billed).items() if count > 1] == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Let as much time pass as a busy machine may take to start a command."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
 
 
 def text_of(line: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel
 
 from langchain_segmind import ChatSegmindLlama, batch
 from langchain_segmind.exceptions import SegmindAuthenticationError
-from langchain_segmind.gateway import ScriptedEngine
+from langchain_segmind.gateway import Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
 
 if TYPE_CHECKING:
@@ -73,6 +74,33 @@ def test_what_the_journal_has_is_given_again(
     )
     assert all(result.replayed and result.cost == 0.0 for result in again)
     assert gateway.account.post_count == 20
+
+
+async def test_a_slot_of_the_plan_is_taken_when_its_submit_goes(tmp_path: Path) -> None:
+    """Slots that many take at once, for submits that go later, would be more in the next minute."""
+
+    class Counter(BaseRateLimiter):
+        taken = ahead = 0
+
+        def acquire(self, *, blocking: bool = True) -> bool:
+            raise AssertionError
+
+        async def aacquire(self, *, blocking: bool = True) -> bool:
+            self.taken += 1
+            self.ahead = max(self.ahead, self.taken - gateway.account.post_count)
+            return True
+
+    counter = Counter()
+    with serve(Settings(post_faults=Faults(latency=0.05))) as gateway:
+        settings: dict[str, Any] = {
+            "api_key": gateway.api_key,
+            "base_url": gateway.url,
+            "rate_limiter": counter,
+        }
+        async with ChatSegmindLlama(journal=tmp_path / "run.sqlite", **settings) as llm:
+            assert len([each async for each in batch.run(rows(60), llm)]) == 60
+    assert counter.taken == 60
+    assert counter.ahead <= 4
 
 
 def test_the_budget_ends_the_iteration(llm: ChatSegmindLlama, gateway: RunningGateway) -> None:

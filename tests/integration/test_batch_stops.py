@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,7 @@ import pytest
 
 from langchain_segmind.gateway import Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
-from tests.integration.batches import PATIENCE, Batch, echoed
-from tests.servers import wait_for
+from tests.integration.batches import PATIENCE, Batch, echoed, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,12 +158,19 @@ def test_an_interrupted_run_goes_on_and_pays_for_the_rest(tmp_path: Path) -> Non
 
 
 def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
-    with serve(engine=slow(0.2)) as gateway:
+    go_on = threading.Event()
+
+    async def answer(body: dict[str, Any]) -> str:
+        await asyncio.to_thread(go_on.wait)
+        return f"You said: {body['messages'][-1]['content']}"
+
+    with serve(engine=ScriptedEngine(answer)) as gateway:
         batch = Batch(tmp_path, gateway)
         batch.ask(60)
-        first = batch.start("--in-flight", "8")
+        first = batch.start("--in-flight", "4")
         wait_for(lambda: gateway.account.post_count > 0)
         code, _, err = batch.run()
+        go_on.set()
         assert code == 2
         assert "Another run writes" in err
         first.communicate(timeout=PATIENCE)
@@ -244,6 +251,17 @@ def test_a_budget_is_never_passed_and_a_larger_one_goes_on(
         assert gateway.account.post_count == 200
         batch.check_bill()
     assert len(batch.texts()) == 200
+
+
+def test_an_answer_that_is_longer_than_any_before_passes_no_budget(batch: Batch) -> None:
+    """Calls say how long their answers may be where their lines do not, and are the same calls."""
+    batch.write({"id": n, "prompt": "Say it" if n < 20 else "word " * 3000} for n in range(40))
+    code, _, err = batch.run("--budget", "0.03")
+    assert code == 3
+    assert 10.0 - batch.gateway.account.remaining <= 0.03
+    assert "answers were cut short by max_tokens" in err
+    assert batch.run("--no-queue")[0] == 0
+    assert batch.gateway.account.post_count == 40
 
 
 def test_the_account_keeps_what_it_is_to_keep(tmp_path: Path) -> None:

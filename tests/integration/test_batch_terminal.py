@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
-from tests.integration.batches import Batch, echoed
+from tests.integration.batches import Batch, echoed, wait_for
 from tests.integration.test_terminal_chat import Terminal
-from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,23 +59,30 @@ def test_a_person_is_asked_before_anything_is_paid(batch: Batch) -> None:
     assert batch.texts() == echoed(30)
 
 
+@pytest.mark.parametrize(("word", "code", "paid"), [("y", 0, 120), ("n", 130, 80)])
+def test_a_person_is_asked_again_where_it_costs_much_more(
+    word: str, code: int, paid: int, batch: Batch
+) -> None:
+    batch.gateway.engine = ScriptedEngine(lambda _: "word " * 900)
+    batch.ask(120)
+    with terminal(batch) as person:
+        person.see("Go on? [y/N] ")
+        person.type("y\n")
+        assert "By the first answers" in person.see("Go on? [y/N] ")
+        wait_for(lambda: batch.gateway.account.post_count == 80)
+        person.type(f"{word}\n")
+        assert person.leave()[0] == code
+    assert batch.gateway.account.post_count == paid
+
+
 def test_the_display_shows_how_it_goes(batch: Batch) -> None:
     batch.ask(40)
     with terminal(batch, "--yes") as person:
         code, shown = person.leave()
     assert code == 0
-    for word in (
-        "40 of 40",
-        "a minute",
-        "to go",
-        "done",
-        "failed",
-        "unknown",
-        "spent",
-        "projected",
-    ):
-        assert word in shown
-    assert "balance  9.99" in shown
+    words = ("40 of 40", "rows a minute", "to go", "failed", "credits spent", "projected")
+    assert [word for word in words if word not in shown] == []
+    assert "left on the account  9.99" in shown
 
 
 def test_without_rich_lines_are_shown(batch: Batch) -> None:
@@ -105,7 +111,7 @@ def test_ctrl_c_ends_it_in_order_and_the_next_run_goes_on(tmp_path: Path) -> Non
         batch = Batch(tmp_path, gateway)
         batch.ask(150)
         with terminal(batch, "--yes", "--in-flight", "10") as person:
-            person.see("a minute")
+            person.see("rows a minute")
             person.interrupt("Stopping")
             code, shown = person.leave()
         assert code == 130

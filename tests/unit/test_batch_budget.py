@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_segmind._batch.budget import Budget, BudgetReachedError, Size
+from langchain_segmind._batch.budget import (
+    LONGEST_ANSWER,
+    UNSEEN_ANSWER,
+    Budget,
+    BudgetReachedError,
+    Size,
+)
 
 PRICES = st.floats(1e-7, 1e-4)
 
@@ -19,8 +25,8 @@ async def spend(budget: Budget, prompt_price: float, answer_price: float, seed: 
     chance = random.Random(seed)
 
     async def call() -> None:
-        size = Size(chance.randrange(5, 500), chance.randrange(1, 300))
-        await budget.reserve(size)
+        most = chance.choice((None, chance.randrange(1, 300)))
+        size = await budget.reserve(Size(chance.randrange(5, 500), most))
         try:
             await asyncio.sleep(0)
             used = chance.randrange(size.prompt // 2, size.prompt + 1)
@@ -53,27 +59,24 @@ def test_a_budget_is_never_passed(prompt: float, answer: float, seed: int) -> No
     assert budget.spent <= limit
 
 
-def test_what_is_lost_counts_at_its_dearest() -> None:
-    async def lose() -> float:
-        budget = Budget(1.0)
-        size = Size(10, 100)
-        await budget.reserve(size)
+def test_what_is_lost_stays_counted_at_its_dearest() -> None:
+    async def lose() -> None:
+        budget = Budget(0.0131)
+        size = await budget.reserve(Size(10, 100))
         budget.learn(size, {"prompt_tokens": 10, "completion_tokens": 10}, 0.001)
         budget.settle(size, 0.001)
-        await budget.reserve(size)
-        budget.settle(size, None)
-        return budget.spent
+        for _ in range(2):  # 10 and 100 tokens, at 0.0001 each at most, are 0.011.
+            budget.settle(await budget.reserve(size), None)
 
-    assert asyncio.run(lose()) == pytest.approx(0.001 + 10 * 0.0001 + 100 * 0.0001)
+    with pytest.raises(
+        BudgetReachedError, match=r"0\.001 of 0\.0131 credits are spent, 0\.011 more"
+    ):
+        asyncio.run(lose())
 
 
-def test_without_a_limit_nothing_waits() -> None:
-    async def reserve() -> None:
-        budget = Budget(None)
-        for _ in range(100):
-            await budget.reserve(Size(1, None))
-
-    asyncio.run(reserve())
+@pytest.mark.parametrize(("limit", "most"), [(5.0, LONGEST_ANSWER), (0.005, UNSEEN_ANSWER)])
+def test_an_answer_is_bounded_where_its_call_does_not_say(limit: float, most: int) -> None:
+    assert asyncio.run(Budget(limit).reserve(Size(10, None))).completion == most
 
 
 def test_what_the_account_is_to_keep_is_kept() -> None:

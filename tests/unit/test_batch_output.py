@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_segmind._batch.output import (
-    ForeignFileError,
-    OutputFile,
-    OutputInUseError,
-    count_answers,
-)
+from langchain_segmind._batch.output import OutputError, OutputFile, count_answers
 from langchain_segmind._batch.results import BatchResult
 from langchain_segmind.exceptions import SegmindJobFailedError
 
@@ -41,7 +36,7 @@ def test_answers_stay_errors_go_and_a_torn_end_is_cut_off(tmp_path: Path) -> Non
 def test_one_run_at_a_time_has_it(tmp_path: Path) -> None:
     path = str(tmp_path / "out.jsonl")
     output = OutputFile(path)
-    with pytest.raises(OutputInUseError):
+    with pytest.raises(OutputError, match="Another run"):
         OutputFile(path)
     output.close()
     OutputFile(path).close()
@@ -51,7 +46,7 @@ def test_one_run_at_a_time_has_it(tmp_path: Path) -> None:
 def test_another_file_is_left_as_it_is(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ForeignFileError):
+    with pytest.raises(OutputError, match="something else"):
         OutputFile(str(path))
     assert path.read_bytes() == content
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from langchain_segmind import ChatSegmindLlama
 from langchain_segmind._batch.ids import IdSet
-from langchain_segmind._batch.reading import Defaults, RequestFile
+from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.requests import (
     BadRequestError,
     BatchRequest,
@@ -19,6 +19,7 @@ from langchain_segmind._batch.requests import (
     plain_id,
 )
 from langchain_segmind._batch.runner import prepare
+from langchain_segmind._journals.identity import LONGEST_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,15 @@ def test_what_openai_says_and_segmind_need_not_is_left_out() -> None:
 def test_a_body_cannot_say_what_the_batch_says(name: str) -> None:
     with pytest.raises(BadRequestError, match=name):
         BatchRequest.from_record({"custom_id": "a", "body": {"messages": HI, name: "x"}})
+
+
+@pytest.mark.parametrize("name", ["", "a\tb", "a" * 201, "#" * 101, 1.5])
+def test_an_id_that_no_key_can_be_made_of_is_told_by_the_check(name: object) -> None:
+    record = {"id": name, "prompt": "hi"}
+    assert plain_id(record) is None
+    with pytest.raises(BadRequestError, match="custom_id"):
+        BatchRequest.from_record(record)
+    assert len(key_of("#" * 100, 10**9, 10**9)) <= LONGEST_KEY
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)  # A line's bytes show them.
@@ -106,7 +116,7 @@ def test_a_set_of_ids_is_a_set(names: list[str], other: str) -> None:
 def test_lines_added_after_the_check_are_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": "a", "prompt": "x"}\n\n')
-    requests = RequestFile(str(path), Defaults("Be."))
+    requests = RequestFile(str(path), "Be.")
     assert requests.check(lambda _: None).count == 1
     with path.open("ab") as file:
         file.write(b'{"id": "b", "prompt": "x"}\n')

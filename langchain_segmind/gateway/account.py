@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_segmind.gateway.errors import ApiError
@@ -43,8 +44,7 @@ class Post:
     @property
     def size(self) -> int:
         """The bytes it takes to remember it."""
-        headers = sum(len(name) + len(value) for name, value in self.headers.items())
-        return len(self.body) + len(self.path) + headers
+        return len(self.body) + len(self.path) + sum(map(len, chain(*self.headers.items())))
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,10 @@ class Account:
         self._posts: deque[Post] = deque()
         self._bytes = 0
         self._charges: deque[Charge] = deque(maxlen=LEDGER_LENGTH)
-        self._post_count = 0
-        self._charge_count = 0
+        self.post_count = 0
+        """How many POSTs arrived."""
+        self.charge_count = 0
+        """How many requests were billed."""
 
     @property
     def credits(self) -> float:
@@ -111,16 +113,6 @@ class Account:
             return list(self._charges)
 
     @property
-    def post_count(self) -> int:
-        """How many POSTs arrived."""
-        return self._post_count
-
-    @property
-    def charge_count(self) -> int:
-        """How many requests were billed."""
-        return self._charge_count
-
-    @property
     def billed_ids(self) -> list[str]:
         """The ids of the requests that were billed, oldest first."""
         return [charge.request_id for charge in self.charges]
@@ -140,14 +132,14 @@ class Account:
         """Note that a POST arrived."""
         with self._lock:
             self._posts.append(post)
-            self._post_count += 1
+            self.post_count += 1
             self._bytes += post.size
             while self._bytes > LEDGER_BYTES or len(self._posts) > LEDGER_LENGTH:
                 self._bytes -= self._posts.popleft().size
 
     def require(self, prompt_tokens: int) -> None:
         """Refuse a call whose prompt alone costs more than is left."""
-        needed = round(max(prompt_tokens, 1) * self._prompt_price, DECIMALS)
+        needed = round(prompt_tokens * self._prompt_price, DECIMALS)
         if self.remaining <= 0 or self.remaining < needed:
             raise ApiError(
                 406,
@@ -169,5 +161,5 @@ class Account:
                 request_id, path, cost, self.remaining, prompt_tokens, completion_tokens
             )
             self._charges.append(charge)
-            self._charge_count += 1
+            self.charge_count += 1
         return charge

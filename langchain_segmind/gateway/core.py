@@ -10,7 +10,6 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind.gateway.account import Account
-from langchain_segmind.gateway.engines.base import EngineError
 from langchain_segmind.gateway.errors import (
     FORBIDDEN,
     NOT_FOUND,
@@ -53,7 +52,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.time
     ) -> None:
-        """Set up a gateway; `start` it on the event loop that serves it."""
+        """Set up a gateway; its engine is started on the event loop that serves it."""
         self.settings = settings
         self.engine = engine
         self.clock = clock
@@ -71,15 +70,6 @@ class Gateway:
         self._job_faults = FaultSource(settings.post_faults, settings.fault_seed + 2)
         self._workers = asyncio.Semaphore(settings.workers)
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def start(self) -> None:
-        """Get the engine ready."""
-        await self.engine.start()
-
-    async def stop(self) -> None:
-        """Give up what is still running, and the engine."""
-        await self.interrupt()
-        await self.engine.close()
 
     async def interrupt(self) -> None:
         """Fail the calls that are still running, so that they can be answered."""
@@ -106,7 +96,7 @@ class Gateway:
         """Run a call of v1: answered within its limit, or failed and not billed."""
         body = self._parse(slug, raw)
         self.account.require(prompt_size(body))
-        return await self._answer(request_id, "v1", slug, body, self.settings.v1_limit)
+        return await self._answer(request_id, "v1", body, self.settings.v1_limit)
 
     def submit(self, request_id: str, slug: str, raw: bytes) -> Job:
         """Queue a job of v2; its body is judged when it runs."""
@@ -116,9 +106,6 @@ class Gateway:
         self.jobs.add(job)
         self._track(self._run(job))
         return job
-
-    def _parse(self, slug: str, raw: bytes) -> dict[str, Any]:
-        return parse_body(raw, vision=slug in self.settings.vision_slugs)
 
     async def _run(self, job: Job) -> None:
         async with self._workers:
@@ -133,24 +120,26 @@ class Gateway:
     async def _work(self, job: Job) -> Answer:
         if job.doomed:
             raise ApiError(500, "Inference failed")
-        body = self._parse(job.slug, job.body)
-        return await self._answer(job.request_id, "v2", job.slug, body)
+        return await self._answer(job.request_id, "v2", self._parse(job.slug, job.body))
+
+    def _parse(self, slug: str, raw: bytes) -> dict[str, Any]:
+        """Read a body, which then names its model as a provider's does."""
+        body = parse_body(raw, vision=slug in self.settings.vision_slugs)
+        return {"seed": _random.getrandbits(31), **body, "model": slug}
 
     async def _answer(
-        self,
-        request_id: str,
-        path: PathName,
-        slug: str,
-        body: dict[str, Any],
-        limit: float | None = None,
+        self, request_id: str, path: PathName, body: dict[str, Any], limit: float | None = None
     ) -> Answer:
-        seed = body.get("seed", _random.getrandbits(31))
         started = time.perf_counter()
-        completion = await self._complete({**body, "model": slug, "seed": seed}, limit)
+        completion = await self._complete(body, limit)
         seconds = time.perf_counter() - started
-        prompt_tokens, completion_tokens = _tokens(completion, prompt_size(body))
-        charge = self.account.charge(request_id, path, prompt_tokens, completion_tokens)
-        return Answer(completion, charge, seconds, seed)
+        match completion:
+            case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(generated)}}:
+                pass
+            case _:  # What an engine does not tell is estimated.
+                prompt, generated = prompt_size(body), 0
+        charge = self.account.charge(request_id, path, prompt, generated)
+        return Answer(completion, charge, seconds, body["seed"])
 
     async def _complete(self, body: dict[str, Any], limit: float | None) -> Any:
         task = self._track(self.engine.complete(body))
@@ -160,8 +149,8 @@ class Gateway:
             raise ApiError(500, POLLING_ERROR)
         try:
             return task.result()
-        except EngineError as error:
-            raise ApiError(error.status, error.message) from error
+        except ApiError:
+            raise
         except asyncio.CancelledError:
             raise ApiError(503, "The gateway is being stopped") from None
         except Exception as error:
@@ -180,12 +169,3 @@ def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         # Marks the exception as seen: whoever gave up on the task no longer asks for it.
         task.exception()
-
-
-def _tokens(completion: Any, estimate: int) -> tuple[int, int]:
-    """Read the usage that is billed; an engine that reports none gets an estimate."""
-    match completion:
-        case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(generated)}}:
-            return prompt, generated
-        case _:
-            return estimate, 0

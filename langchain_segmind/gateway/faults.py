@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from random import Random
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class Fault(Enum):
-    """One way for an exchange to break."""
-
-    ERROR = "error"
-    """A 500, 502 or 503 in Segmind's JSON, before anything is processed or billed."""
-    DROP_BEFORE = "drop_before"
-    """The connection closes without an answer, before anything is processed."""
-    DROP_AFTER = "drop_after"
-    """The connection closes without an answer, after processing and billing."""
-    HALF_BODY = "half_body"
-    """The connection closes in the middle of the answer, after processing and billing."""
-    MALFORMED = "malformed"
-    """An answer of 200 whose body is of no use, after processing and billing."""
-    PROXY_TIMEOUT = "proxy_timeout"
-    """A 502, 504, 520, 522 or 524 in HTML, while the processing goes on and is billed."""
+Variant = TypeVar("Variant")
 
 
 @dataclass(frozen=True)
@@ -29,7 +17,7 @@ class Faults:
     """The share of requests that break, by kind; together at most 1."""
 
     error_rate: float = 0.0
-    """Answered with a 500, 502 or 503; not billed."""
+    """Answered with a 500, 502 or 503 in Segmind's JSON; not billed."""
     drop_before_rate: float = 0.0
     """The connection closes before anything is processed; not billed."""
     drop_after_rate: float = 0.0
@@ -45,13 +33,17 @@ class Faults:
 
     def __post_init__(self) -> None:
         """Refuse shares that make no sense."""
-        rates = [rate for _, rate in self.shares()]
+        rates = self.shares().values()
         if min(rates) < 0 or sum(rates) > 1 or self.latency < 0:
             raise ValueError("Fault rates must lie between 0 and 1 and add up to at most 1.")
 
-    def shares(self) -> list[tuple[Fault, float]]:
-        """Pair each kind of fault with its share."""
-        return [(fault, getattr(self, f"{fault.value}_rate")) for fault in Fault]
+    def shares(self) -> dict[str, float]:
+        """Give the share of each kind: `error`, `drop_before` and so on."""
+        return {
+            name.removesuffix("_rate"): share
+            for name, share in vars(self).items()
+            if name != "latency"
+        }
 
 
 class FaultSource:
@@ -59,15 +51,16 @@ class FaultSource:
 
     def __init__(self, faults: Faults, seed: int) -> None:
         """Start the draws that belong to a seed."""
-        self.faults = faults
+        self.latency = faults.latency
+        self._shares = faults.shares()
         self._random = Random(seed)  # noqa: S311  Repeatable is what is wanted here.
 
-    def draw(self) -> Fault | None:
+    def draw(self) -> str | None:
         """Say what goes wrong with the next request, if anything."""
         drawn = self._random.random()
-        for fault, share in self.faults.shares():
+        for kind, share in self._shares.items():
             if drawn < share:
-                return fault
+                return kind
             drawn -= share
         return None
 
@@ -75,6 +68,6 @@ class FaultSource:
         """Say whether something that happens at this rate happens now."""
         return self._random.random() < rate
 
-    def pick(self, count: int) -> int:
-        """Choose one of `count` variants."""
-        return self._random.randrange(count)
+    def pick(self, variants: Sequence[Variant]) -> Variant:
+        """Choose a variant."""
+        return self._random.choice(variants)

@@ -20,32 +20,27 @@ class RateLimit:
         self._window = window
         self._clock = clock
         self._resets_at = 0.0
-        self._count = 0
+        self._left = limit
 
     def count(self) -> None:
         """Count a request, or refuse it."""
         if not self._limit:
             return
         if self._clock() >= self._resets_at:
-            self._resets_at = self._clock() + self._window
-            self._count = 0
-        if self._count >= self._limit:
+            self._resets_at, self._left = self._clock() + self._window, self._limit
+        if not self._left:
             raise ApiError(429, f"Rate limit exceeded: {self._limit} requests per minute.")
-        self._count += 1
+        self._left -= 1
 
     def headers(self) -> dict[str, str]:
         """Say what is left of the window, as answers of every status do."""
         if not self._limit:
             return {}
-        is_open = self._clock() < self._resets_at
-        resets_at = self._resets_at if is_open else self._clock() + self._window
+        now = self._clock()
+        is_open = now < self._resets_at
+        reset = datetime.fromtimestamp(self._resets_at if is_open else now + self._window, UTC)
+        written = reset.isoformat(timespec="milliseconds")
         return {
-            "x-rate-limit-remaining": str(self._limit - (self._count if is_open else 0)),
-            "x-rate-limit-reset-at-utc": utc(resets_at),
+            "x-rate-limit-remaining": str(self._left if is_open else self._limit),
+            "x-rate-limit-reset-at-utc": written.replace("+00:00", "Z"),
         }
-
-
-def utc(timestamp: float) -> str:
-    """Write a time the way the header does."""
-    moment = datetime.fromtimestamp(timestamp, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,13 +7,14 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind.gateway import errors
 from langchain_segmind.gateway.account import Post
 from langchain_segmind.gateway.errors import ApiError
 from langchain_segmind.gateway.exchange import Response, html_response, json_response
 from langchain_segmind.gateway.hosts import check_host
+from langchain_segmind.gateway.jobs import Job
 from langchain_segmind.gateway.page import Exchange, show_page
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     if faults is None:
         return await endpoint(body)
     fault = faults.draw()
-    await gateway.pause(faults.latency)
+    await gateway.pause(faults.faults.latency)
     if fault == "error":
         return json_response({"error": errors.SERVER_ERROR}, faults.pick((500, 502, 503)))
     if fault == "drop_before":
@@ -86,9 +87,9 @@ def _find_route(gateway: Gateway, request: Request) -> tuple[Endpoint, FaultSour
         case ["v2", slug] if slug:
             method, endpoint = "POST", partial(_submit, gateway, request, slug)
         case ["v2", "requests", key] if key:
-            method, endpoint = "GET", partial(_show_job, gateway, key, with_output=True)
+            method, endpoint = "GET", partial(_show_job, gateway, key, Job.result_body)
         case ["v2", "requests", key, "status"] if key:
-            method, endpoint = "GET", partial(_show_job, gateway, key, with_output=False)
+            method, endpoint = "GET", partial(_show_job, gateway, key, Job.status_body)
         case _:
             raise ApiError(404, errors.NOT_FOUND)
     if request.method != method:
@@ -170,14 +171,16 @@ async def _submit(gateway: Gateway, request: Request, slug: str, body: bytes) ->
     )
 
 
-async def _show_job(gateway: Gateway, key: str, _: bytes, *, with_output: bool) -> Response:
+async def _show_job(
+    gateway: Gateway, key: str, describe: Callable[[Job], dict[str, Any]], _: bytes
+) -> Response:
     if gateway.settings.rate_polls:
         gateway.rate_limit.count()
     job = gateway.jobs.find(key)
     if job is None:
         raise ApiError(404, f"Request {key} not found")
     status = 422 if job.status == "FAILED" else 200
-    return json_response(job.describe(with_output=with_output), status)
+    return json_response(describe(job), status)
 
 
 def _check_call(gateway: Gateway, request: Request, slug: str) -> None:

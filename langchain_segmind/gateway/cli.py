@@ -8,12 +8,11 @@ import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from langchain_segmind.gateway.core import Gateway
 from langchain_segmind.gateway.engines import choose_engine, lacks_small_model
 from langchain_segmind.gateway.engines.base import EngineUnavailableError
-from langchain_segmind.gateway.faults import Faults
 from langchain_segmind.gateway.models import (
     DIRECTORY_VARIABLE,
     TITLE,
@@ -22,7 +21,7 @@ from langchain_segmind.gateway.models import (
 )
 from langchain_segmind.gateway.page import credit_text
 from langchain_segmind.gateway.serving import listen, run_until_signalled, url_of
-from langchain_segmind.gateway.settings import Settings
+from langchain_segmind.gateway.settings import Faults, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,63 +30,35 @@ if TYPE_CHECKING:
 
 PREFIX = "SEGMIND_GATEWAY_"
 YES = ("1", "true", "yes", "on")
-DEFAULTS = {
-    **vars(Settings()),
-    **vars(Faults()),
-    "fetch_model": False,
-    "no_page": False,
-    "faults_on": "all",
-}
 METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
-CHOICES = {"engine": ("llama", "upstream", "echo"), "faults-on": ("all", "posts", "polls")}
+CHOICES = {"engine": ("llama", "upstream", "echo"), "faults_on": ("all", "posts", "polls")}
 ALIASES = {"rpm": ("--requests-per-minute",)}
-SHARE = "share of requests, from 0 to 1"
 
-OPTIONS = {
-    "what answers": {
-        "engine": "what answers (default: llama if it can run, else echo)",
-        "fetch-model": f"download {TITLE} for llama, and exit",
-        "gguf": "GGUF file for llama, instead of the small model",
-        "slots": "generations that llama runs side by side",
-        "context": "tokens of context for each of them",
-        "threads": "threads of llama; 0 is half of the cores",
-        "upstream-url": "OpenAI-compatible server, with its /v1",
-        "upstream-model": "its model (default: Segmind's slug)",
-        "upstream-key": "its key, sent as a bearer token",
-    },
-    "the account": {
-        "api-key": "the key that is accepted",
-        "credits": "credits in the account",
-        "free-credits": "free credits, spent first",
-        "prompt-price": "credits per prompt token",
-        "completion-price": "credits per generated token",
-        "rpm": "requests per minute; 0 is no limit",
-        "rate-polls": "count the GETs of v2 as requests",
-    },
-    "the server": {
-        "host": "address to listen on",
-        "port": "port to listen on; 0 picks a free one",
-        "allow-host": "names, with commas, by which clients may call it",
-        "no-page": "show no page at /",
-        "verbose": "report each request on stderr",
-        "v1-limit": "seconds after which v1 gives up",
-        "job-ttl": "seconds for which v2 knows a job",
-        "workers": "jobs of v2 that run at once",
-    },
-    "faults": {
-        "error-rate": f"{SHARE}, answered with a 5xx of Segmind's",
-        "proxy-timeout-rate": f"{SHARE}, given up by a proxy, billed",
-        "drop-before-rate": f"{SHARE}, dropped before processing",
-        "drop-after-rate": f"{SHARE}, dropped after processing, billed",
-        "half-body-rate": f"{SHARE}, cut off mid-answer, billed",
-        "malformed-rate": f"{SHARE}, answered with junk, billed",
-        "latency": "seconds added to every answer",
-        "faults-on": "what the options above apply to",
-        "failing-jobs-rate": "share of v2's jobs that FAIL",
-        "fault-seed": "the same seed breaks the same requests",
-    },
+SETTINGS = {option.name: option for option in (*fields(Settings), *fields(Faults))}
+SECTIONS = {
+    "what answers": (
+        *("engine", "fetch_model", "gguf", "slots", "context", "threads"),
+        *("upstream_url", "upstream_model", "upstream_key"),
+    ),
+    "the account": (
+        *("api_key", "credits", "free_credits", "prompt_price", "completion_price"),
+        *("rpm", "rate_polls"),
+    ),
+    "the server": (
+        *("host", "port", "allow_host", "no_page", "verbose", "v1_limit", "job_ttl", "workers"),
+    ),
+    "faults": (
+        *(option.name for option in fields(Faults)),
+        *("faults_on", "failing_jobs_rate", "fault_seed"),
+    ),
 }
-"""What `--help` says of each; types and defaults are those of the settings."""
+OTHERS = {
+    "fetch_model": (False, f"download {TITLE} for llama, and exit"),
+    "allow_host": (None, "names, with commas, by which clients may call it"),
+    "no_page": (False, "show no page at /"),
+    "faults_on": ("all", "what the options above apply to"),
+}
+"""Options that are no settings, with their defaults."""
 
 EPILOG = f"""Each option has an environment variable: --v1-limit is {PREFIX}V1_LIMIT.
 {DIRECTORY_VARIABLE} says where the small model is kept."""
@@ -132,20 +103,24 @@ def build_parser() -> argparse.ArgumentParser:
         description="A local stand-in for Segmind's API.",
         epilog=EPILOG,
     )
-    for title, texts in OPTIONS.items():
+    for title, names in SECTIONS.items():
         section = parser.add_argument_group(title)
-        for name, text in texts.items():
-            section.add_argument(f"--{name}", *ALIASES.get(name, ()), **_describe(name, text))
+        for name in names:
+            flags = f"--{name.replace('_', '-')}", *ALIASES.get(name, ())
+            section.add_argument(*flags, **_describe(name))
     return parser
 
 
-def _describe(name: str, text: str) -> dict[str, Any]:
+def _describe(name: str) -> dict[str, Any]:
     """Say how argparse reads an option: its type is that of its default."""
-    default = DEFAULTS.get(name.replace("-", "_"))
-    given = os.environ.get(PREFIX + name.upper().replace("-", "_"), "")
+    option = SETTINGS.get(name)
+    default, text = (option.default, get_args(option.type)[1]) if option else OTHERS[name]
+    given = os.environ.get(PREFIX + name.upper(), "")
     if isinstance(default, bool):
         return {"action": "store_true", "default": given.lower() in YES, "help": text}
     kind = Path if name == "gguf" else str if default is None else type(default)
+    if option in fields(Faults) and name != "latency":
+        text = f"share of requests, from 0 to 1, {text}"
     if default is not None:
         written = credit_text(default) if isinstance(default, float) else default
         text = f"{text} (default: {written})"

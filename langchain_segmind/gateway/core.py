@@ -52,7 +52,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.time
     ) -> None:
-        """Set up a gateway; its engine is started on the event loop that serves it."""
+        """Set up a gateway; `start` it on the event loop that serves it."""
         self.settings = settings
         self.engine = engine
         self.clock = clock
@@ -70,6 +70,15 @@ class Gateway:
         self._job_faults = FaultSource(settings.post_faults, settings.fault_seed + 2)
         self._workers = asyncio.Semaphore(settings.workers)
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Get the engine ready, on the event loop that serves it."""
+        await self.engine.start()
+
+    async def stop(self) -> None:
+        """Give up what is still running, and the engine."""
+        await self.interrupt()
+        await self.engine.close()
 
     async def interrupt(self) -> None:
         """Fail the calls that are still running, so that they can be answered."""

@@ -58,15 +58,13 @@ class Job:
             metrics["remaining_credits"] = self.charge.remaining
         return metrics
 
-    def describe(self, *, with_output: bool) -> dict[str, Any]:
-        """Answer `GET /v2/requests/{id}`, or without the output its `/status`."""
-        body: dict[str, Any] = {
-            "status": self.status,
-            "request_id": self.request_id,
-            "metrics": self.metrics(),
-        }
-        if with_output:
-            return {**body, "error": self.error, "output": self.output}
+    def result_body(self) -> dict[str, Any]:
+        """Answer `GET /v2/requests/{id}`."""
+        return {**self.status_body(), "error": self.error, "output": self.output}
+
+    def status_body(self) -> dict[str, Any]:
+        """Answer `GET /v2/requests/{id}/status`."""
+        body = {"status": self.status, "request_id": self.request_id, "metrics": self.metrics()}
         return body if self.error is None else {**body, "error": self.error}
 
 

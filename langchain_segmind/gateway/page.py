@@ -19,7 +19,7 @@ from langchain_segmind.gateway.hosts import is_local
 if TYPE_CHECKING:
     from langchain_segmind.gateway.core import Gateway
     from langchain_segmind.gateway.exchange import Request
-    from langchain_segmind.gateway.faults import Faults
+    from langchain_segmind.gateway.settings import Faults
 
 PAGE = Path(__file__).with_name("page.html").read_text("utf-8")
 ROW = """<tr><td class="{kind}">{status}</td><td class="model">{model}</td>\

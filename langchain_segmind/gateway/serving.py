@@ -123,14 +123,13 @@ async def _serve(
         with contextlib.suppress(RuntimeError):  # The loop has ended already.
             loop.call_soon_threadsafe(stopping.set)
 
-    await gateway.engine.start()
+    await gateway.start()
     server = Server(partial(answer, gateway), listener)
     server.start()
     on_ready(stop)
     await stopping.wait()
     await server.stop(gateway.interrupt)
-    await gateway.interrupt()
-    await gateway.engine.close()
+    await gateway.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:

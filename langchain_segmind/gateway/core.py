@@ -9,7 +9,7 @@ from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_segmind.gateway.account import Account
+from langchain_segmind.gateway.account import Account, RateLimit
 from langchain_segmind.gateway.errors import (
     FORBIDDEN,
     NOT_FOUND,
@@ -20,7 +20,6 @@ from langchain_segmind.gateway.errors import (
 from langchain_segmind.gateway.exchange import log_failure
 from langchain_segmind.gateway.faults import FaultSource
 from langchain_segmind.gateway.jobs import Job, JobStore
-from langchain_segmind.gateway.limits import RateLimit
 from langchain_segmind.gateway.validation import parse_body, prompt_size
 
 if TYPE_CHECKING:

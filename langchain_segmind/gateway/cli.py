@@ -74,25 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_from(options)
         if lacks_small_model(settings) and _agrees_to_fetch():
             fetch_model()
-        return run(settings, choose_engine(settings))
+        run(settings, choose_engine(settings))
     except KeyboardInterrupt:
         return 0
     except (EngineUnavailableError, ModelFetchError, OSError, ValueError) as error:
         sys.stderr.write(f"segmind gateway: {error}\n")
         return 1
+    return 0
 
 
-def run(settings: Settings, engine: Engine) -> int:
+def run(settings: Settings, engine: Engine) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        place = f"{settings.host}:{settings.port}"
-        raise OSError(f"can't listen on {place} ({error.strerror}); see --port") from error
+        place, why = f"{settings.host}:{settings.port}", f"{error.strerror}".partition(" (")[0]
+        raise OSError(f"can't listen on {place} ({why}); see --port") from error
     with listener:
         welcome = partial(_welcome, settings, engine, url_of(listener))
         run_until_signalled(Gateway(settings, engine), listener, welcome)
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http.client
 import re
+import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from langchain_segmind.gateway.errors import SERVER_ERROR, ApiError
 from langchain_segmind.gateway.exchange import Request, Response, log_failure
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable
 
 HEAD_SECONDS = 10.0
@@ -109,6 +109,8 @@ class Server:
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
         accepted.settimeout(0)
+        # Nagle's algorithm would hold up answers for 40 ms.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.newcomers) >= MOST_NEWCOMERS:
             self._close_oldest(1)
         connection = Connection(self, accepted, address[0])
@@ -136,30 +138,20 @@ class Connection:
         """Own an accepted socket, and answer what comes on it."""
         self.is_idle = False
         """Whether nothing is lost where `task` is cancelled."""
-        self.task = asyncio.create_task(self._run(accepted))
+        self.task = asyncio.create_task(self._run())
         self._server = server
+        self._socket = accepted
         self._client = client
         self._http = h11.Connection(h11.SERVER)
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
         self._left = bytearray()
         """What has arrived and belongs to no request yet."""
         self._buffered = 0
 
-    async def _run(self, accepted: socket.socket) -> None:
+    async def _run(self) -> None:
         """Answer one request after the other, while the client keeps to the deadlines."""
-        self._reader, self._writer = await asyncio.open_connection(sock=accepted, limit=BLOCK)
-        # So that what was sent has left when `drain` returns.
-        self._writer.transport.set_write_buffer_limits(0)
-        try:
+        with self._socket, contextlib.suppress(OSError, EOFError):
             while not self._server.is_stopping and await self._exchange():
                 pass
-        except (OSError, EOFError):
-            self._writer.transport.abort()
-        finally:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
 
     async def _exchange(self) -> bool:
         """Answer a request, and say whether another may follow."""
@@ -187,7 +179,7 @@ class Connection:
                 # Who takes us for https waits for an answer: what is sent has no such end.
                 if len(self._left) > LONGEST_HEAD or self._left.startswith(TLS_HANDSHAKE):
                     break
-                data = await self._reader.read(BLOCK)
+                data = await self._receive()
                 if not data:
                     raise EOFError
                 self._left += data
@@ -241,7 +233,7 @@ class Connection:
 
     async def _read_part(self) -> bytes | None:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(bytes(self._left) or await self._reader.read(BLOCK))
+            self._http.receive_data(bytes(self._left) or await self._receive())
             self._left.clear()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
@@ -256,7 +248,6 @@ class Connection:
     async def _send(self, response: Response, request: Request | None) -> bool:
         """Send an answer, or what is to arrive of it, and say whether the connection stays."""
         if response.sent == "nothing":
-            self._writer.transport.abort()
             return False
         is_known = request is not None and request.is_known
         if is_known:
@@ -268,7 +259,6 @@ class Connection:
         body = b"" if request is not None and request.method == "HEAD" else response.body
         if response.sent == "half":
             await self._write(head, self._http.send(h11.Data(data=body[: len(body) // 2])))
-            self._writer.transport.abort()
             return False
         data = self._http.send(h11.Data(data=body))
         await self._write(head, data, self._http.send(h11.EndOfMessage()))
@@ -293,15 +283,18 @@ class Connection:
         )
 
     async def _write(self, *parts: bytes | None) -> None:
+        loop = asyncio.get_running_loop()
         async with asyncio.timeout(SEND_SECONDS):
-            self._writer.write(b"".join(filter(None, parts)))
-            await self._writer.drain()
+            await loop.sock_sendall(self._socket, b"".join(filter(None, parts)))
+
+    async def _receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._socket, BLOCK)
 
     async def _linger(self) -> None:
         """Throw away what still comes: a reset would take the answer from who has not read it."""
         self.is_idle = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                self._writer.write_eof()
-                while await self._reader.read(BLOCK):
+                self._socket.shutdown(socket.SHUT_WR)
+                while await self._receive():
                     pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import threading
@@ -134,18 +133,13 @@ async def _serve(
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the socket, so that its port is known before the server runs."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, asyncio turns off Nagle's algorithm: 40 ms less for each answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    is_v6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+        backlog=BACKLOG,
+        dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6(),
+    )
 
 
 def url_of(listener: socket.socket) -> str:

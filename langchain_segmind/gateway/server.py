@@ -138,20 +138,30 @@ class Connection:
         """Own an accepted socket, and answer what comes on it."""
         self.is_idle = False
         """Whether nothing is lost where `task` is cancelled."""
-        self.task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run(accepted))
         self._server = server
-        self._socket = accepted
         self._client = client
         self._http = h11.Connection(h11.SERVER)
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
         self._left = bytearray()
         """What has arrived and belongs to no request yet."""
         self._buffered = 0
 
-    async def _run(self) -> None:
+    async def _run(self, accepted: socket.socket) -> None:
         """Answer one request after the other, while the client keeps to the deadlines."""
-        with self._socket, contextlib.suppress(OSError, EOFError):
+        self._reader, self._writer = await asyncio.open_connection(sock=accepted, limit=BLOCK)
+        # So that what was sent has left when `drain` returns.
+        self._writer.transport.set_write_buffer_limits(0)
+        try:
             while not self._server.is_stopping and await self._exchange():
                 pass
+        except (OSError, EOFError):
+            self._writer.transport.abort()
+        finally:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
 
     async def _exchange(self) -> bool:
         """Answer a request, and say whether another may follow."""
@@ -179,7 +189,7 @@ class Connection:
                 # Who takes us for https waits for an answer: what is sent has no such end.
                 if len(self._left) > LONGEST_HEAD or self._left.startswith(TLS_HANDSHAKE):
                     break
-                data = await self._receive()
+                data = await self._reader.read(BLOCK)
                 if not data:
                     raise EOFError
                 self._left += data
@@ -233,7 +243,7 @@ class Connection:
 
     async def _read_part(self) -> bytes | None:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(bytes(self._left) or await self._receive())
+            self._http.receive_data(bytes(self._left) or await self._reader.read(BLOCK))
             self._left.clear()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
@@ -248,6 +258,7 @@ class Connection:
     async def _send(self, response: Response, request: Request | None) -> bool:
         """Send an answer, or what is to arrive of it, and say whether the connection stays."""
         if response.sent == "nothing":
+            self._writer.transport.abort()
             return False
         is_known = request is not None and request.is_known
         if is_known:
@@ -259,6 +270,7 @@ class Connection:
         body = b"" if request is not None and request.method == "HEAD" else response.body
         if response.sent == "half":
             await self._write(head, self._http.send(h11.Data(data=body[: len(body) // 2])))
+            self._writer.transport.abort()
             return False
         data = self._http.send(h11.Data(data=body))
         await self._write(head, data, self._http.send(h11.EndOfMessage()))
@@ -283,18 +295,15 @@ class Connection:
         )
 
     async def _write(self, *parts: bytes | None) -> None:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(SEND_SECONDS):
-            await loop.sock_sendall(self._socket, b"".join(filter(None, parts)))
-
-    async def _receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._socket, BLOCK)
+            self._writer.write(b"".join(filter(None, parts)))
+            await self._writer.drain()
 
     async def _linger(self) -> None:
         """Throw away what still comes: a reset would take the answer from who has not read it."""
         self.is_idle = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                self._socket.shutdown(socket.SHUT_WR)
-                while await self._receive():
+                self._writer.write_eof()
+                while await self._reader.read(BLOCK):
                     pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,28 +18,38 @@ from langchain_segmind.exceptions import SegmindError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PATIENCE = 300.0
+"""Seconds: a slow machine takes its time for a long answer, and nobody else waits for it."""
+
 NO_KEY = f"""There is no API key. Get one at {CONSOLE} and set it:
 
   {how_to_set("SEGMIND_API_KEY", "SG_...")}
 
 Or try it without an account, with a small model on this machine:
 
-  pip install "langchain-segmind[chat,llama]"
+  pip install "langchain-segmind[llama]"
   langchain-segmind chat --local"""
 
 
 def chat_locally(settings: Mapping[str, Any]) -> int:
-    """Talk to a small model on this machine; give the exit code."""
-    from langchain_segmind.cli.local import TITLE, NoLocalModelError, run_local_segmind
+    """Talk to a small model on this machine, fetched if need be; give the exit code."""
+    from langchain_segmind.gateway import EngineUnavailableError, Settings, serve
+    from langchain_segmind.gateway.engines import choose_engine, lacks_small_model
+    from langchain_segmind.gateway.models import TITLE, ModelFetchError, fetch_model
 
     screen = Screen()
-    try:
-        with run_local_segmind() as segmind:
-            screen.say(f"{TITLE} answers, on this machine: nothing leaves it or costs.", "dim")
-            return _chat(screen, settings, api_key=segmind.api_key, base_url=segmind.url)
-    except NoLocalModelError as error:
-        screen.say(str(error), "red")
-        return 1
+    local = Settings(engine="llama", v1_limit=PATIENCE)
+    with ExitStack() as stack:
+        try:
+            if lacks_small_model(local):
+                with redirect_stdout(sys.stderr):  # What is piped on is the answer alone.
+                    fetch_model()
+            segmind = stack.enter_context(serve(local, choose_engine(local)))
+        except (EngineUnavailableError, ModelFetchError, OSError) as error:
+            screen.say(str(error), "red")
+            return 1
+        screen.say(f"{TITLE} answers, on this machine: nothing leaves it or costs.", "dim")
+        return _chat(screen, settings, api_key=segmind.api_key, base_url=segmind.url)
 
 
 def chat(settings: Mapping[str, Any]) -> int:

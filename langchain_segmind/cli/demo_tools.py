@@ -20,6 +20,14 @@ LONGEST = 200
 """Characters of an expression."""
 HIGHEST_POWER = 64
 
+
+def _raise(base: Number, power: Number) -> Number:
+    """Keep results small, and real: the square root of a negative number is not."""
+    if not (0 <= base <= HIGHEST_POWER and abs(power) <= HIGHEST_POWER):
+        raise ValueError(f"** takes a base from 0 to {HIGHEST_POWER}, and a power up to it")
+    return base**power
+
+
 _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -27,7 +35,7 @@ _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _raise,
 }
 
 
@@ -66,10 +74,7 @@ def _value(node: ast.expr) -> Number:
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return _value(operand)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            numbers = _value(left), _value(right)
-            if isinstance(op, ast.Pow) and not _may_be_raised(*numbers):
-                raise ValueError(f"** takes a base from 0 to {HIGHEST_POWER}, and a power up to it")
-            return _BINARY[type(op)](*numbers)
+            return _BINARY[type(op)](_value(left), _value(right))
         case _:
             raise ValueError("only numbers, + - * / // % ** and brackets are understood")
 
@@ -80,11 +85,6 @@ def _written(number: Number) -> str:
     if not math.isfinite(number):
         raise ValueError("it leads out of the numbers")
     return f"{number:.12g}"
-
-
-def _may_be_raised(base: Number, power: Number) -> bool:
-    """Keep results small, and real: the square root of a negative number is not."""
-    return 0 <= base <= HIGHEST_POWER and abs(power) <= HIGHEST_POWER
 
 
 def demo_tools() -> dict[str, BaseTool]:

@@ -145,10 +145,6 @@ def _refused(error: SegmindError) -> Finding:
 def _clock(skew: float) -> Finding:
     if abs(skew) <= CLOCK_TOLERANCE:
         return Finding("clock", "ok", "agrees with the server's")
-    return Finding(
-        "clock",
-        "note",
-        f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the "
-        "server's.",
-        "Set it: waits that rate limits ask for are reckoned by it.",
-    )
+    told = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
+    advice = "Set it: waits that rate limits ask for are reckoned by it."
+    return Finding("clock", "note", f"This machine's clock is {told}", advice)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _PORTS = {"http": 80, "https": 443}
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE", "EOF")
+_NO_PROXY = "Correct the proxy's name in HTTPS_PROXY, or unset it."
+_NO_ADDRESS = """Is this machine online? A wrong SEGMIND_BASE_URL, or a network that reaches the
+internet only through a proxy (HTTPS_PROXY), looks the same."""
 _DATES = (9, 10)
 """OpenSSL's codes for a certificate that is not valid yet, or no longer."""
 _NAMES = (62, 64)
@@ -71,13 +74,7 @@ def _resolve(way: Way) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(host, _port(way.first), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        if way.proxy is not None:
-            advice = "Correct the proxy's name in HTTPS_PROXY, or unset it."
-        else:
-            advice = (
-                "Is this machine online? A wrong SEGMIND_BASE_URL, or a network that reaches the "
-                "internet only through a proxy (HTTPS_PROXY), looks the same."
-            )
+        advice = _NO_PROXY if way.proxy is not None else _NO_ADDRESS
         why = getattr(error, "strerror", None) or "it is no name"
         raise _WayError("name", f"{host} has no address: {why}.", advice) from None
     if (address := str(found[0][4][0])) != host:

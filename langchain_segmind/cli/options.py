@@ -21,7 +21,8 @@ without an account"""
 EPILOG = """The key comes from the environment variable SEGMIND_API_KEY. What is piped into the
 chat is one message: one call, one bill. batch and gateway have options of their own:
 langchain-segmind batch --help"""
-NO_RICH = "The chat needs rich: pip install 'langchain-segmind[chat]'"
+LOCAL = "chat: with a small model on this machine, which is fetched the first time (93 MB)"
+NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,38 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Describe the options of the chat and the doctor."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--version", action="version", version=f"langchain-segmind {__version__}")
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("chat", "batch", "doctor", "gateway"),
-        default="chat",
-        help=COMMANDS,
-    )
-    parser.add_argument("--model", metavar="SLUG", help="the model, by its name on segmind.com")
-    parser.add_argument("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
-    parser.add_argument(
-        "--local",
-        action="store_true",
-        help="chat: with a small model on this machine, which is fetched the first time (93 MB)",
-    )
-    parser.add_argument("--queue", action="store_true", help="chat: go through Segmind's queue")
-    parser.add_argument(
-        "--min-credits", type=float, metavar="X", help="chat: send nothing once fewer are left"
-    )
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=1024,
-        metavar="N",
-        help="chat: the longest answer (default: 1024)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="S",
-        help="seconds to wait for an answer (chat: 120; doctor: 10)",
-    )
+    add = parser.add_argument
+    add("--version", action="version", version=f"langchain-segmind {__version__}")
+    commands = ("chat", "batch", "doctor", "gateway")
+    add("command", nargs="?", choices=commands, default="chat", help=COMMANDS)
+    add("--model", metavar="SLUG", help="the model, by its name on segmind.com")
+    add("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
+    add("--local", action="store_true", help=LOCAL)
+    add("--queue", action="store_true", help="chat: go through Segmind's queue")
+    add("--min-credits", type=float, metavar="X", help="chat: send nothing once fewer are left")
+    longest = "chat: the longest answer (default: 1024)"
+    add("--max-tokens", type=int, default=1024, metavar="N", help=longest)
+    patience = "seconds to wait for an answer (chat: 120; doctor: 10)"
+    add("--timeout", type=_seconds, metavar="S", help=patience)
     return parser
 
 
@@ -104,11 +86,11 @@ def _chat(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        sys.stderr.write(f"{NO_RICH}\n({PROGRAM} doctor works without.)\n")
+        missing = NO_RICH.format("llama" if options.local else "chat")
+        sys.stderr.write(f"{missing}\n({PROGRAM} doctor works without.)\n")
         return 1
     settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
-    given = {name: getattr(options, name) for name in settings}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in settings if (value := getattr(options, name)) is not None}
     return chat_locally(given) if options.local else chat(given)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -22,9 +22,7 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import BaseMessage, ToolCall
-    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
     from langchain_segmind.chat_models import ChatSegmindLlama
@@ -71,7 +69,7 @@ class Session:
             "/model": self._choose_model,
             "/clear": self._clear,
             "/resume": self._resume,
-            "/help": self._help,
+            "/help": lambda _: self._screen.say(HELP),
         }
 
     def talk(self) -> int:
@@ -105,7 +103,7 @@ class Session:
         name, space, rest = line.partition(" ")
         if not space:
             known = (*self._commands, "/quit") if line.startswith("/") else ()
-            return [command for command in known if command.startswith(line)]
+            return [f"{command} " for command in known if command.startswith(line)]
         return [slug for slug in MODELS if name == "/model" and slug.startswith(rest)]
 
     def answer_once(self, text: str) -> int:
@@ -165,13 +163,9 @@ class Session:
     def _turn(self, text: str) -> None:
         self._question = HumanMessage(text)
         self._submitted.clear()
-        self._adopt(self._ask(self._llm, [*self._history, self._question]))
-
-    def _ask(
-        self, model: Runnable[LanguageModelInput, AIMessage], messages: Sequence[BaseMessage]
-    ) -> AIMessage:
         with self._screen.waiting():
-            return model.invoke(messages)
+            answer = self._llm.invoke([*self._history, self._question])
+        self._adopt(answer)
 
     def _adopt(self, answer: AIMessage) -> None:
         self._submitted.clear()
@@ -196,9 +190,6 @@ class Session:
             self._screen.say(f"That is little: top up at {BILLING}", "yellow")
 
     # --- Commands ---
-
-    def _help(self, _: str) -> None:
-        self._screen.say(HELP)
 
     def _show_credits(self, _: str) -> None:
         with self._screen.waiting():
@@ -243,8 +234,11 @@ class Session:
         try:
             for choice in ("any", *("auto",) * (ROUNDS - 2), "none"):
                 bound = self._llm.bind_tools(list(tools.values()), tool_choice=choice)
-                answers.append(answer := self._ask(bound, messages))
-                results = self._run_calls(answer, tools)
+                with self._screen.waiting():
+                    answers.append(answer := bound.invoke(messages))
+                for bad in answer.invalid_tool_calls:
+                    self._screen.step("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
+                results = [self._run(tools[call["name"]], call) for call in answer.tool_calls]
                 if not results:
                     break
                 messages += [answer, *results]
@@ -255,18 +249,12 @@ class Session:
             if answers:
                 self._charge(answers)
 
-    def _run_calls(self, answer: AIMessage, tools: dict[str, BaseTool]) -> list[BaseMessage]:
-        for bad in answer.invalid_tool_calls:
-            self._screen.step("not run", f"{bad['name']} {bad['args']}: {bad['error']}")
-        return [self._run(tools[call["name"]], call) for call in answer.tool_calls]
-
     def _run(self, tool: BaseTool, call: ToolCall) -> BaseMessage:
-        given = ", ".join(f"{name}={_spelled(value)}" for name, value in call["args"].items())
+        spelled = {
+            name: json.dumps(each, ensure_ascii=False) for name, each in call["args"].items()
+        }
+        given = ", ".join(f"{name}={value}" for name, value in spelled.items())
         self._screen.step("call", f"{call['name']}({given})")
         result: BaseMessage = tool.invoke(call)
         self._screen.step("result", result.text)
         return result
-
-
-def _spelled(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

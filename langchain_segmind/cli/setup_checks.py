@@ -51,24 +51,16 @@ def how_to_set(variable: str, value: str) -> str:
 def check_key(key: str | None) -> Finding:
     """Judge a key by its form; nothing of it is shown."""
     if not key or not key.strip():
-        return Finding(
-            "key",
-            "problem",
-            "SEGMIND_API_KEY is not set.",
-            f"Get a key at {CONSOLE} and set it: {how_to_set('SEGMIND_API_KEY', 'SG_...')} To try "
-            f"the package without an account: {GATEWAY}",
-        )
+        way = f"Get a key at {CONSOLE} and set it: {how_to_set('SEGMIND_API_KEY', 'SG_...')}"
+        advice = f"{way} To try the package without an account: {GATEWAY}"
+        return Finding("key", "problem", "SEGMIND_API_KEY is not set.", advice)
     if fault := _fault_of(key):
-        return Finding(
-            "key", "problem", f"SEGMIND_API_KEY {fault}.", f"Copy the key again from {CONSOLE}."
-        )
+        advice = f"Copy the key again from {CONSOLE}."
+        return Finding("key", "problem", f"SEGMIND_API_KEY {fault}.", advice)
     if not _KEY.fullmatch(key):
-        return Finding(
-            "key",
-            "note",
-            "SEGMIND_API_KEY is set, but a Segmind key looks like SG_ and 16 of 0-9 and a-f.",
-            "If it is refused below, see whether a part was lost when it was copied.",
-        )
+        told = "SEGMIND_API_KEY is set, but a Segmind key looks like SG_ and 16 of 0-9 and a-f."
+        advice = "If it is refused below, see whether a part was lost when it was copied."
+        return Finding("key", "note", told, advice)
     return Finding("key", "ok", "SEGMIND_API_KEY is set and has the form of a key.")
 
 
@@ -163,11 +155,7 @@ def check_model(slug: str) -> Finding:
         told = f"{slug} is a Llama that Segmind is known to serve."
         caveat = "Whether it is served today, and to this key, only a paid call can tell."
         return Finding("model", "ok", f"{told} {caveat}")
-    close = nearest_model(slug)
-    meant = f"Did you mean {close}? " if close else ""
-    return Finding(
-        "model",
-        "note",
-        f"{slug} has the form of a name, but is not known here; only a paid call can tell.",
-        f"{meant}Segmind's models: https://www.segmind.com/models",
-    )
+    told = f"{slug} has the form of a name, but is not known here; only a paid call can tell."
+    meant = f"Did you mean {close}? " if (close := nearest_model(slug)) else ""
+    advice = f"{meant}Segmind's models: https://www.segmind.com/models"
+    return Finding("model", "note", told, advice)

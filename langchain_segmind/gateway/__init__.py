@@ -10,9 +10,8 @@ from langchain_segmind.gateway.engines.echo import EchoEngine
 from langchain_segmind.gateway.engines.llama import LlamaEngine
 from langchain_segmind.gateway.engines.scripted import Script, ScriptedEngine
 from langchain_segmind.gateway.engines.upstream import UpstreamEngine
-from langchain_segmind.gateway.faults import Faults
 from langchain_segmind.gateway.serving import RunningGateway, serve
-from langchain_segmind.gateway.settings import DEFAULT_API_KEY, Settings
+from langchain_segmind.gateway.settings import DEFAULT_API_KEY, Faults, Settings
 
 __all__ = [
     "DEFAULT_API_KEY",

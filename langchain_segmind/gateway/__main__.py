@@ -8,15 +8,10 @@ import threading
 
 from langchain_segmind.gateway.cli import main
 
-
-def leave(code: int) -> None:
-    """Exit without waiting for generations that can't be interrupted."""
-    if threading.active_count() > 1:
+if __name__ == "__main__":
+    code = main()
+    if threading.active_count() > 1:  # Generations that can't be interrupted are not waited for.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    leave(main())

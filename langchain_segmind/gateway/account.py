@@ -1,4 +1,4 @@
-"""The account behind the key: its balance, and a ledger that tests can read."""
+"""The account behind the key: its balance, its rate limit, a ledger that tests can read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_segmind.gateway.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LEDGER_LENGTH = 20_000
 LEDGER_BYTES = 128 * 1024 * 1024
@@ -43,8 +45,7 @@ class Post:
     @property
     def size(self) -> int:
         """The bytes it takes to remember it."""
-        headers = sum(len(name) + len(value) for name, value in self.headers.items())
-        return len(self.body) + len(self.path) + headers
+        return len(self.body) + len(self.path) + sum(map(len, chain(*self.headers.items())))
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ class Account:
         self._posts: deque[Post] = deque()
         self._bytes = 0
         self._charges: deque[Charge] = deque(maxlen=LEDGER_LENGTH)
-        self._post_count = 0
-        self._charge_count = 0
+        self.post_count = 0
+        """How many POSTs arrived."""
+        self.charge_count = 0
+        """How many requests were billed."""
 
     @property
     def credits(self) -> float:
@@ -111,16 +114,6 @@ class Account:
             return list(self._charges)
 
     @property
-    def post_count(self) -> int:
-        """How many POSTs arrived."""
-        return self._post_count
-
-    @property
-    def charge_count(self) -> int:
-        """How many requests were billed."""
-        return self._charge_count
-
-    @property
     def billed_ids(self) -> list[str]:
         """The ids of the requests that were billed, oldest first."""
         return [charge.request_id for charge in self.charges]
@@ -140,14 +133,14 @@ class Account:
         """Note that a POST arrived."""
         with self._lock:
             self._posts.append(post)
-            self._post_count += 1
+            self.post_count += 1
             self._bytes += post.size
             while self._bytes > LEDGER_BYTES or len(self._posts) > LEDGER_LENGTH:
                 self._bytes -= self._posts.popleft().size
 
     def require(self, prompt_tokens: int) -> None:
         """Refuse a call whose prompt alone costs more than is left."""
-        needed = round(max(prompt_tokens, 1) * self._prompt_price, DECIMALS)
+        needed = round(prompt_tokens * self._prompt_price, DECIMALS)
         if self.remaining <= 0 or self.remaining < needed:
             raise ApiError(
                 406,
@@ -169,5 +162,40 @@ class Account:
                 request_id, path, cost, self.remaining, prompt_tokens, completion_tokens
             )
             self._charges.append(charge)
-            self._charge_count += 1
+            self.charge_count += 1
         return charge
+
+
+class RateLimit:
+    """A number of requests in a window that starts with the first of them."""
+
+    def __init__(self, limit: int, window: float, clock: Callable[[], float]) -> None:
+        """Let `limit` requests through in `window` seconds; 0 lets all through."""
+        self._limit = limit
+        self._window = window
+        self._clock = clock
+        self._resets_at = 0.0
+        self._left = limit
+
+    def count(self) -> None:
+        """Count a request, or refuse it."""
+        if not self._limit:
+            return
+        if self._clock() >= self._resets_at:
+            self._resets_at, self._left = self._clock() + self._window, self._limit
+        if not self._left:
+            raise ApiError(429, f"Rate limit exceeded: {self._limit} requests per minute.")
+        self._left -= 1
+
+    def headers(self) -> dict[str, str]:
+        """Say what is left of the window, as answers of every status do."""
+        if not self._limit:
+            return {}
+        now = self._clock()
+        is_open = now < self._resets_at
+        reset = datetime.fromtimestamp(self._resets_at if is_open else now + self._window, UTC)
+        written = reset.isoformat(timespec="milliseconds")
+        return {
+            "x-rate-limit-remaining": str(self._left if is_open else self._limit),
+            "x-rate-limit-reset-at-utc": written.replace("+00:00", "Z"),
+        }

@@ -7,24 +7,24 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind.gateway import errors
 from langchain_segmind.gateway.account import Post
-from langchain_segmind.gateway.errors import ApiError, AuthenticationError, MethodNotAllowedError
+from langchain_segmind.gateway.errors import ApiError
 from langchain_segmind.gateway.exchange import Response, html_response, json_response
-from langchain_segmind.gateway.faults import Fault
-from langchain_segmind.gateway.hosts import check_host, is_local
+from langchain_segmind.gateway.hosts import check_host
+from langchain_segmind.gateway.jobs import Job
 from langchain_segmind.gateway.page import Exchange, show_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from langchain_segmind.gateway.core import Answer, Gateway
+    from langchain_segmind.gateway.core import Gateway
     from langchain_segmind.gateway.exchange import Request
     from langchain_segmind.gateway.faults import FaultSource
 
-    Endpoint = Callable[[Gateway, Request, bytes], Awaitable[Response]]
+    Endpoint = Callable[[bytes], Awaitable[Response]]
 
 MALFORMED = (
     b'{"choices": [{"index": 0, "message": {"role": "assistant", "content": "cut o',
@@ -32,13 +32,6 @@ MALFORMED = (
     b"",
     b"null",
 )
-
-
-class Route(NamedTuple):
-    """What answers a request, and what may go wrong with it."""
-
-    endpoint: Endpoint
-    faults: FaultSource | None = None
 
 
 async def answer(gateway: Gateway, request: Request) -> Response:
@@ -63,120 +56,107 @@ async def answer(gateway: Gateway, request: Request) -> Response:
 
 async def _answer(gateway: Gateway, request: Request) -> Response:
     if request.path == "/" and request.method == "GET" and gateway.settings.page:
-        return _show_page(gateway, request)
-    route = _find_route(gateway, request)
+        return show_page(gateway, request)
+    endpoint, faults = _find_route(gateway, request)
     body = await _admit(gateway, request)
-    if route.faults is None:
-        return await _respond(gateway, request, body, route.endpoint)
-    fault = route.faults.draw()
-    await gateway.pause(route.faults.faults.latency)
-    if fault is Fault.ERROR:
-        status = (500, 502, 503)[route.faults.pick(3)]
-        return json_response({"error": errors.SERVER_ERROR}, status)
-    if fault is Fault.DROP_BEFORE:
+    if faults is None:
+        return await endpoint(body)
+    fault = faults.draw()
+    await gateway.pause(faults.faults.latency)
+    if fault == "error":
+        return json_response({"error": errors.SERVER_ERROR}, faults.pick((500, 502, 503)))
+    if fault == "drop_before":
         return Response(0, sent="nothing")
-    response = await _respond(gateway, request, body, route.endpoint)
-    return _spoil(response, fault, route.faults)
-
-
-def _find_route(gateway: Gateway, request: Request) -> Route:
-    polls = gateway.poll_faults
-    match request.path.split("/")[1:]:
-        case ["v1", "get-user-credits"] if request.method == "GET":
-            return Route(_show_credits)
-        case ["v1", slug] if slug:
-            method, route = "POST", Route(partial(_call, slug=slug), gateway.post_faults)
-        case ["v2", slug] if slug:
-            method, route = "POST", Route(partial(_submit, slug=slug), gateway.post_faults)
-        case ["v2", "requests", key] if key:
-            method, route = "GET", Route(partial(_show_job, key=key, whole=True), polls)
-        case ["v2", "requests", key, "status"] if key:
-            method, route = "GET", Route(partial(_show_job, key=key, whole=False), polls)
-        case _:
-            raise ApiError(404, errors.NOT_FOUND)
-    if request.method != method:
-        raise MethodNotAllowedError
-    return route
-
-
-async def _admit(gateway: Gateway, request: Request) -> bytes:
-    """Check the key, and only then read and note what was sent."""
     try:
-        _authenticate(gateway, request)
-    except AuthenticationError:
-        if request.method == "POST":
-            gateway.account.record(_post(request, b""))
-        raise
-    request.is_known = True
-    if request.method != "POST":
-        return b""
-    body = await request.read()
-    gateway.account.record(_post(request, body))
-    return body
-
-
-def _authenticate(gateway: Gateway, request: Request) -> None:
-    key = request.headers.get("x-api-key")
-    if key is None:
-        # A bearer token passes for a header, but not for a key.
-        given = "authorization" in request.headers
-        raise AuthenticationError(errors.BAD_KEY if given else errors.NO_KEY)
-    if not secrets.compare_digest(key.encode(), gateway.settings.api_key.encode()):
-        raise AuthenticationError(errors.BAD_KEY)
-
-
-def _post(request: Request, body: bytes) -> Post:
-    headers = {key: value for key, value in request.headers.items() if key != "x-api-key"}
-    return Post(request.request_id, request.path, body, headers)
-
-
-async def _respond(gateway: Gateway, request: Request, body: bytes, endpoint: Endpoint) -> Response:
-    try:
-        response = await endpoint(gateway, request, body)
+        response = await endpoint(body)
     except ApiError as error:
         response = error.response()
     if request.method == "POST":
         response.headers["x-request-id"] = request.request_id
-    return response
+    return _spoil(response, fault, faults)
 
 
-def _spoil(response: Response, fault: Fault | None, faults: FaultSource) -> Response:
-    if fault is Fault.DROP_AFTER:
-        return replace(response, sent="nothing")
-    if fault is Fault.HALF_BODY:
-        return replace(response, sent="half")
-    if fault is Fault.MALFORMED:
-        body = MALFORMED[faults.pick(len(MALFORMED))]
-        headers = {"content-type": "application/json"}
-        return replace(response, status=200, body=body, headers=headers)
-    if fault is Fault.PROXY_TIMEOUT:
-        statuses = list(errors.PROXY_STATUSES)
-        status = statuses[faults.pick(len(statuses))]
-        return replace(html_response(errors.proxy_page(status), status), cost=response.cost)
-    return response
+def _find_route(gateway: Gateway, request: Request) -> tuple[Endpoint, FaultSource | None]:
+    """Find what answers a request, and what may go wrong with it."""
+    endpoint: Endpoint
+    match request.path.split("/")[1:]:
+        case ["v1", "get-user-credits"] if request.method == "GET":
+            return partial(_show_credits, gateway), None
+        case ["v1", slug] if slug:
+            method, endpoint = "POST", partial(_call, gateway, request, slug)
+        case ["v2", slug] if slug:
+            method, endpoint = "POST", partial(_submit, gateway, request, slug)
+        case ["v2", "requests", key] if key:
+            method, endpoint = "GET", partial(_show_job, gateway, key, Job.result_body)
+        case ["v2", "requests", key, "status"] if key:
+            method, endpoint = "GET", partial(_show_job, gateway, key, Job.status_body)
+        case _:
+            raise ApiError(404, errors.NOT_FOUND)
+    if request.method != method:
+        raise ApiError(405, "Method Not Allowed")
+    return endpoint, gateway.post_faults if method == "POST" else gateway.poll_faults
 
 
-def _show_page(gateway: Gateway, request: Request) -> Response:
-    if not is_local(request):
-        raise ApiError(403, "The page is shown on the gateway's own machine only")
-    return show_page(gateway, f"http://{request.headers['host']}")
+async def _admit(gateway: Gateway, request: Request) -> bytes:
+    """Check the key, and only then read what was sent; a POST is noted in either case."""
+    refusal = _refuse_key(gateway, request)
+    request.is_known = not refusal
+    body = b""
+    if request.method == "POST":
+        if request.is_known:
+            body = await request.read()
+        headers = {name: value for name, value in request.headers.items() if name != "x-api-key"}
+        gateway.account.record(Post(request.request_id, request.path, body, headers))
+    if refusal:
+        raise ApiError(401, refusal)
+    return body
 
 
-async def _show_credits(gateway: Gateway, _: Request, __: bytes) -> Response:
+def _refuse_key(gateway: Gateway, request: Request) -> str:
+    key = request.headers.get("x-api-key")
+    if key is None and "authorization" not in request.headers:
+        return errors.NO_KEY
+    # A bearer token passes for a header, but not for a key.
+    is_right = secrets.compare_digest((key or "").encode(), gateway.settings.api_key.encode())
+    return "" if is_right else errors.BAD_KEY
+
+
+def _spoil(response: Response, fault: str | None, faults: FaultSource) -> Response:
+    match fault:
+        case "drop_after":
+            return replace(response, sent="nothing")
+        case "half_body":
+            return replace(response, sent="half")
+        case "malformed":
+            headers = {"content-type": "application/json"}
+            return replace(response, status=200, body=faults.pick(MALFORMED), headers=headers)
+        case "proxy_timeout":
+            status = faults.pick(list(errors.PROXY_STATUSES))
+            return replace(html_response(errors.proxy_page(status), status), cost=response.cost)
+        case _:
+            return response
+
+
+async def _show_credits(gateway: Gateway, _: bytes) -> Response:
     account = gateway.account
     return json_response({"credits": account.credits, "free-credits": account.free_credits})
 
 
-async def _call(gateway: Gateway, request: Request, body: bytes, *, slug: str) -> Response:
+async def _call(gateway: Gateway, request: Request, slug: str, body: bytes) -> Response:
     _check_call(gateway, request, slug)
     done = await gateway.call(request.request_id, slug, body)
     response = json_response(done.completion)
-    response.headers.update(_accounting(done))
     response.cost = done.charge.cost
+    response.headers |= {
+        "x-remaining-credits": f"{done.charge.remaining:.10f}",
+        "x-cost": f"{done.charge.cost:.10f}",
+        "x-generation-time": f"{done.seconds:.6f}",
+        "x-seed-value": str(done.seed),
+    }
     return response
 
 
-async def _submit(gateway: Gateway, request: Request, body: bytes, *, slug: str) -> Response:
+async def _submit(gateway: Gateway, request: Request, slug: str, body: bytes) -> Response:
     _check_call(gateway, request, slug)
     job = gateway.submit(request.request_id, slug, body)
     result = f"http://{request.headers['host']}/v2/requests/{job.request_id}"
@@ -191,11 +171,16 @@ async def _submit(gateway: Gateway, request: Request, body: bytes, *, slug: str)
     )
 
 
-async def _show_job(gateway: Gateway, _: Request, __: bytes, *, key: str, whole: bool) -> Response:
+async def _show_job(
+    gateway: Gateway, key: str, describe: Callable[[Job], dict[str, Any]], _: bytes
+) -> Response:
     if gateway.settings.rate_polls:
         gateway.rate_limit.count()
-    job = gateway.jobs.get(key)
-    return json_response(job.result_body() if whole else job.status_body(), job.http_status)
+    job = gateway.jobs.find(key)
+    if job is None:
+        raise ApiError(404, f"Request {key} not found")
+    status = 422 if job.status == "FAILED" else 200
+    return json_response(describe(job), status)
 
 
 def _check_call(gateway: Gateway, request: Request, slug: str) -> None:
@@ -204,12 +189,3 @@ def _check_call(gateway: Gateway, request: Request, slug: str) -> None:
     if content_type.strip().lower() != "application/json":
         raise ApiError(406, errors.CONTENT_TYPE)
     gateway.check_slug(slug)
-
-
-def _accounting(done: Answer) -> dict[str, str]:
-    return {
-        "x-remaining-credits": f"{done.charge.remaining:.10f}",
-        "x-cost": f"{done.charge.cost:.10f}",
-        "x-generation-time": f"{done.seconds:.6f}",
-        "x-seed-value": str(done.seed),
-    }

@@ -9,8 +9,7 @@ from functools import partial
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_segmind.gateway.account import Account
-from langchain_segmind.gateway.engines.base import EngineError
+from langchain_segmind.gateway.account import Account, RateLimit
 from langchain_segmind.gateway.errors import (
     FORBIDDEN,
     NOT_FOUND,
@@ -21,7 +20,6 @@ from langchain_segmind.gateway.errors import (
 from langchain_segmind.gateway.exchange import log_failure
 from langchain_segmind.gateway.faults import FaultSource
 from langchain_segmind.gateway.jobs import Job, JobStore
-from langchain_segmind.gateway.limits import RateLimit
 from langchain_segmind.gateway.validation import parse_body, prompt_size
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Get the engine ready."""
+        """Get the engine ready, on the event loop that serves it."""
         await self.engine.start()
 
     async def stop(self) -> None:
@@ -106,7 +104,7 @@ class Gateway:
         """Run a call of v1: answered within its limit, or failed and not billed."""
         body = self._parse(slug, raw)
         self.account.require(prompt_size(body))
-        return await self._answer(request_id, "v1", slug, body, self.settings.v1_limit)
+        return await self._answer(request_id, "v1", body, self.settings.v1_limit)
 
     def submit(self, request_id: str, slug: str, raw: bytes) -> Job:
         """Queue a job of v2; its body is judged when it runs."""
@@ -116,9 +114,6 @@ class Gateway:
         self.jobs.add(job)
         self._track(self._run(job))
         return job
-
-    def _parse(self, slug: str, raw: bytes) -> dict[str, Any]:
-        return parse_body(raw, vision=slug in self.settings.vision_slugs)
 
     async def _run(self, job: Job) -> None:
         async with self._workers:
@@ -133,24 +128,26 @@ class Gateway:
     async def _work(self, job: Job) -> Answer:
         if job.doomed:
             raise ApiError(500, "Inference failed")
-        body = self._parse(job.slug, job.body)
-        return await self._answer(job.request_id, "v2", job.slug, body)
+        return await self._answer(job.request_id, "v2", self._parse(job.slug, job.body))
+
+    def _parse(self, slug: str, raw: bytes) -> dict[str, Any]:
+        """Read a body, which then names its model as a provider's does."""
+        body = parse_body(raw, vision=slug in self.settings.vision_slugs)
+        return {"seed": _random.getrandbits(31), **body, "model": slug}
 
     async def _answer(
-        self,
-        request_id: str,
-        path: PathName,
-        slug: str,
-        body: dict[str, Any],
-        limit: float | None = None,
+        self, request_id: str, path: PathName, body: dict[str, Any], limit: float | None = None
     ) -> Answer:
-        seed = body.get("seed", _random.getrandbits(31))
         started = time.perf_counter()
-        completion = await self._complete({**body, "model": slug, "seed": seed}, limit)
+        completion = await self._complete(body, limit)
         seconds = time.perf_counter() - started
-        prompt_tokens, completion_tokens = _tokens(completion, prompt_size(body))
-        charge = self.account.charge(request_id, path, prompt_tokens, completion_tokens)
-        return Answer(completion, charge, seconds, seed)
+        match completion:
+            case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(generated)}}:
+                pass
+            case _:  # What an engine does not tell is estimated.
+                prompt, generated = prompt_size(body), 0
+        charge = self.account.charge(request_id, path, prompt, generated)
+        return Answer(completion, charge, seconds, body["seed"])
 
     async def _complete(self, body: dict[str, Any], limit: float | None) -> Any:
         task = self._track(self.engine.complete(body))
@@ -160,8 +157,8 @@ class Gateway:
             raise ApiError(500, POLLING_ERROR)
         try:
             return task.result()
-        except EngineError as error:
-            raise ApiError(error.status, error.message) from error
+        except ApiError:
+            raise
         except asyncio.CancelledError:
             raise ApiError(503, "The gateway is being stopped") from None
         except Exception as error:
@@ -180,12 +177,3 @@ def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         # Marks the exception as seen: whoever gave up on the task no longer asks for it.
         task.exception()
-
-
-def _tokens(completion: Any, estimate: int) -> tuple[int, int]:
-    """Read the usage that is billed; an engine that reports none gets an estimate."""
-    match completion:
-        case {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(generated)}}:
-            return prompt, generated
-        case _:
-            return estimate, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from langchain_segmind.gateway.exchange import html_response, json_response
@@ -45,33 +46,13 @@ class ApiError(Exception):
         self.message = message
 
     def response(self) -> Response:
-        """Answer in the documented shape of an error."""
-        return json_response({"error": self.message}, self.status)
-
-
-class AuthenticationError(ApiError):
-    """A request whose key is missing or wrong."""
-
-    def __init__(self, message: str) -> None:
-        """Answer with 401."""
-        super().__init__(401, message)
-
-    def response(self) -> Response:
-        """Add what only the auth surface adds."""
-        description = {"error_description": "User authentication failed", "status_code": 401}
-        return json_response({"error": self.message, **description}, 401)
-
-
-class MethodNotAllowedError(ApiError):
-    """A request whose URL takes another method."""
-
-    def __init__(self) -> None:
-        """Answer with 405."""
-        super().__init__(405, "Method Not Allowed")
-
-    def response(self) -> Response:
-        """Answer with the one error of Segmind's that is an HTML page."""
-        return html_response(METHOD_NOT_ALLOWED_PAGE, 405)
+        """Answer in the shape that Segmind gives an error of this status."""
+        if self.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            return html_response(METHOD_NOT_ALLOWED_PAGE, self.status)
+        body: dict[str, object] = {"error": self.message}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            body |= {"error_description": "User authentication failed", "status_code": 401}
+        return json_response(body, self.status)
 
 
 def proxy_page(status: int) -> str:

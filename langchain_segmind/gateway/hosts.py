@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway.settings import Settings
 
 
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  Compared, not bound.
+
+
 def check_host(request: Request, settings: Settings) -> None:
     """Refuse a name that is not ours, and a web page from elsewhere."""
     host = request.headers.get("host", "")
@@ -25,39 +28,30 @@ def check_host(request: Request, settings: Settings) -> None:
             403, f"The gateway does not answer to the Host {host[:100]!r}; see --allow-host"
         )
     origin = request.headers.get("origin")
-    if origin is not None and _split(origin) != host.lower():
+    if origin is not None and origin.lower().partition("://")[2] != host.lower():
         raise ApiError(403, "The gateway does not answer web pages of another origin")
 
 
 def is_local(request: Request) -> bool:
     """Say whether a request comes from this machine, and by a name of this machine."""
-    return is_loopback(_name(request.headers.get("host", ""))) and is_loopback(request.client)
-
-
-def is_loopback(name: str) -> bool:
-    """Say whether a name or an address is this machine's own."""
-    address = _address(name)
-    return name == "localhost" if address is None else address.is_loopback
+    return _is_loopback(_name(request.headers.get("host", ""))) and _is_loopback(request.client)
 
 
 def _is_ours(name: str, settings: Settings) -> bool:
-    if is_loopback(name) or name in {settings.host.lower(), *settings.allow_hosts}:
+    if _is_loopback(name) or name in {settings.host.lower(), *settings.allow_hosts}:
         return True
-    bound, address = _address(settings.host), _address(name)
     # A wildcard has no name of its own; an address needs no DNS that could lie.
-    return bound is not None and bound.is_unspecified and address is not None
+    return settings.host in WILDCARDS and _address(name) is not None
+
+
+def _is_loopback(name: str) -> bool:
+    address = _address(name)
+    return name == "localhost" if address is None else address.is_loopback
 
 
 def _name(host: str) -> str:
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-def _split(origin: str) -> str:
-    try:
-        return urlsplit(origin.lower()).netloc
     except ValueError:
         return ""
 

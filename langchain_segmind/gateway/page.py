@@ -2,95 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import re
+from base64 import b64encode
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from http import HTTPStatus
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
+from langchain_segmind.gateway.errors import ApiError
 from langchain_segmind.gateway.exchange import Response, html_response, printable
+from langchain_segmind.gateway.hosts import is_local
 
 if TYPE_CHECKING:
     from langchain_segmind.gateway.core import Gateway
     from langchain_segmind.gateway.exchange import Request
-    from langchain_segmind.gateway.faults import Faults
+    from langchain_segmind.gateway.settings import Faults
 
-STYLE = """
-:root { color-scheme: light dark; --line: #d8dce2; --soft: #5b6472; --bad: #b42318; --ok: #17703c }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #353b45; --soft: #a0a8b5; --bad: #ff9a8d; --ok: #7fd6a0 }
-}
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.3rem; margin: 0 }
-h2 { font-size: 1rem; margin: 2rem 0 .5rem }
-p { margin: .25rem 0 }
-.balance { font-size: 2.2rem; font-variant-numeric: tabular-nums; margin: .5rem 0 0 }
-.soft { color: var(--soft) }
-.bad { color: var(--bad) }
-.ok { color: var(--ok) }
-pre { white-space: pre-wrap; overflow-wrap: anywhere }
-pre { border: 1px solid var(--line); padding: .7rem; margin: 0 }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th { font-weight: 400; color: var(--soft); text-align: left }
-th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line) }
-.number { text-align: right; white-space: nowrap }
-.number:last-child { padding-right: 0 }
-td.model { overflow-wrap: anywhere }
-@media (max-width: 34rem) {
-  table { font-size: .875rem }
-  th, td { padding-right: .5rem }
-}
-"""
-
-SCRIPT = """
-setInterval(async () => {
-  try {
-    const answer = await fetch("/", { signal: AbortSignal.timeout(5000) });
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.querySelector("main").replaceWith(page.querySelector("main"));
-    document.querySelector("#gone").hidden = true;
-  } catch {
-    document.querySelector("#gone").hidden = false;
-  }
-}, 1000);
-"""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Local Segmind</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>Local Segmind</h1>
-<p id="gone" class="bad" hidden>The gateway does not answer: what is shown is what was.</p>
-<main>
-<p class="balance">{balance} credits</p>
-<p class="soft">{free}{billed} of {posts} requests billed · engine: {engine}</p>
-<h2>Connect</h2>
-<pre>export SEGMIND_BASE_URL={url}
-export SEGMIND_API_KEY=<i>the key in the gateway's terminal</i></pre>
-<h2>Faults that are on</h2>
-{faults}
-<h2>Latest requests</h2>
-{requests}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-TABLE = """<table>
-<tr><th>Status</th><th>Model</th><th class="number">Credits</th><th class="number">Seconds</th></tr>
-{rows}
-</table>"""
-
+PAGE = Path(__file__).with_name("page.html").read_text("utf-8")
 ROW = """<tr><td class="{kind}">{status}</td><td class="model">{model}</td>\
-<td class="number">{cost}</td><td class="number">{seconds}</td></tr>"""
-
+<td class="number">{cost}</td><td class="number">{seconds:.2f}</td></tr>"""
+NO_FAULTS = '<p class="soft">None.</p>'
 LONGEST_MODEL = 60
 
 
@@ -115,33 +49,33 @@ class Exchange:
         return cls(request.request_id, model, status, is_good, response.cost, seconds)
 
 
-def show_page(gateway: Gateway, url: str) -> Response:
-    """Draw the page."""
+def show_page(gateway: Gateway, request: Request) -> Response:
+    """Draw the page, for this machine's browser."""
+    if not is_local(request):
+        raise ApiError(403, "The page is shown on the gateway's own machine only")
     account = gateway.account
     free = f"{credit_text(account.free_credits)} of them free · " if account.free_credits else ""
-    faults = "".join(f"<p>{escape(line)}</p>" for line in faults_of(gateway))
     rows = "\n".join(_row(gateway, exchange) for exchange in reversed(gateway.exchanges))
-    page = PAGE.format(
-        style=STYLE,
-        script=SCRIPT,
-        balance=credit_text(account.remaining),
-        free=free,
-        billed=account.charge_count,
-        posts=account.post_count,
-        engine=escape(gateway.engine.name),
-        requests=TABLE.format(rows=rows) if rows else '<p class="soft">None yet.</p>',
-        faults=faults or '<p class="soft">None.</p>',
-        url=escape(url),
+    response = html_response(
+        Template(PAGE).substitute(
+            balance=credit_text(account.remaining),
+            free=free,
+            billed=account.charge_count,
+            posts=account.post_count,
+            engine=escape(gateway.engine.name),
+            url=escape(f"http://{request.headers['host']}"),
+            faults="\n".join(f"<p>{line}</p>" for line in _faults(gateway)) or NO_FAULTS,
+            rows=rows or '<tr><td class="soft" colspan="4">None yet.</td></tr>',
+        )
     )
-    response = html_response(page)
-    response.headers.update(HEADERS)
+    response.headers |= HEADERS
     return response
 
 
-def faults_of(gateway: Gateway) -> list[str]:
+def _faults(gateway: Gateway) -> list[str]:
     """Tell what goes wrong on purpose, a line for each."""
     settings = gateway.settings
-    lines = [*_faults("POSTs", settings.post_faults), *_faults("polls", settings.poll_faults)]
+    lines = [*_shares("POSTs", settings.post_faults), *_shares("polls", settings.poll_faults)]
     if settings.failing_jobs_rate:
         lines.append(f"{settings.failing_jobs_rate:.3g} of jobs: FAILED")
     if settings.rpm:
@@ -149,10 +83,10 @@ def faults_of(gateway: Gateway) -> list[str]:
     return lines
 
 
-def _faults(scope: str, faults: Faults) -> list[str]:
+def _shares(scope: str, faults: Faults) -> list[str]:
     shares = [
-        f"{share:.3g} of {scope}: {fault.value.replace('_', ' ')}"
-        for fault, share in faults.shares()
+        f"{share:.3g} of {scope}: {kind.replace('_', ' ')}"
+        for kind, share in faults.shares().items()
         if share
     ]
     return [*shares, f"{faults.latency:g} s added to {scope}"] if faults.latency else shares
@@ -169,10 +103,10 @@ def _row(gateway: Gateway, exchange: Exchange) -> str:
         seconds = job.metrics().get("total_time", seconds)
     return ROW.format(
         kind="ok" if is_good else "bad",
-        status=escape(status),
+        status=status,
         model=escape(exchange.model),
         cost="-" if cost is None else credit_text(cost),
-        seconds=f"{seconds:.2f}",
+        seconds=seconds,
     )
 
 
@@ -181,15 +115,16 @@ def credit_text(amount: float) -> str:
     return f"{amount:,.7f}".rstrip("0").rstrip(".")
 
 
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _hash(tag: str) -> str:
+    """Give what lets the page's own style or script through, and no other."""
+    [content] = re.findall(f"<{tag}>(.*)</{tag}>", PAGE, re.DOTALL)
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
 HEADERS = {
     "content-security-policy": (
-        f"default-src 'none'; style-src 'sha256-{_hash(STYLE)}'; "
-        f"script-src 'sha256-{_hash(SCRIPT)}'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src {_hash('style')}; script-src {_hash('script')}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",

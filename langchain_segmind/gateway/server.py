@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http.client
 import re
+import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,16 @@ from langchain_segmind.gateway.errors import SERVER_ERROR, ApiError
 from langchain_segmind.gateway.exchange import Request, Response, log_failure
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable
 
 HEAD_SECONDS = 10.0
-"""For a head to arrive, from the connection or from its first byte."""
+"""For the first head of a connection to arrive."""
 BODY_SECONDS = 30.0
 """For a body to arrive."""
 SEND_SECONDS = 30.0
 """For an answer to be taken."""
 IDLE_SECONDS = 60.0
-"""For a client that has the key to send another request."""
+"""For a client that has the key to send the head of another request."""
 LINGER_SECONDS = 2.0
 """For what a refused client still sends, which is thrown away."""
 GRACE_SECONDS = 1.0
@@ -67,7 +67,7 @@ class Server:
         self.newcomers: dict[Connection, float] = {}
         self.buffered = 0
         self._listener = listener
-        self._tasks: dict[asyncio.Task[None], Connection] = {}
+        self._connections: set[Connection] = set()
 
     def start(self) -> None:
         """Accept connections, on the running event loop.
@@ -86,17 +86,18 @@ class Server:
         self.is_stopping = True
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
-        for task, connection in self._tasks.items():
-            if not connection.is_busy:
-                task.cancel()
+        for connection in self._connections:
+            if connection.is_idle:
+                connection.task.cancel()
         await interrupt()
-        if self._tasks:
-            _, late = await asyncio.wait(list(self._tasks), timeout=GRACE_SECONDS)
+        if tasks := [connection.task for connection in self._connections]:
+            _, late = await asyncio.wait(tasks, timeout=GRACE_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
     def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             accepted, address = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -104,25 +105,29 @@ class Server:
         except OSError:
             # No file descriptor is left: there will be some in a moment.
             self._close_oldest(ROOM)
-            loop = asyncio.get_running_loop()
             loop.remove_reader(self._listener)
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
         accepted.settimeout(0)
+        # Nagle's algorithm would hold up answers for 40 ms.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.newcomers) >= MOST_NEWCOMERS:
             self._close_oldest(1)
         connection = Connection(self, accepted, address[0])
-        self.newcomers[connection] = asyncio.get_running_loop().time()
-        task = asyncio.create_task(connection.run())
-        self._tasks[task] = connection
-        task.add_done_callback(self._tasks.pop)
+        self.newcomers[connection] = loop.time()
+        self._connections.add(connection)
+        connection.task.add_done_callback(lambda _: self._forget(connection))
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.newcomers.pop(connection, None)
 
     def _close_oldest(self, count: int) -> None:
         """Make room, but not by closing a client that has only just come."""
         latest = asyncio.get_running_loop().time() - PATIENCE_SECONDS
         for connection, since in list(self.newcomers.items())[:count]:
             if since < latest:
-                connection.abort()
+                connection.task.cancel()
                 del self.newcomers[connection]
 
 
@@ -130,85 +135,41 @@ class Connection:
     """One connection, and the request on it."""
 
     def __init__(self, server: Server, accepted: socket.socket, client: str) -> None:
-        """Own an accepted socket."""
-        self.is_busy = True  # A socket that is cancelled while it is opened would stay open.
+        """Own an accepted socket, and answer what comes on it."""
+        self.is_idle = False
+        """Whether nothing is lost where `task` is cancelled."""
+        self.task = asyncio.create_task(self._run(accepted))
         self._server = server
-        self._socket = accepted
         self._client = client
         self._http = h11.Connection(h11.SERVER)
         self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter | None = None
+        self._writer: asyncio.StreamWriter
         self._left = bytearray()
         """What has arrived and belongs to no request yet."""
-        self._request: Request | None = None
         self._buffered = 0
 
-    def abort(self) -> None:
-        """Close the connection without another byte."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-
-    async def run(self) -> None:
+    async def _run(self, accepted: socket.socket) -> None:
         """Answer one request after the other, while the client keeps to the deadlines."""
+        self._reader, self._writer = await asyncio.open_connection(sock=accepted, limit=BLOCK)
+        # So that what was sent has left when `drain` returns.
+        self._writer.transport.set_write_buffer_limits(0)
         try:
-            self._reader, self._writer = await asyncio.open_connection(
-                sock=self._socket, limit=BLOCK
-            )
-            # So that what was sent has left when `drain` returns.
-            self._writer.transport.set_write_buffer_limits(0)
-            self.is_busy, idle = False, None
-            while not self._server.is_stopping and await self._exchange(
-                await self._read_head(idle)
-            ):
-                self.is_busy, idle = False, IDLE_SECONDS
-        except (OSError, EOFError, TimeoutError):
-            self.abort()
+            while not self._server.is_stopping and await self._exchange():
+                pass
+        except (OSError, EOFError):
+            self._writer.transport.abort()
         finally:
-            self._server.newcomers.pop(self, None)
-            await self._close()
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
 
-    async def _close(self) -> None:
-        if self._writer is None:
-            self._socket.close()
-            return
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-
-    async def _read_head(self, idle: float | None) -> bytes:
-        """Give a head, or nothing where it is too long; it may begin after `idle` seconds."""
-        if idle is not None and not self._left:
-            async with asyncio.timeout(idle):
-                self._left += await self._receive()
-        seen = 0
-        async with asyncio.timeout(HEAD_SECONDS):
-            while (end := self._left.find(HEAD_END, seen)) < 0:
-                if len(self._left) > LONGEST_HEAD:
-                    return b""
-                if self._left[:1] == TLS_HANDSHAKE:  # It waits for our answer: it has no end.
-                    return bytes(self._left)
-                seen = max(len(self._left) - len(HEAD_END), 0)
-                self._left += await self._receive()
-        end += len(HEAD_END)
-        if end > LONGEST_HEAD:
-            return b""
-        head = bytes(self._left[:end])
-        del self._left[:end]
-        return head
-
-    async def _receive(self) -> bytes:
-        data = await self._reader.read(BLOCK)
-        if not data:
-            raise EOFError
-        return data
-
-    async def _exchange(self, head: bytes) -> bool:
+    async def _exchange(self) -> bool:
         """Answer a request, and say whether another may follow."""
-        self.is_busy = True
-        self._request = None
+        head = await self._read_head()
+        request = None
         try:
-            self._request = self._parse(head)
-            response = await self._server.answer(self._request)
+            request = self._parse(head)
+            response = await self._server.answer(request)
         except ApiError as error:
             response = error.response()
         except Exception:
@@ -217,12 +178,28 @@ class Connection:
         finally:
             self._server.buffered -= self._buffered
             self._buffered = 0
-        if self._request is not None and self._request.is_known:
-            self._server.newcomers.pop(self, None)
-        return await self._send(response)
+        return await self._send(response, request)
+
+    async def _read_head(self) -> bytes:
+        """Give a head, or what came instead."""
+        is_new = self in self._server.newcomers
+        self.is_idle = True
+        async with asyncio.timeout(HEAD_SECONDS if is_new else IDLE_SECONDS):
+            while (end := self._left.find(HEAD_END)) < 0:
+                # Who takes us for https waits for an answer: what is sent has no such end.
+                if len(self._left) > LONGEST_HEAD or self._left.startswith(TLS_HANDSHAKE):
+                    break
+                data = await self._reader.read(BLOCK)
+                if not data:
+                    raise EOFError
+                self._left += data
+        self.is_idle = False
+        head = bytes(self._left if end < 0 else self._left[: end + len(HEAD_END)])
+        del self._left[: len(head)]
+        return head
 
     def _parse(self, head: bytes) -> Request:
-        if not head:
+        if len(head) > LONGEST_HEAD:
             raise ApiError(431, "The head of the request is too long")
         self._http.receive_data(head)
         try:
@@ -247,10 +224,11 @@ class Connection:
         return Request(method, target, headers, self._client, self._read_body)
 
     async def _read_body(self) -> bytes:
+        """Read the body, of a client that has shown the key."""
+        self._server.newcomers.pop(self, None)
         if self._http.they_are_waiting_for_100_continue:
-            await self._write(
-                self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
-            )
+            go_on = h11.InformationalResponse(status_code=100, headers=[])
+            await self._write(self._http.send(go_on))
         parts: list[bytes] = []
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -264,15 +242,10 @@ class Connection:
         return b"".join(parts)
 
     async def _read_part(self) -> bytes | None:
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                self._http.receive_data(bytes(self._left) or await self._reader.read(BLOCK))
-                self._left.clear()
-            elif isinstance(event, h11.Data):
-                return bytes(event.data)
-            else:
-                return None
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(bytes(self._left) or await self._reader.read(BLOCK))
+            self._left.clear()
+        return bytes(event.data) if isinstance(event, h11.Data) else None
 
     def _hold(self, size: int) -> None:
         self._buffered += size
@@ -282,23 +255,26 @@ class Connection:
         if self._server.buffered > MOST_BUFFERED:
             raise ApiError(503, "The gateway has too many large requests at once")
 
-    async def _send(self, response: Response) -> bool:
+    async def _send(self, response: Response, request: Request | None) -> bool:
+        """Send an answer, or what is to arrive of it, and say whether the connection stays."""
         if response.sent == "nothing":
-            self.abort()
+            self._writer.transport.abort()
             return False
+        is_known = request is not None and request.is_known
+        if is_known:
+            self._server.newcomers.pop(self, None)
         is_whole = self._http.their_state in {h11.DONE, h11.MUST_CLOSE}
-        request = self._request
         # A stranger's connection makes room for another's.
-        stay = is_whole and request is not None and request.is_known
-        await self._write(self._head(response, stay=stay and not self._server.is_stopping))
+        stays = is_whole and is_known and not self._server.is_stopping
+        head = self._http.send(self._head(response, stays=stays))
         body = b"" if request is not None and request.method == "HEAD" else response.body
         if response.sent == "half":
-            await self._write(self._http.send(h11.Data(data=body[: len(body) // 2])))
-            self.abort()
+            await self._write(head, self._http.send(h11.Data(data=body[: len(body) // 2])))
+            self._writer.transport.abort()
             return False
-        end = self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage())
-        await self._write(b"".join(part or b"" for part in end))
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        data = self._http.send(h11.Data(data=body))
+        await self._write(head, data, self._http.send(h11.EndOfMessage()))
+        if self._http.our_state is self._http.their_state is h11.DONE:
             self._left += self._http.trailing_data[0]
             self._http = h11.Connection(h11.SERVER)
             return True
@@ -306,32 +282,28 @@ class Connection:
             await self._linger()
         return False
 
-    def _head(self, response: Response, *, stay: bool) -> bytes | None:
+    def _head(self, response: Response, *, stays: bool) -> h11.Response:
         headers = {
             "date": formatdate(usegmt=True),
             "content-length": str(len(response.body)),
-            **({} if stay else {"connection": "close"}),
+            **({} if stays else {"connection": "close"}),
             **response.headers,
         }
-        event = h11.Response(
-            status_code=response.status,
-            headers=list(headers.items()),
-            reason=http.client.responses.get(response.status, ""),
+        reason = http.client.responses.get(response.status, "")
+        return h11.Response(
+            status_code=response.status, headers=list(headers.items()), reason=reason
         )
-        return self._http.send(event)
 
-    async def _write(self, data: bytes | None) -> None:
-        if self._writer is not None and data:
-            async with asyncio.timeout(SEND_SECONDS):
-                self._writer.write(data)
-                await self._writer.drain()
+    async def _write(self, *parts: bytes | None) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            self._writer.write(b"".join(filter(None, parts)))
+            await self._writer.drain()
 
     async def _linger(self) -> None:
         """Throw away what still comes: a reset would take the answer from who has not read it."""
-        self.is_busy = False
+        self.is_idle = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                if self._writer is not None:
-                    self._writer.write_eof()
+                self._writer.write_eof()
                 while await self._reader.read(BLOCK):
                     pass

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from langchain_segmind.gateway.engines.base import Engine
+
+    Stop = Callable[[], None]
 
 BACKLOG = 2048
 
@@ -66,93 +68,78 @@ def serve(
         port: Where it listens; 0 picks a free port.
     """
     gateway = RunningGateway(settings or Settings(), engine or EchoEngine(), clock)
+    ready: Future[Stop] = Future()
     with listen("127.0.0.1", port) as listener:
         gateway.url = url_of(listener)
-        run = Run(gateway, listener)
-        thread = threading.Thread(target=run.run, name="segmind-gateway", daemon=True)
+        thread = threading.Thread(
+            target=_run_in_thread,
+            args=(gateway, listener, ready),
+            name="segmind-gateway",
+            daemon=True,
+        )
         thread.start()
+        stop = ready.result()
         try:
-            run.wait_until_ready()
             yield gateway
         finally:
-            run.stop()
+            stop()
             thread.join()
 
 
-class Run:
-    """A gateway and its event loop, from start to stop."""
-
-    def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
-        """Serve a gateway on a socket that listens."""
-        self._gateway = gateway
-        self._listener = listener
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-
-    def run(self) -> None:
-        """Serve until stopped; what goes wrong is raised where it is waited for."""
-        try:
-            self.run_in_foreground(self._ready.set)
-        except BaseException as failure:
-            self._failure = failure
-        finally:
-            self._ready.set()
-
-    def run_in_foreground(self, on_ready: Callable[[], None]) -> None:
-        """Serve until stopped; `on_ready` is called when requests are accepted."""
-        # Windows' other loop can't watch a socket, which is how connections are accepted.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve(on_ready))
-
-    def wait_until_ready(self) -> None:
-        """Wait until requests are accepted."""
-        self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """End the run, from any thread or signal handler."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # It has ended already.
-                self._loop.call_soon_threadsafe(self._stopping.set)
-
-    async def _serve(self, on_ready: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        await self._gateway.start()
-        server = Server(partial(answer, self._gateway), self._listener)
-        server.start()
-        on_ready()
-        await self._stopping.wait()
-        await server.stop(self._gateway.interrupt)
-        await self._gateway.stop()
+def _run_in_thread(gateway: Gateway, listener: socket.socket, ready: Future[Stop]) -> None:
+    try:
+        _run(gateway, listener, ready.set_result)
+    except BaseException as failure:
+        ready.set_exception(failure)
 
 
 def run_until_signalled(
     gateway: Gateway, listener: socket.socket, on_ready: Callable[[], None]
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
-    run = Run(gateway, listener)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: run.stop())
-    run.run_in_foreground(on_ready)
+    """Serve until Ctrl-C or SIGTERM; `on_ready` is called when requests are accepted."""
+
+    def catch_signals(stop: Stop) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop())
+        on_ready()
+
+    _run(gateway, listener, catch_signals)
+
+
+def _run(gateway: Gateway, listener: socket.socket, on_ready: Callable[[Stop], None]) -> None:
+    # Windows' other loop can't watch a socket, which is how connections are accepted.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(_serve(gateway, listener, on_ready))
+
+
+async def _serve(
+    gateway: Gateway, listener: socket.socket, on_ready: Callable[[Stop], None]
+) -> None:
+    """Serve until what `on_ready` gets is called, from any thread or signal handler."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # The loop has ended already.
+            loop.call_soon_threadsafe(stopping.set)
+
+    await gateway.start()
+    server = Server(partial(answer, gateway), listener)
+    server.start()
+    on_ready(stop)
+    await stopping.wait()
+    await server.stop(gateway.interrupt)
+    await gateway.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the socket, so that its port is known before the server runs."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, asyncio turns off Nagle's algorithm: 40 ms less for each answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    is_v6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+        backlog=BACKLOG,
+        dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6(),
+    )
 
 
 def url_of(listener: socket.socket) -> str:

@@ -1,15 +1,12 @@
-"""Everything about the local Segmind that can be chosen."""
+"""Everything about the local Segmind that can be chosen.
 
-from __future__ import annotations
+The text beside a type is what `--help` says of it, and so annotations are read while it runs.
+"""
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-from langchain_segmind.gateway.faults import Faults
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Annotated, Literal
 
 DEFAULT_API_KEY = "SG_0123456789abcdef"
 """The key a gateway accepts unless it is given another one."""
@@ -31,59 +28,70 @@ TEXT_SLUGS = frozenset(
 
 
 @dataclass(frozen=True)
+class Faults:
+    """The share of requests that break, by kind; together at most 1."""
+
+    error_rate: Annotated[float, "answered with a 500, 502 or 503 in Segmind's JSON"] = 0.0
+    drop_before_rate: Annotated[float, "dropped before processing"] = 0.0
+    drop_after_rate: Annotated[float, "dropped after processing, billed"] = 0.0
+    half_body_rate: Annotated[float, "cut off mid-answer, billed"] = 0.0
+    malformed_rate: Annotated[float, "answered with junk, billed"] = 0.0
+    proxy_timeout_rate: Annotated[float, "given up by a proxy, with 504 and the like; billed"] = 0.0
+    latency: Annotated[float, "seconds added to every answer"] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that make no sense."""
+        rates = self.shares().values()
+        if min(rates) < 0 or sum(rates) > 1 or self.latency < 0:
+            raise ValueError("Fault rates must lie between 0 and 1 and add up to at most 1.")
+
+    def shares(self) -> dict[str, float]:
+        """Give the share of each kind: `error`, `drop_before` and so on."""
+        return {
+            name.removesuffix("_rate"): share
+            for name, share in vars(self).items()
+            if name != "latency"
+        }
+
+
+@dataclass(frozen=True)
 class Settings:
     """How one gateway behaves."""
 
-    host: str = "127.0.0.1"
-    """The address to listen on; `serve` takes 127.0.0.1 in any case."""
-    port: int = 8765
-    """The port to listen on; 0 picks a free one. `serve` has a parameter of its own for it."""
+    host: Annotated[str, "address to listen on"] = "127.0.0.1"
+    """`serve` takes 127.0.0.1 in any case, and has a parameter of its own for the port."""
+    port: Annotated[int, "port to listen on; 0 picks a free one"] = 8765
     allow_hosts: frozenset[str] = frozenset()
     """Names, beside this machine's own and `host`, by which a client may call it."""
     page: bool = True
     """Whether `/` shows a page to this machine's browser."""
-    api_key: str = field(default=DEFAULT_API_KEY, repr=False)
-    """The only key that is accepted, in the header `x-api-key`."""
-
-    credits: float = 10.0
-    """What the account holds at the start."""
-    free_credits: float = 0.0
-    """Spent before `credits`."""
-    prompt_price: float = 0.9e-6
-    """Credits per prompt token; 0.9 per million is what hosted 70B models cost."""
-    completion_price: float = 0.9e-6
-    """Credits per generated token."""
-
-    rpm: int = 0
-    """Requests a minute; 0 is no limit."""
+    api_key: Annotated[str, "the key that is accepted"] = field(default=DEFAULT_API_KEY, repr=False)
+    credits: Annotated[float, "credits in the account"] = 10.0
+    free_credits: Annotated[float, "free credits, spent first"] = 0.0
+    # 0.9 per million tokens is what hosted 70B models cost.
+    prompt_price: Annotated[float, "credits per prompt token"] = 0.9e-6
+    completion_price: Annotated[float, "credits per generated token"] = 0.9e-6
+    rpm: Annotated[int, "requests per minute; 0 is no limit"] = 0
     rate_window: float = 60.0
     """Seconds in that minute, so that a test need not wait for one."""
-    rate_polls: bool = False
-    """Whether the GETs of v2 count as requests."""
+    rate_polls: Annotated[bool, "count the GETs of v2 as requests"] = False
 
-    engine: EngineName | None = None
-    """None: `llama` where it can run, else `echo`."""
-    gguf: Path | None = None
-    """A GGUF file for `llama`, instead of the fetched small model."""
-    slots: int = 4
-    """Generations that `llama` runs side by side."""
-    context: int = 4096
-    """Tokens of context for each of them."""
-    threads: int = 0
-    """Threads that `llama` computes with; 0 is half of the cores."""
-    upstream_url: str | None = None
-    """An OpenAI-compatible server, with its `/v1`."""
-    upstream_model: str | None = None
-    """The model name it knows; None sends Segmind's slug."""
-    upstream_key: str | None = field(default=None, repr=False)
-    """Its key, sent as a bearer token."""
+    engine: Annotated[
+        EngineName | None, "what answers (default: llama if it can run, else echo)"
+    ] = None
+    gguf: Annotated[Path | None, "GGUF file for llama, instead of the small model"] = None
+    slots: Annotated[int, "generations that llama runs side by side"] = 4
+    context: Annotated[int, "tokens of context for each of them"] = 4096
+    threads: Annotated[int, "threads of llama; 0 is half of the cores"] = 0
+    upstream_url: Annotated[str | None, "OpenAI-compatible server, with its /v1"] = None
+    upstream_model: Annotated[str | None, "its model (default: Segmind's slug)"] = None
+    upstream_key: Annotated[str | None, "its key, sent as a bearer token"] = field(
+        default=None, repr=False
+    )
 
-    v1_limit: float = 60.0
-    """Seconds after which a call on v1 fails, as on Segmind."""
-    job_ttl: float = 3600.0
-    """Seconds after its submission at which a job is forgotten."""
-    workers: int = 64
-    """Jobs of v2 that run at once; the others are QUEUED."""
+    v1_limit: Annotated[float, "seconds after which v1 gives up"] = 60.0
+    job_ttl: Annotated[float, "seconds for which v2 knows a job"] = 3600.0
+    workers: Annotated[int, "jobs of v2 that run at once"] = 64
 
     slugs: frozenset[str] = TEXT_SLUGS | VISION_SLUGS
     """Models that are served; another slug is answered with 404."""
@@ -98,13 +106,10 @@ class Settings:
     """What goes wrong with the POSTs of v1 and v2."""
     poll_faults: Faults = field(default_factory=Faults)
     """What goes wrong with the GETs of v2."""
-    failing_jobs_rate: float = 0.0
-    """The share of v2's jobs that FAIL."""
-    fault_seed: int = 0
-    """The same seed breaks the same requests, in order of arrival."""
+    failing_jobs_rate: Annotated[float, "share of v2's jobs that FAIL"] = 0.0
+    fault_seed: Annotated[int, "the same seed breaks the same requests"] = 0
 
-    verbose: bool = False
-    """Whether each request is reported on stderr."""
+    verbose: Annotated[bool, "report each request on stderr"] = False
 
     def __post_init__(self) -> None:
         """Refuse what can't work."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from langchain_segmind.gateway.errors import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 ROLES = ("user", "assistant", "system")
 
@@ -26,29 +23,32 @@ NOT_FORWARDED = frozenset(
 )
 """Fields that Segmind accepts and drops without a word."""
 
-RANGES: dict[str, tuple[type, float, float]] = {
-    "temperature": (float, 0, 2),
-    "top_p": (float, 0, 1),
-    "max_tokens": (int, 1, 1_000_000),
-    "n": (int, 1, 128),
-    "seed": (int, -(2**63), 2**63),
-    "presence_penalty": (float, -2, 2),
-    "frequency_penalty": (float, -2, 2),
+NUMBER = (int, float)
+COUNT = (int,)
+RANGES: dict[str, tuple[tuple[type, ...], int, int]] = {
+    "temperature": (NUMBER, 0, 2),
+    "top_p": (NUMBER, 0, 1),
+    "max_tokens": (COUNT, 1, 1_000_000),
+    "n": (COUNT, 1, 128),
+    "seed": (COUNT, -(2**63), 2**63),
+    "presence_penalty": (NUMBER, -2, 2),
+    "frequency_penalty": (NUMBER, -2, 2),
 }
-
-RESPONSE_FORMATS = ("text", "json_object", "json_schema")
 
 
 def parse_body(raw: bytes, *, vision: bool) -> dict[str, Any]:
     """Read a body into what the model gets, or refuse it."""
-    body = _decode(raw)
+    try:
+        body = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        _malformed("The request body is not valid JSON")
     if not isinstance(body, dict):
         _malformed("The request body must be a JSON object")
-    messages = _messages_of(body)
+    given = {key: value for key, value in body.items() if value is not None}
+    messages = _messages_of(given)
     for number, message in enumerate(messages):
         _check_message(message, f"messages[{number}]", vision=vision)
-    _check_parameters(body)
-    given = {key: value for key, value in body.items() if value is not None}
+    _check_parameters(given)
     forwarded = {key: value for key, value in given.items() if key not in NOT_FORWARDED}
     return {**forwarded, "messages": messages}
 
@@ -73,29 +73,22 @@ def _malformed(message: str) -> NoReturn:
     raise ApiError(400, message)
 
 
-def _decode(raw: bytes) -> object:
-    try:
-        return json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        _malformed("The request body is not valid JSON")
-
-
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
 def _messages_of(body: dict[str, Any]) -> list[Any]:
-    prompt = body.get("prompt")
-    if body.get("messages") is None and isinstance(prompt, str) and prompt:
-        return [{"role": "user", "content": prompt}]
-    messages = body.get("messages")
-    if messages is None:
-        _malformed("'messages' is required")
-    if not isinstance(messages, list):
-        _malformed("'messages' must be an array")
-    if not messages:
-        _malformed("'messages' must not be empty")
-    return messages
+    match body:
+        case {"messages": [_, *_] as messages}:
+            return list(messages)
+        case {"messages": []}:
+            _malformed("'messages' must not be empty")
+        case {"messages": _}:
+            _malformed("'messages' must be an array")
+        case {"prompt": str(prompt)} if prompt:
+            return [{"role": "user", "content": prompt}]
+        case _:
+            _malformed("'messages' is required")
 
 
 def _check_message(message: object, where: str, *, vision: bool) -> None:
@@ -123,34 +116,26 @@ def _check_part(part: object, where: str) -> None:
 
 
 def _check_parameters(body: dict[str, Any]) -> None:
-    for name, (kind, low, high) in RANGES.items():
-        value = body.get(name)
-        if value is not None and not _in_range(value, kind, low, high):
-            raise ApiError(406, f"Invalid value for {name}: {json.dumps(value)[:50]}")
-    stop = body.get("stop")
-    if stop is not None and not _is_text_or_texts(stop):
-        raise ApiError(406, "Invalid value for stop: must be a string or an array of strings")
-    _check_response_format(body.get("response_format"))
-
-
-def _in_range(value: object, kind: type, low: float, high: float) -> bool:
-    kinds: tuple[type, ...] = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    return low <= value <= high  # type: ignore[operator]
-
-
-def _is_text_or_texts(value: object) -> bool:
-    texts: Collection[object] = value if isinstance(value, list) else [value]
-    return all(isinstance(text, str) for text in texts)
-
-
-def _check_response_format(value: object) -> None:
-    match value:
+    for name, (kinds, low, high) in RANGES.items():
+        value = body.get(name, low)
+        # By its very type: True is an int as well.
+        if type(value) not in kinds or not low <= value <= high:
+            _refuse(name, json.dumps(value)[:50])
+    match body.get("stop"):
+        case None | str():
+            pass
+        case [*texts] if all(isinstance(text, str) for text in texts):
+            pass
+        case _:
+            _refuse("stop", "must be a string or an array of strings")
+    match body.get("response_format"):
         case None | {"type": "text" | "json_object"}:
             pass
         case {"type": "json_schema", "json_schema": {"schema": dict()}}:
             pass
         case _:
-            allowed = ", ".join(RESPONSE_FORMATS)
-            raise ApiError(406, f"Invalid value for response_format: must be one of {allowed}")
+            _refuse("response_format", "must be one of text, json_object, json_schema")
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise ApiError(406, f"Invalid value for {name}: {why}")

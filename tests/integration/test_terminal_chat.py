@@ -266,7 +266,7 @@ def test_commands_and_models_are_completed() -> None:
         person.see("you> ")
         person.type("/cre\t\n")
         person.see("10.000000 credits are left.")
-        person.type("/model llama-v3p1-8\t\n")
+        person.type("/mo\tllama-v3p1-8\t\n")
         person.see("The model is llama-v3p1-8b-instruct.")
         person.press_ctrl_d()
         assert person.leave()[0] == 0
@@ -426,13 +426,15 @@ def test_a_wrong_key_is_told_and_not_shown(piped: Any, monkeypatch: pytest.Monke
     assert "ffff" not in err
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+@pytest.mark.parametrize(("argument", "extra"), [("chat", "chat"), ("--local", "llama")])
+def test_without_the_extra_it_says_what_to_install(argument: str, extra: str) -> None:
     script = (
         "import runpy, sys; sys.modules['rich.console'] = None;"
         "runpy.run_module('langchain_segmind', run_name='__main__')"
     )
     outcome = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=False, text=True
+        [sys.executable, "-c", script, argument], capture_output=True, check=False, text=True
     )
     assert outcome.returncode == 1
-    assert outcome.stderr.startswith("The chat needs rich: pip install 'langchain-segmind[chat]'\n")
+    told = f"The chat needs rich: pip install 'langchain-segmind[{extra}]'\n"
+    assert outcome.stderr.startswith(told)

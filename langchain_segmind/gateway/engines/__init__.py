@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from langchain_segmind.gateway.engines.base import EngineUnavailableError
 from langchain_segmind.gateway.engines.echo import EchoEngine
@@ -21,17 +21,17 @@ INSTALL_LLAMA = "pip install 'langchain-segmind[llama]'"
 
 def choose_engine(settings: Settings) -> Engine:
     """Build the engine that was asked for, or the best one there is."""
-    match settings.engine:
-        case "echo":
-            return EchoEngine()
-        case "upstream":
-            return _upstream(settings)
-        case "llama":
-            return _llama(settings)
-        case None:
-            return _best(settings)
-        case _:
-            assert_never(settings.engine)
+    if settings.engine == "echo":
+        return EchoEngine()
+    if settings.engine == "upstream" or (settings.engine is None and settings.upstream_url):
+        return _upstream(settings)
+    try:
+        return _llama(settings)
+    except EngineUnavailableError as error:
+        if settings.engine or settings.gguf:
+            raise
+        sys.stderr.write(f"Answering with an echo. {error}\n")
+        return EchoEngine()
 
 
 def lacks_small_model(settings: Settings) -> bool:
@@ -45,18 +45,6 @@ def has_llama() -> bool:
     return find_spec("xllamacpp") is not None
 
 
-def _best(settings: Settings) -> Engine:
-    if settings.upstream_url:
-        return _upstream(settings)
-    try:
-        return _llama(settings)
-    except EngineUnavailableError as error:
-        if settings.gguf is not None:
-            raise
-        sys.stderr.write(f"Answering with an echo. {error}\n")
-        return EchoEngine()
-
-
 def _upstream(settings: Settings) -> Engine:
     if not settings.upstream_url:
         raise EngineUnavailableError(
@@ -67,15 +55,12 @@ def _upstream(settings: Settings) -> Engine:
 
 def _llama(settings: Settings) -> Engine:
     path = settings.gguf or model_file()
-    missing = []
-    if not has_llama():
-        missing.append(f"install llama.cpp with: {INSTALL_LLAMA}")
-    if not path.is_file():
-        missing.append(
-            f"get the small model (93 MB) with: {FETCH_COMMAND} (or name another one with --gguf)"
-            if settings.gguf is None
-            else f"name another file than {path} with --gguf: it is missing"
-        )
+    missing = [] if has_llama() else [f"install llama.cpp with: {INSTALL_LLAMA}"]
+    if settings.gguf and not path.is_file():
+        missing.append(f"name another file than {path} with --gguf: it is missing")
+    elif not path.is_file():
+        get = f"get the small model (93 MB) with: {FETCH_COMMAND}"
+        missing.append(f"{get} (or name another one with --gguf)")
     if missing:
         raise EngineUnavailableError("To run a real model, " + "; ".join(missing))
     return LlamaEngine(

@@ -6,6 +6,8 @@ import time
 from typing import Any, Protocol
 from uuid import uuid4
 
+from langchain_segmind.gateway.errors import ApiError
+
 
 class Engine(Protocol):
     """Turns a request body into an OpenAI chat completion."""
@@ -22,14 +24,8 @@ class Engine(Protocol):
         """Give up what is held."""
 
 
-class EngineError(Exception):
-    """A body that an engine could not answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        """Keep what the gateway answers."""
-        super().__init__(message)
-        self.status = status
-        self.message = message
+class EngineError(ApiError):
+    """A body that an engine could not answer; the gateway answers with status and message."""
 
 
 class EngineUnavailableError(Exception):
@@ -44,12 +40,8 @@ def chat_completion(
 ) -> dict[str, Any]:
     """Build a chat completion from texts and their finish reasons."""
     choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": finish_reason,
-        }
-        for index, (text, finish_reason) in enumerate(texts)
+        {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        for index, (text, reason) in enumerate(texts)
     ]
     return {
         "id": f"chatcmpl-{uuid4().hex}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,17 @@ from langchain_segmind.gateway.validation import text_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULT_MAX_TOKENS = 256
-"""Small models ramble; a caller who wants more says so."""
-
-AGAINST_LOOPS = {
+DEFAULTS = {
+    # Small models ramble; a caller who wants more says so.
+    "max_tokens": 256,
+    # They also repeat themselves without an end, and nothing stops them in a JSON string.
     "dry_multiplier": 1.0,
     "dry_allowed_length": 4,
     "dry_penalty_last_n": 128,
     # By default punctuation ends a repetition, and so lets it pass.
     "dry_sequence_breakers": ["\n\n\n"],
 }
-"""Small models repeat themselves without an end, and nothing stops them in a JSON string."""
+"""What a call gets that does not say otherwise."""
 
 QUIET = -1
 """The level at which llama.cpp logs nothing."""
@@ -45,7 +44,7 @@ class LlamaEngine:
         `threads` compute for all of them; 0 takes half of the cores.
         """
         self._path = path
-        self._sampling = SMOLLM2.sampling if path.name == SMOLLM2.name else {}
+        self._defaults = DEFAULTS | (SMOLLM2.sampling if path.name == SMOLLM2.name else {})
         self._slots = slots
         self._context = context
         # They spin while they wait for each other, so one that gets no core holds up all.
@@ -74,7 +73,8 @@ class LlamaEngine:
                 f"The model file {self._path} is missing; {FETCH_COMMAND} gets the small model."
             )
         try:
-            xllamacpp = importlib.import_module("xllamacpp")
+            import xllamacpp
+
             return xllamacpp.Server(self._parameters(xllamacpp))
         except ImportError as error:
             raise EngineUnavailableError(f"llama.cpp can't be loaded: {error}") from error
@@ -96,29 +96,19 @@ class LlamaEngine:
         return parameters
 
     def _generate(self, server: Any, body: dict[str, Any]) -> Any:
+        messages = [
+            {**message, "content": text_of(message["content"], image="[image]")}
+            for message in body["messages"]
+        ]
+        asked = {**self._defaults, **body, "messages": messages, "stream": False}
         try:
-            result = server.handle_chat_completions({**self._sampling, **_prepare(body)})
+            result = server.handle_chat_completions(asked)
         except (TypeError, ValueError) as error:
             raise EngineError(400, str(error)) from error
         if "error" in result:
             raise _engine_error(result["error"])
         result.pop("timings", None)
         return {**result, "model": body["model"]}
-
-
-def _prepare(body: dict[str, Any]) -> dict[str, Any]:
-    messages = [
-        {**message, "content": text_of(message["content"], image="[image]")}
-        for message in body["messages"]
-    ]
-    limit = body.get("max_tokens", DEFAULT_MAX_TOKENS)
-    return {
-        **AGAINST_LOOPS,
-        **body,
-        "messages": messages,
-        "max_tokens": limit,
-        "stream": False,
-    }
 
 
 def _engine_error(error: dict[str, Any]) -> EngineError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind.gateway.engines.base import EngineError
 
-TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+if TYPE_CHECKING:
+    import httpx2
+
+PATIENCE = 600.0
+"""Seconds; to connect it has five."""
 BAD_REQUEST = 400
 
 
@@ -19,23 +21,32 @@ class UpstreamEngine:
 
     def __init__(self, url: str, model: str | None = None, key: str | None = None) -> None:
         """Ask the server at `url`, which ends in `/v1`, for `model`."""
+        import httpx2
+
         self._url = f"{url.rstrip('/')}/chat/completions"
         self._model = model
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._client: httpx.AsyncClient | None = None
+        self._client = httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(PATIENCE, connect=5.0),
+        )
 
     async def start(self) -> None:
-        """Open a client on the loop that will use it."""
-        self._client = httpx.AsyncClient(headers=self._headers, timeout=TIMEOUT)
+        """Need nothing: the first call connects."""
 
     async def close(self) -> None:
         """Close its connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.aclose()
 
     async def complete(self, body: dict[str, Any]) -> Any:
         """Pass a body on, and the answer back as it is."""
-        response = await self._send({**body, "model": self._model or body["model"]})
+        import httpx2
+
+        asked = {**body, "model": self._model or body["model"]}
+        try:
+            response = await self._client.post(self._url, json=asked)
+        except httpx2.HTTPError as error:
+            what = type(error).__name__
+            raise EngineError(502, f"The upstream server can't be reached: {what}") from error
         if not response.is_success:
             # A bad request is the caller's; all else is between us and that server.
             status = BAD_REQUEST if response.status_code == BAD_REQUEST else 502
@@ -45,17 +56,8 @@ class UpstreamEngine:
         except ValueError as error:
             raise EngineError(502, "The upstream server did not answer with JSON") from error
 
-    async def _send(self, body: dict[str, Any]) -> httpx.Response:
-        if self._client is None:
-            raise EngineError(500, "The upstream engine was not started")
-        try:
-            return await self._client.post(self._url, json=body)
-        except httpx.HTTPError as error:
-            what = type(error).__name__
-            raise EngineError(502, f"The upstream server can't be reached: {what}") from error
 
-
-def _reason(response: httpx.Response) -> str:
+def _reason(response: httpx2.Response) -> str:
     try:
         body = response.json()
     except ValueError:

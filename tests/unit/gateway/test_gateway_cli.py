@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from langchain_segmind.gateway.cli import build_parser, main, settings_from
-from langchain_segmind.gateway.faults import Faults
+from langchain_segmind.gateway.settings import Faults
 
 MODULE = [sys.executable, "-m", "langchain_segmind.gateway"]
 

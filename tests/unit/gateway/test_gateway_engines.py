@@ -126,7 +126,6 @@ class TestUpstream:
         engine._url = f"{url}/v1/llama-v3p1-8b-instruct"
         await engine.start()
         try:
-            assert engine._client is not None
             engine._client.headers["x-api-key"] = "SG_0123456789abcdef"
             return await engine.complete(asking("hi", **extra))
         finally:
@@ -165,7 +164,7 @@ class TestUpstream:
         engine = UpstreamEngine("http://127.0.0.1:1/v1/", "m", "secret")
 
         assert engine._url == "http://127.0.0.1:1/v1/chat/completions"
-        assert engine._headers == {"authorization": "Bearer secret"}
+        assert engine._client.headers["authorization"] == "Bearer secret"
 
 
 class TestChoice:

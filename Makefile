@@ -47,8 +47,12 @@ docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or refe
 docs-serve: $(VENV)/.docs ## Show the documentation at http://localhost:8000, anew with each change
 	@$(BIN)/zensical serve
 
-shots: $(VENV)/.dev ## Draw what make demo prints into docs/demo-light.svg and docs/demo-dark.svg
+shots: $(VENV)/.dev docs ## Draw all pictures anew: of the demo, a batch, the diagrams, and of the pages in Chromium
 	@$(BIN)/python examples/shots.py
+	@$(BIN)/python docs/images/draw.py
+	@$(BIN)/python docs/images/diagrams.py
+	@$(BIN)/python -m benchmarks.report
+	@$(BIN)/python docs/images/screenshots.py
 
 build: $(VENV)/.dev ## Build the wheel and the sdist into dist/, as a release does, and check them
 	@rm -rf dist
@@ -106,7 +110,7 @@ $(VENV)/.model: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.model
-	@echo "Installing the tools for tests and checks from PyPI (about 250 MB)."
+	@echo "Installing the tools for tests and checks from PyPI (about 310 MB)."
 	@$(BIN)/python -m pip install --quiet --editable '.[llama]' --group demo --group test --group lint $(OR_SAY_WHY)
 	@touch $@
 

@@ -1,9 +1,13 @@
-"""What was measured, against its targets: a table, its data and a chart."""
+"""What was measured, against its targets: a table, its data and two charts.
+
+`python -m benchmarks.report` draws the charts anew from results.json.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contestants import (
@@ -19,7 +23,6 @@ from benchmarks.contestants import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 Results = dict[str, dict[str, Any]]
 
@@ -276,12 +279,13 @@ def write(measured: dict[str, Any], folder: Path, *, keep: bool) -> None:
         "# Results",
         about,
         judged,
-        "![Answers a second, rows a minute, and the CPU time of a call](results.svg)",
+        "![Answers a second, and rows a minute](speed.svg)",
+        "![The CPU time of a call](results.svg)",
         *_everyone(measured["results"]),
     ]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    (folder / "results.svg").write_text(chart(measured["results"]), encoding="utf-8")
+    draw(measured["results"], folder)
 
 
 def _everyone(found: Mapping[str, Results]) -> list[str]:
@@ -310,43 +314,90 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *lines))
 
 
-_WIDTH, _BAR, _LEFT = 720, 18, 190
-_BARS = (
-    ("flight", "answers a second, all calls at once, 0.2 s each", "rate", 1),
-    ("rows", "rows a minute, 64 in flight, each answered at once", "rate", 60),
-    ("sync", "invoke, µs of CPU a call", "cpu", 1),
-    ("parallel", "ainvoke, 64 in flight", "cpu", 1),
+# --- Drawing -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars of one measure, the best first."""
+
+    experiment: str
+    title: str
+    measure: str
+    shown: Sequence[str]
+    unit: float = 1
+
+    def bars(self, found: Mapping[str, Results]) -> list[tuple[str, float]]:
+        """Find who is drawn how long; whoever made errors out of answers is not."""
+        measured = found.get(self.experiment, {})
+        values = [
+            (name, measured[name][self.measure] * self.unit)
+            for name in self.shown
+            if self.measure in measured.get(name, {}) and not measured[name].get("errors")
+        ]
+        return sorted(values, key=lambda bar: bar[1], reverse=self.measure == "rate")
+
+
+SPEED = (
+    Panel("flight", "Answers a second: 1,000 calls at once, of 0.2 s each", "rate", (OURS, *PEERS)),
+    Panel(
+        "rows",
+        "Rows a minute of a batch: 64 in flight, each answered at once",
+        "rate",
+        (BATCH, BATCH_QUEUE, *ROW_PEERS),
+        unit=60,
+    ),
 )
-_OWN = (OURS, JOURNAL, QUEUE, BATCH, BATCH_QUEUE)
-_DRAWN = (*_OWN, *PEERS, *ROW_PEERS)
+COST = (
+    Panel("sync", "µs of CPU time: an invoke", "cpu", (OURS, *PEERS)),
+    Panel("parallel", "µs of CPU time: an ainvoke, 64 of them in flight", "cpu", (OURS, *PEERS)),
+)
+_WIDTH, _BAR, _LEFT = 720, 18, 190
+_STYLE = """<style>
+svg { --paper: #fff; --ink: #24292f; --own: #0a7d5a; --other: #9aa5b1 }
+@media (prefers-color-scheme: dark) {
+svg { --paper: #0d1117; --ink: #e6edf3; --own: #2fbf8f; --other: #57606a }
+}
+text { font: 13px system-ui, sans-serif; fill: var(--ink) }
+.title { font-weight: 600 }
+.paper { fill: var(--paper) }
+.own { fill: var(--own) }
+.other { fill: var(--other) }
+</style>"""
 
 
-def chart(found: Mapping[str, Results]) -> str:
-    """Draw what is answered in a time, and the CPU time of a call, as bars; the best come first."""
+def draw(found: Mapping[str, Results], folder: Path) -> None:
+    """Draw what a user feels, and what a call costs."""
+    for name, panels in (("speed", SPEED), ("results", COST)):
+        (folder / f"{name}.svg").write_text(chart(found, panels), encoding="utf-8")
+
+
+def chart(found: Mapping[str, Results], panels: Sequence[Panel]) -> str:
+    """Draw bars, opaque, for light pages and dark ones; ours are set off."""
     drawn: list[str] = []
     top = 8
-    for name, title, measure, unit in _BARS:
-        shown = {
-            who: values[measure] * unit
-            for who, values in found[name].items()
-            if who in _DRAWN and measure in values
-        }
-        most = max(shown.values())
+    for panel in panels:
+        if not (bars := panel.bars(found)):
+            continue
+        most = max(value for _, value in bars)
         top += 20
-        drawn.append(f'<text x="8" y="{top}" font-weight="bold">{title}</text>')
-        for who in sorted(shown, key=shown.__getitem__, reverse=measure == "rate"):
-            value = shown[who]
+        drawn.append(f'<text class="title" x="12" y="{top}">{panel.title}</text>')
+        for who, value in bars:
             top += _BAR + 6
             length = (_WIDTH - _LEFT - 80) * value / most
-            colour = "#0a7d5a" if who in _OWN else "#9aa5b1"
+            kind = "own" if who in (OURS, BATCH, BATCH_QUEUE) else "other"
             size = f'width="{length:.0f}" height="{_BAR}"'
             drawn += [
-                f'<text x="8" y="{top}">{who}</text>',
-                f'<rect x="{_LEFT}" y="{top - 13}" {size} fill="{colour}"/>',
+                f'<text x="12" y="{top}">{who}</text>',
+                f'<rect class="{kind}" x="{_LEFT}" y="{top - 13}" {size}/>',
                 f'<text x="{_LEFT + length + 6:.0f}" y="{top}">{value:,.0f}</text>',
             ]
         top += 14
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 8}"'
-    # Mid-grey text reads on light and dark pages alike.
-    style = 'font-family="sans-serif" font-size="13" fill="#6b7280"'
-    return "\n".join([f"{head} {style}>", *drawn, "</svg>", ""])
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 8}">'
+    paper = f'<rect class="paper" width="{_WIDTH}" height="{top + 8}" rx="6"/>'
+    return "\n".join([head, _STYLE, paper, *drawn, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    _HERE = Path(__file__).parent
+    draw(json.loads((_HERE / "results.json").read_text("utf-8"))["results"], _HERE)

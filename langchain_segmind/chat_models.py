@@ -92,7 +92,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         min_credits, low_credits: Refuse calls, or warn, below this balance.
         rate_limiter: Paces the calls; see `SegmindRateLimiter`.
         queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
-        journal: Where it is kept what was paid for: the path of a SQLite file, or a `Journal`.
+        journal: Keeps what was paid for: the path of a SQLite file, or a `Journal`.
         streaming: Whether to ask for an event stream.
         http_client, http_async_client, default_headers: How Segmind is reached.
 
@@ -172,8 +172,26 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     # --- Construction ---
 
     if TYPE_CHECKING:
+        # Editors show this where the call is typed, and pydantic's own words if it were not here.
+        def __init__(self, **arguments: Unpack[Arguments]) -> None:
+            """A Llama model hosted by Segmind.
 
-        def __init__(self, **arguments: Unpack[Arguments]) -> None: ...  # noqa: D107 - editors show the class's own.
+            Its arguments, which are also its fields:
+                model: The slug, `llama-v3p1-70b-instruct` if not given.
+                temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
+                model_kwargs: More fields for the body of every call.
+                api_key: Else from SEGMIND_API_KEY.
+                base_url: Else from SEGMIND_BASE_URL, else Segmind's own.
+                timeout: Seconds for the whole call, retries included (120).
+                max_retries: How often what cost nothing is sent again (2).
+                retry_unknown_outcome: Whether to send again what may have been paid for.
+                min_credits, low_credits: Refuse calls, or warn, below this balance.
+                rate_limiter: Paces the calls; see `SegmindRateLimiter`.
+                queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
+                journal: Keeps what was paid for: the path of a SQLite file, or a `Journal`.
+                streaming: Whether to ask for an event stream.
+                http_client, http_async_client, default_headers: How Segmind is reached.
+            """
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ import pytest
 
 import langchain_segmind
 import langchain_segmind.gateway
-from langchain_segmind import ChatSegmindLlama
+from langchain_segmind import ChatSegmindLlama, batch, journals
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 from tests.integration.snippets import answer, run, snippets_of
@@ -159,6 +159,28 @@ def test_the_reference_has_every_setting_of_the_gateway_with_its_default() -> No
     told = parameters_of("reference/gateway.md")
     assert told.keys() == defaults.keys()
     assert {name: told[name] for name in simple(defaults)} == simple(defaults)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("reference/batch.md", (batch.BatchRequest, batch.BatchResult)),
+        ("reference/journals.md", (journals.JournalEntry,)),
+    ],
+)
+def test_the_reference_has_every_attribute_of_what_is_given(
+    name: str, kinds: tuple[type, ...]
+) -> None:
+    cells = re.findall(r"^\| (`.*?`) \|", page(name), re.MULTILINE)
+    told = {word for cell in cells for word in re.findall(r"\w+", cell)}
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    computed = {
+        name
+        for kind in kinds
+        for name, thing in vars(kind).items()
+        if isinstance(thing, property) and not name.startswith("_")
+    }
+    assert told == fields | computed
 
 
 @pytest.mark.parametrize("line", shell_lines())

@@ -98,7 +98,6 @@ def test_mypy_reads_the_public_types(plain: Environment, tmp_path: Path) -> None
     assert "Success" in checked(run(*command, TYPES.name, cwd=tmp_path))
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="pyright runs on node, and there is none")
 def test_pyright_reads_the_public_types(plain: Environment, tmp_path: Path) -> None:
     shutil.copy(TYPES, tmp_path)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))

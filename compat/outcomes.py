@@ -60,5 +60,5 @@ def _why(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Give what pytest's short summary gives."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
-        return str(crash.message)[:2000]
-    return report.longreprtext.strip().splitlines()[-1][:2000]
+        return str(crash.message)[:300]
+    return report.longreprtext.strip().splitlines()[-1][:300]

@@ -24,7 +24,7 @@ from langchain_segmind import ChatSegmindLlama
 from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGenerationChunk

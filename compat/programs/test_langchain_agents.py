@@ -15,12 +15,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from langchain_segmind import ChatSegmindLlama, is_retryable
-from langchain_segmind.gateway import Script
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from langgraph.graph.state import CompiledStateGraph
+
+    from langchain_segmind.gateway import Script
 
 
 @tool

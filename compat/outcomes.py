@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from compat.stand_in import seen
+from compat.segmind import seen
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,13 +11,15 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from langchain_core.language_models import BaseChatModel
 
+from compat.segmind import answer_with
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind.gateway import ScriptedEngine, Settings, serve
+
+if TYPE_CHECKING:
+    import pytest
 
 RULES = Path(__file__).parent.parent / "tests" / "integration" / "scripted_llama.py"
 OF_THE_PARTNER = {"model", "model_name", "api_key", "base_url", "rate_limiter"}
@@ -40,13 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Replace its models, and answer them."""
-    patch = pytest.MonkeyPatch()
-    config.add_cleanup(patch.undo)
-    running = serve(Settings(credits=1e6), ScriptedEngine(_rules()))
-    segmind = running.__enter__()
-    config.add_cleanup(lambda: running.__exit__(None, None, None))
-    patch.setenv("SEGMIND_BASE_URL", segmind.url)
-    patch.setenv("SEGMIND_API_KEY", segmind.api_key)
+    patch = answer_with(_rules(), config)
     package = importlib.import_module(config.getoption("--partner"))
     for name in package.__all__:
         kind = getattr(package, name)

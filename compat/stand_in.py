@@ -11,7 +11,6 @@ from __future__ import annotations
 import builtins
 import functools
 import json
-from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,8 @@ from langchain_core.language_models.chat_models import BaseChatModel, SimpleChat
 from langchain_core.messages import AIMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from compat.segmind import answer_with, seen
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 CORES_FAKES = "langchain_core.language_models.fake_chat_models"
 _asked: ContextVar[bool] = ContextVar("asked", default=False)
 """Whether a fake is being asked: what it calls of itself stays as the suite wrote it."""
-seen: Counter[str] = Counter()
-"""How many models were made, and how many calls were answered: it shows which tests have one."""
 
 
 class StandIn(ChatSegmindLlama):
@@ -104,7 +101,7 @@ def _sum(chunks: list[ChatGenerationChunk]) -> ChatResult:
     if not chunks:
         return ChatResult(generations=[ChatGeneration(message=AIMessage(""))])
     whole = functools.reduce(lambda one, other: one + other, chunks).message
-    return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole))])  # type: ignore[arg-type]
+    return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(whole))])
 
 
 # --- A method of a fake, and what stands in its place ---
@@ -303,11 +300,5 @@ def pytest_configure(config: pytest.Config) -> None:
     """Stand in for what the suite is about to define, and answer it."""
     if config.getoption("--own-fakes"):
         return
-    patch = pytest.MonkeyPatch()
-    config.add_cleanup(patch.undo)
-    running = serve(Settings(credits=1e6), ScriptedEngine(lambda body: body["say"]))
-    segmind = running.__enter__()
-    config.add_cleanup(lambda: running.__exit__(None, None, None))
-    patch.setenv("SEGMIND_BASE_URL", segmind.url)
-    patch.setenv("SEGMIND_API_KEY", segmind.api_key)
+    patch = answer_with(lambda body: body["say"], config)
     patch.setattr(builtins, "__build_class__", _build)

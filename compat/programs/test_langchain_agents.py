@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -229,6 +230,18 @@ def test_a_model_is_chosen(scripted_segmind: Script) -> None:
         "ModelRouterMiddleware", choices=choices, instructions="Which?", classifier=Decider()
     )
     assert run(agent(routes))[-1].response_metadata["model_name"] == large.model
+
+
+@pytest.mark.skipif(
+    tuple(map(int, version("langchain-core").split(".")[:3])) < (1, 8, 4),
+    reason="langchain-core reads why an answer ended since 1.8.4.",
+)
+def test_the_end_of_an_answer_is_told_in_cores_words(scripted_segmind: Script) -> None:
+    scripted_segmind.will_say(ADD)
+    *_, end = ChatSegmindLlama().bind_tools([add]).stream_events("1 + 2?", version="v3")
+    told = {"normalized_finish_reason": "tool_call", "finish_state": "complete"}
+    assert end["event"] == "message-finish"
+    assert told.items() <= end.items()
 
 
 def test_every_middleware_was_tested() -> None:

@@ -12,7 +12,7 @@ FUZZED = headers body answers events queue exchanges journal tools messages
 OR_SAY_WHY = || { echo "pip could not install what is needed: see above. Is there a network? A proxy goes into HTTPS_PROXY." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-random test-min lint format docs docs-serve shots build audit bench soak storm fuzz gateway clean
+.PHONY: help demo test test-random test-min lint format compat docs docs-serve shots build audit bench soak storm fuzz gateway clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ test-random: $(VENV)/.dev ## Run the property tests on examples of this run alon
 
 test-min: $(VENV)-min/.done ## Run all tests on the lowest versions of everything that pyproject.toml declares
 	@LOWEST_VERSIONS=1 $(VENV)-min/bin/python -m pytest $(SIDE_BY_SIDE)
+
+PACKAGES ?=
+
+compat: $(VENV)/.dev ## Run tests of LangChain, LangGraph and others on this model; writes docs/compatibility.md
+	@$(BIN)/python -m compat $(PACKAGES)
 
 lint: $(VENV)/.dev ## Check style, types and workflows
 	$(BIN)/ruff check
@@ -90,7 +95,7 @@ gateway: $(VENV)/.model ## Run the local Segmind in the foreground
 	@$(GATEWAY)
 
 clean: ## Remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-min $(VENV)-audit $(VENV)-bench .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
+	rm -rf $(VENV) $(VENV)-min $(VENV)-audit $(VENV)-bench .compat .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site .cache
 
 $(VENV)/.pip:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here: name one of 3.11 or newer, as in make PYTHON=python3.12 …" >&2; exit 1; }

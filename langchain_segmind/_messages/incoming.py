@@ -134,6 +134,7 @@ class Call:
         }
         if reason in _NORMALIZED:
             metadata["normalized_finish_reason"] = _NORMALIZED[reason]
+            metadata["finish_state"] = "complete"  # Segmind suspends no turn.
         if isinstance(completion.get("id"), str):
             metadata["id"] = completion["id"]
         shown = " ".join(value for value in metadata.values() if isinstance(value, str))

@@ -189,9 +189,10 @@ def test_native_calls_are_understood_should_they_come(
 
 
 NATIVE = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-CALLED = {"finish_reason": "tool_calls", "normalized_finish_reason": "tool_call"}
-ENDED = {"finish_reason": "stop", "normalized_finish_reason": "stop"}
-CUT = {"finish_reason": "length", "normalized_finish_reason": "length"}
+COMPLETE = {"finish_state": "complete"}
+CALLED = {"finish_reason": "tool_calls", "normalized_finish_reason": "tool_call", **COMPLETE}
+ENDED = {"finish_reason": "stop", "normalized_finish_reason": "stop", **COMPLETE}
+CUT = {"finish_reason": "length", "normalized_finish_reason": "length", **COMPLETE}
 
 
 @pytest.mark.parametrize(

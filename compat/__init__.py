@@ -1,0 +1,1 @@
+"""Runs tests and programs that others wrote with `ChatSegmindLlama`: `make compat`."""

@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from langchain_segmind import SegmindError
-from langchain_segmind._protocol.calls import exchange
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -24,7 +23,7 @@ from langchain_segmind._transport.failures import failure_from
 from langchain_segmind._transport.settings import Settings, as_timeout
 
 if TYPE_CHECKING:
-    from langchain_segmind._protocol.types import Flow
+    from langchain_segmind._protocol.types import Flow, TransportFailure
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 
@@ -53,6 +52,12 @@ def flow(end: str) -> Flow[str]:
     assert (yield Sleep(0.0)) is None
     assert (yield AcquireSlot()) is None
     return end
+
+
+def ask() -> Flow[Response | TransportFailure]:
+    """Send one request."""
+    answer: Response | TransportFailure = yield Request("POST", "/v1/x", b"{}")
+    return answer
 
 
 def failing() -> Flow[str]:
@@ -161,7 +166,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = run(exchange(Request("POST", "/v1/x", b"{}")), clients)
+        reply = run(ask(), clients)
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
@@ -175,7 +180,7 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        reply = await arun(exchange(Request("POST", "/v1/x", b"{}")), Clients(given))
+        reply = await arun(ask(), Clients(given))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
     assert str(seen[0].url) == "http://h/p/v1/x"

@@ -98,18 +98,22 @@ class AiohttpTransport:
             data=io.BytesIO(body) if body and len(body) > _SENT_IN_ONE_PIECE else body,
             proxy_headers=self._proxy_headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=seconds_left(request.deadline),
-                ceil_threshold=math.inf,  # Not to whole seconds.
-                connect=bounded_timeout(self._timeout.connect, request.deadline),
-                sock_read=self._read_timeout(request.deadline),
-            ),
+            timeout=self._time_left(request.deadline),
         )
 
-    def _read_timeout(self, deadline: float | None) -> float | None:
-        """Spare aiohttp a timer for each read where the deadline comes first anyway."""
-        left, read = seconds_left(deadline), self._timeout.read
-        return None if read is None or (left is not None and left <= read) else read
+    def _time_left(self, deadline: float | None) -> aiohttp.ClientTimeout:
+        connect, read = self._timeout.connect, self._timeout.read
+        if (left := seconds_left(deadline)) is None:
+            return aiohttp.ClientTimeout(connect=connect, sock_read=read)
+        if left <= 0:  # For aiohttp that would be no limit.
+            raise aiohttp.ConnectionTimeoutError("the deadline has passed")
+        return aiohttp.ClientTimeout(
+            total=left,
+            ceil_threshold=math.inf,  # Not to whole seconds.
+            connect=bounded_timeout(connect, deadline),
+            # No timer for each read where the deadline comes first anyway.
+            sock_read=None if read is None or left <= read else read,
+        )
 
     async def close(self) -> None:
         """Close every connection, once those in use have brought their answers."""

@@ -90,7 +90,8 @@ class BaseSegmindChatModel(BaseChatModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    _clients: Clients | None = PrivateAttr(default=None)
+    _connected_as: tuple[tuple[Any, ...], Clients] | None = PrivateAttr(default=None)
+    """The settings as they were given, and the clients that were built for them."""
 
     def __init__(self, *values: Any, **settings: Any) -> None:
         if values:
@@ -163,13 +164,13 @@ class BaseSegmindChatModel(BaseChatModel):
 
     def close(self) -> None:
         """Close the connections of blocking calls; a later call opens new ones."""
-        if self._clients is not None:
-            self._clients.close()
+        if self._connected_as is not None:
+            self._connected_as[1].close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop and those of blocking calls."""
-        if self._clients is not None:
-            await self._clients.aclose()
+        if self._connected_as is not None:
+            await self._connected_as[1].aclose()
 
     def __enter__(self) -> Self:
         """Close the connections at the end of a `with` block."""
@@ -199,10 +200,10 @@ class BaseSegmindChatModel(BaseChatModel):
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
         own = (self.http_client, self.http_async_client)
         given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
-        # Neither looked up by name, for which pydantic takes longer than for all the rest, nor
-        # compared otherwise than as given, since checking and converting would take longer still.
-        clients: Clients | None = (self.__pydantic_private__ or {}).get("_clients")
-        if clients is None or clients.given != given:
+        # Not looked up by name, for which pydantic takes longer than for all the rest.
+        before, clients = (self.__pydantic_private__ or {}).get("_connected_as") or (None, None)
+        if clients is None or before != given:
+            # Compared as given, since checking and converting would take longer still.
             settings = Settings(
                 normalized_base_url(self.base_url),
                 self._checked_key(),
@@ -211,8 +212,8 @@ class BaseSegmindChatModel(BaseChatModel):
                 *own,
             )
             if clients is None or clients.settings != settings:
-                clients = self._clients = Clients(settings)
-            clients.given = (*given[:2], settings.default_headers, *given[3:])
+                clients = Clients(settings)
+            self._connected_as = (*given[:2], settings.default_headers, *given[3:]), clients
         self._join_limiter(clients.account)
         return clients
 
@@ -269,7 +270,7 @@ class BaseSegmindChatModel(BaseChatModel):
         fields = dict(state["__dict__"])
         if "api_key" not in self.model_fields_set:
             fields["api_key"] = None
-        return {**state, "__dict__": fields, "__pydantic_private__": {"_clients": None}}
+        return {**state, "__dict__": fields, "__pydantic_private__": {"_connected_as": None}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Unpickle; a key that was left out is read from this process's environment."""

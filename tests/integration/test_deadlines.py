@@ -18,6 +18,9 @@ import pytest
 
 from langchain_segmind import SegmindError, SegmindTimeoutError
 from langchain_segmind._protocol import retry
+from langchain_segmind._protocol.types import Request, TransportFailure
+from langchain_segmind._transport.driver import arun, run
+from tests.flows import send
 from tests.servers import (
     COLOURS,
     TRANSPORTS,
@@ -139,6 +142,17 @@ def test_all_attempts_and_waits_share_one_deadline(
             ask(model(server, timeout=TIMEOUT, max_retries=1000), transport)
         assert time.monotonic() - began < LATEST
         assert 1 < len(server.requests) < 20
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_nothing_is_sent_when_the_deadline_has_passed(colour: str) -> None:
+    flow = send(Request("POST", "/v1/slug", b"{}", deadline=time.monotonic() - 1.0))
+    with faults() as server, model(server) as llm:
+        clients = llm._connected()
+        outcome = run(flow, clients) if colour == "sync" else asyncio.run(arun(flow, clients))
+        assert server.requests == []
+    assert isinstance(outcome, TransportFailure)
+    assert (outcome.kind, outcome.sent) == ("timeout", False)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -21,9 +21,10 @@ from langchain_segmind._transport.driver import arun, run
 from langchain_segmind._transport.environment import proxy_for
 from langchain_segmind._transport.failures import failure_from
 from langchain_segmind._transport.settings import Settings, as_timeout
+from tests.flows import send
 
 if TYPE_CHECKING:
-    from langchain_segmind._protocol.types import Flow, TransportFailure
+    from langchain_segmind._protocol.types import Flow
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 
@@ -52,12 +53,6 @@ def flow(end: str) -> Flow[str]:
     assert (yield Sleep(0.0)) is None
     assert (yield AcquireSlot()) is None
     return end
-
-
-def ask() -> Flow[Response | TransportFailure]:
-    """Send one request."""
-    answer: Response | TransportFailure = yield Request("POST", "/v1/x", b"{}")
-    return answer
 
 
 def failing() -> Flow[str]:
@@ -166,7 +161,7 @@ def test_an_injected_client_that_decodes_already_is_not_decoded_twice() -> None:
     given = httpx.Response(200, headers={"content-encoding": "identity"}, content=b"hi")
     with httpx.Client(transport=httpx.MockTransport(lambda _: given)) as client:
         clients = Clients(Settings("http://h", SecretStr(KEY), {}, as_timeout(1), client))
-        reply = run(ask(), clients)
+        reply = run(send(Request("POST", "/v1/x", b"{}")), clients)
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
 
@@ -180,7 +175,7 @@ async def test_an_injected_async_client_is_used_as_it_is() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         given = Settings("http://h/p", SecretStr(KEY), {}, as_timeout(1), None, client)
-        reply = await arun(ask(), Clients(given))
+        reply = await arun(send(Request("POST", "/v1/x", b"{}")), Clients(given))
     assert isinstance(reply, Response)
     assert reply.body == b"hi"
     assert str(seen[0].url) == "http://h/p/v1/x"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from html import unescape
 from http import HTTPStatus
@@ -175,7 +177,8 @@ def error_from_failure(
     if after_unknown and not failure.sent:
         fate = f"Nothing was sent this time. {_earlier(to_queue=to_queue)}"
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
-    return kind(f"{what}: {detail}. {fate} {SegmindConnectionError.advice}", **facts)
+    advice = _MORE_FILES if _NO_FILES_LEFT in detail else SegmindConnectionError.advice
+    return kind(f"{what}: {detail}. {fate} {advice}", **facts)
 
 
 def error_from_answer(reply: Response, why: str) -> SegmindResponseError:
@@ -248,6 +251,11 @@ def shorten(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)
 
 
+_NO_FILES_LEFT = os.strerror(errno.EMFILE)
+_MORE_FILES = (
+    "Each call in flight is a connection, and so an open file: raise the limit (ulimit -n), or let "
+    "fewer calls go at once (max_concurrency in the config of a batch)."
+)
 _NOT_REPEATED = "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
 _SENT = f"The request had been sent and may have been billed, {_NOT_REPEATED}"
 _UNKNOWN_JOB = "If a job was taken, it runs under an id that is not known here."

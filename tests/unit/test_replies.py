@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -198,3 +200,11 @@ def test_an_unusable_answer_has_its_accounting() -> None:
     assert str(error).startswith("Segmind answered 200, but its body is empty. ")
     assert error.credits == Credits(None, 0.5)
     assert error.outcome_unknown
+
+
+def test_more_calls_than_open_files_are_told_what_to_raise() -> None:
+    full = TransportFailure("unsent", f"[Errno 24] {os.strerror(errno.EMFILE)}", sent=False)
+    error = error_from_failure(full)
+    assert isinstance(error, SegmindConnectionError)
+    assert "Nothing was sent. Each call in flight is a connection" in str(error)
+    assert "ulimit -n" in str(error)

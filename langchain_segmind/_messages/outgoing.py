@@ -238,6 +238,10 @@ class _Converter:
     def _turn(self, role: Role, message: BaseMessage) -> list[WireMessage]:
         """Give a turn; tool results shaped as Anthropic shapes them become turns of their own."""
         content: object = message.content
+        # The wire has no `name`: it goes where people would write it.
+        name = f"{message.name}: " if message.name and role != "assistant" else ""
+        if isinstance(content, str):
+            return [{"role": role, "content": name + content}]
         turns: list[WireMessage] = []
         if isinstance(content, list):
             results = [(at, block) for at, block in enumerate(content) if _is_result(block)]
@@ -245,11 +249,8 @@ class _Converter:
             content = [block for block in content if not _is_result(block)]
             if turns and not content:
                 return turns
-        parts = self.parts_of(content)
-        # The wire has no `name`: it goes where people would write it.
-        if message.name and role != "assistant":
-            parts = [TextPart(type="text", text=f"{message.name}: "), *parts]
-        return [*turns, {"role": role, "content": _joined(parts)}]
+        parts = [TextPart(type="text", text=name), *self.parts_of(content)]
+        return [*turns, {"role": role, "content": _joined(parts if name else parts[1:])}]
 
     def _anthropic_result(self, index: int, block: Mapping[str, Any]) -> WireMessage:
         call_id = str(block.get("tool_use_id", ""))

@@ -201,22 +201,25 @@ class _Reader:
     def _take(self, token: re.Match[str], kind: str) -> None:
         """Take a token, if it is of a kind that the innermost container expects."""
         start, frame = token.start(kind), self._frames[-1] if self._frames else _OUTSIDE
-        match frame.expects, kind:
-            case _, "close" if self._frames:
-                self._close(frame, token)
-            case "value", "open" | "call" if len(self._frames) < MAX_DEPTH:
+        expects = frame.expects
+        match kind:
+            case "string" | "number" | "word" if expects == "value" and self._frames:
+                self._add(_scalar(kind, token[kind]), start, token.end())
+            case "string" | "word" if expects == "key":
+                frame.key, frame.expects = token["word"] or _text_of(token["string"]), "colon"
+            case "colon" if expects == "colon":
+                frame.expects, frame.value_start = "value", token.end()
+            case "comma" if expects == "separator":
+                frame.expects = "key" if frame.opener == "{" else "value"
+            case "open" | "call" if expects == "value" and len(self._frames) < MAX_DEPTH:
                 opener = token["open"] or token["call"][:-1]
                 self._frames.append(Frame(opener, start, "key" if opener == "{" else "value"))
-            case "value", "string" | "number" | "word" if self._frames:
-                self._add(_scalar(kind, token[kind]), start, token.end())
-            case "value", "keyword" if frame.opener not in _CLOSERS and frame.key is None:
+            case "keyword" if expects == "value" and frame.opener not in _CLOSERS:
+                if frame.key is not None:
+                    raise ValueError
                 frame.key, frame.value_start = token["keyword"][:-1].rstrip(), token.end()
-            case "separator", "comma":
-                frame.expects = "key" if frame.opener == "{" else "value"
-            case "key", "string" | "word":
-                frame.key, frame.expects = token["word"] or _text_of(token["string"]), "colon"
-            case "colon", "colon":
-                frame.expects, frame.value_start = "value", token.end()
+            case "close" if self._frames:
+                self._close(frame, token)
             case _:
                 raise ValueError
         self._closed = kind in {"string", "close"}

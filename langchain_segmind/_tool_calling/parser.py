@@ -43,7 +43,7 @@ def parse_tool_calls(
     answer = _answer_in(text) if strict else None
     if answer is not None:
         return ParsedReply(answer)
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST or _OPENER.search(text) is None:
         return ParsedReply(text)
     found = meant_calls(text, scan(text, tools, truncated=truncated), tools)
     known = [item for item in found if item.request.name in tools]
@@ -105,6 +105,9 @@ class ToolCallStream:
 
 _LONGEST = 2 * 1024 * 1024
 """Characters of a reply, some four times what a context of 128k holds; a longer one is all text."""
+
+_OPENER = re.compile(r"[{\[(<]")
+"""Without one there is no call: most answers are told by a glance."""
 
 _EAGER = 400
 """Up to this length what waits is looked at with every piece; beyond, at each half more."""

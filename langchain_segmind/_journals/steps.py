@@ -28,7 +28,7 @@ class Task(Generic[T]):
 
     operation: Operation[T]
     durable: bool = False
-    """It outlives the machine once it is done, and not the process alone."""
+    """It should outlive the machine, and not the process alone."""
     second: Operation[T] | None = None
     """Takes its place where a first attempt may have been done unheard."""
     undo: Operation[Any] | None = None

@@ -188,5 +188,5 @@ def forget(key: str) -> Steps[bool]:
 
 
 def purge_page(seconds: float) -> Steps[int]:
-    """Delete some of what is old; fewer than a page are the last ones."""
+    """Delete some of what is old; tell how much."""
     return len((yield PURGE, (seconds, seconds)))

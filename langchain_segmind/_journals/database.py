@@ -72,18 +72,16 @@ class Database:
 
     def run(self, steps: Steps[T]) -> T:
         """Run steps to their end."""
+        rows: Sequence[tuple[Any, ...]] | None = None
         try:
-            sql, parameters = next(steps)
             while True:
-                sql, parameters = steps.send(self._execute(sql, parameters))
+                sql, parameters = steps.send(rows)  # type: ignore[arg-type]
+                # All who share a file are on one machine, and so they have one clock.
+                now = time.time_ns() / 1e9
+                cursor = self._connection.execute(_render(sql), (now, *parameters))
+                rows = [(now,)] * cursor.rowcount if sql.endswith(WHEN) else cursor.fetchall()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-
-    def _execute(self, sql: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-        # All who share a file are on one machine, and so they have one clock.
-        now = time.time_ns() / 1e9
-        cursor = self._connection.execute(_render(sql), (now, *parameters))
-        return [(now,)] * cursor.rowcount if sql.endswith(WHEN) else cursor.fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

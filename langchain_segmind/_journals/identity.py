@@ -35,11 +35,9 @@ class Scope:
 
 def fingerprint_of(*parts: str | bytes) -> str:
     """Hash what is sent, and where to: a hash tells whether it is the same, and no more."""
-    digest = hashlib.blake2b(digest_size=16, person=b"segmind-journal")
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()
+    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+    told_apart = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
+    return hashlib.blake2b(told_apart, digest_size=16, person=b"segmind-journal").hexdigest()
 
 
 def scope_of(

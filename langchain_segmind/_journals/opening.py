@@ -15,8 +15,7 @@ def open_journal(journal: object) -> Journal:
     Raises:
         ValueError: It is neither.
     """
-    for name in ("_journals.identity", "_protocol.journaled", "_protocol.submit_limit"):
-        import_module(f"langchain_segmind.{name}")  # Now: a call is no place for it, see `imports`.
+    import_module("langchain_segmind._protocol.journaled")  # A call is no place for it.
     if isinstance(journal, Journal):
         return journal
     if isinstance(journal, str) and "://" in journal:

@@ -137,7 +137,7 @@ class OperationQueue:
             except Exception as error:
                 if isinstance(error, sqlite3.OperationalError) and is_busy(error):
                     # Each alone would wait as long again.
-                    return [(None, explain(error, self.path))] * len(orders)
+                    return [(None, explain(error, self.path)) for _ in orders]
         return [self._do_one(order) for order in orders]
 
     def _do_together(self, orders: Sequence[_Order]) -> list[Result]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -121,35 +121,23 @@ class Pool:
 
     async def arun(self, task: Task[T]) -> T:
         """Run steps in a thread, and wait for it on the loop."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[T] = loop.create_future()
         done = self._threads.submit(self.run, task)
-
-        def wake(_: Future[T]) -> None:
-            with suppress(RuntimeError):  # The loop is closed, and nobody waits there.
-                loop.call_soon_threadsafe(_tell, waiting, done)
-
-        done.add_done_callback(wake)
         try:
-            return await waiting
+            return await asyncio.shield(asyncio.wrap_future(done))
         except asyncio.CancelledError:
             if task.undo is not None:
-                self._undo(done, task.undo)
+                self._threads.submit(self._undo, done, task.undo)
             raise
 
     def _undo(self, done: Future[Any], operation: Operation[Any]) -> None:
-        """Run steps after those that are under way, in the same thread if it still has them."""
-        if done.done():
-            self._threads.submit(self._attempt, operation)
-        else:
-            done.add_done_callback(lambda _: self._attempt(operation))
+        wait([done])  # It is under way: who came first has a thread.
+        self._attempt(operation)
 
     def _make_ready(self) -> None:
         if self._is_ready:
             return
         if self._conninfo is None:
-            with self._pool.connection() as connection:
-                _drive(_make_table(self._name), connection)
+            self._attempt(partial(_make_table, self._name))
         else:
             # The pool would go on trying for half a minute, and could not say why it failed.
             with psycopg.connect(self._conninfo, autocommit=True) as connection:
@@ -207,8 +195,7 @@ class AsyncPool:
     async def _arun(self, task: Task[T]) -> T:
         try:
             if not self._is_ready:
-                async with self._pool.connection() as connection:
-                    await _adrive(_make_table(self._name), connection)
+                await self._attempt(partial(_make_table, self._name))
                 self._is_ready = True
             with suppress(_LostError):
                 return await self._attempt(task.operation)
@@ -239,23 +226,24 @@ def _make_table(name: str) -> Steps[None]:
 
 
 def _drive(steps: Steps[T], connection: psycopg.Connection[Any]) -> T:
+    rows: Any = None
     with connection.cursor(row_factory=tuple_row) as cursor:
         try:
-            sql, parameters = next(steps)
             while True:
-                cursor.execute(_render(sql), parameters or None)
-                sql, parameters = steps.send(cursor.fetchall())
+                sql, parameters = steps.send(rows)
+                rows = cursor.execute(_render(sql), parameters or None).fetchall()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
 
 async def _adrive(steps: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
+    rows: Any = None
     async with connection.cursor(row_factory=tuple_row) as cursor:
         try:
-            sql, parameters = next(steps)
             while True:
+                sql, parameters = steps.send(rows)
                 await cursor.execute(_render(sql), parameters or None)
-                sql, parameters = steps.send(await cursor.fetchall())
+                rows = await cursor.fetchall()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
@@ -266,16 +254,6 @@ def _render(sql: str) -> bytes:
     # not begin later than the claimer thinks, who asked before.
     clock = "extract(epoch from statement_timestamp())::double precision"
     return sql.replace("{now}", f"({clock})").replace("?", "%s").encode()
-
-
-def _tell(waiting: asyncio.Future[T], done: Future[T]) -> None:
-    """Hand over what the thread found, unless the one who waited was cancelled."""
-    if waiting.done():
-        return
-    if (error := done.exception()) is not None:
-        waiting.set_exception(error)
-    else:
-        waiting.set_result(done.result())
 
 
 def _explain(error: Exception, name: str) -> SegmindJournalError:

@@ -125,17 +125,17 @@ class SqlJournal(Journal):
     def purge(self, *, older_than: timedelta | float) -> int:
         """Delete what has not changed for so long."""
         # Page by page, so that those who have to write in between need not wait for all of it.
-        pages = [self._run(Task(partial(steps.purge_page, _seconds(older_than))))]
-        while pages[-1] == steps.PAGE:
-            pages.append(self._run(Task(partial(steps.purge_page, _seconds(older_than)))))
-        return sum(pages)
+        task, purged = _purge(older_than), 0
+        while page := self._run(task):
+            purged += page
+        return purged
 
     async def apurge(self, *, older_than: timedelta | float) -> int:
         """Do as `purge`."""
-        pages = [await self._arun(Task(partial(steps.purge_page, _seconds(older_than))))]
-        while pages[-1] == steps.PAGE:
-            pages.append(await self._arun(Task(partial(steps.purge_page, _seconds(older_than)))))
-        return sum(pages)
+        task, purged = _purge(older_than), 0
+        while page := await self._arun(task):
+            purged += page
+        return purged
 
     def _update(self, entry: JournalEntry, change: Change) -> Task[float | None]:
         state, accounting, error = change["state"], change.get("accounting"), change.get("error")
@@ -212,5 +212,6 @@ def _pages(keys: Iterable[str]) -> Generator[list[str], None, None]:
         yield page
 
 
-def _seconds(span: timedelta | float) -> float:
-    return span.total_seconds() if isinstance(span, timedelta) else float(span)
+def _purge(span: timedelta | float) -> Task[int]:
+    seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
+    return Task(partial(steps.purge_page, seconds))

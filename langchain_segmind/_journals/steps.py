@@ -28,7 +28,7 @@ class Task(Generic[T]):
 
     operation: Operation[T]
     durable: bool = False
-    """It outlives the machine once it is done, and not the process alone."""
+    """It should outlive the machine, and not the process alone."""
     second: Operation[T] | None = None
     """Takes its place where a first attempt may have been done unheard."""
     undo: Operation[Any] | None = None
@@ -188,5 +188,5 @@ def forget(key: str) -> Steps[bool]:
 
 
 def purge_page(seconds: float) -> Steps[int]:
-    """Delete some of what is old; fewer than a page are the last ones."""
+    """Delete some of what is old; tell how much."""
     return len((yield PURGE, (seconds, seconds)))

@@ -117,24 +117,19 @@ class Exchanges:
             scope: Where the call belongs.
             account: What tells hosts and keys apart; only a hash of it is kept.
         """
-        from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
-        from langchain_segmind._protocol.journaled import JournaledCall
-        from langchain_segmind._protocol.submit_limit import SUBMITS
+        from langchain_segmind._protocol.journaled import answer_once
 
-        fingerprint = fingerprint_of(*account, model, body)
-        with DELIVERIES.get().reserve(scope, fingerprint) as key:
-            call = JournaledCall(
-                journal=journal,
-                key=key,
-                fingerprint=fingerprint,
-                send=lambda: self.complete(model, body),
-                fetch=self.fetch,
-                clock=self.clock,
-                timeout=self.queue_timeout if self.through_queue else self.timeout,
-                submits=SUBMITS.get() if self.through_queue else None,
-                retry_unknown_outcome=self.retry_unknown_outcome,
-            )
-            return (yield from call.answer())
+        return answer_once(
+            scope,
+            sent=(*account, model, body),
+            journal=journal,
+            send=lambda: self.complete(model, body),
+            fetch=self.fetch,
+            clock=self.clock,
+            timeout=self.queue_timeout if self.through_queue else self.timeout,
+            through_queue=self.through_queue,
+            retry_unknown_outcome=self.retry_unknown_outcome,
+        )
 
     def fetch(self, request_id: object) -> Flow[Finished]:
         """Wait for the answer of a job that was submitted before; it costs nothing."""

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from langchain_segmind._journals.entries import Change, Journal, JournalEntry
+from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
 from langchain_segmind._protocol.answers import Accounting, Finished, read_output, read_response
 from langchain_segmind._protocol.calls import Clock, may_be_billed
 from langchain_segmind._protocol.queue import read_request_id
@@ -22,6 +23,7 @@ from langchain_segmind._protocol.responses import (
     decode_json,
     words_of,
 )
+from langchain_segmind._protocol.submit_limit import SUBMITS, SubmitLimit
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Command,
@@ -48,7 +50,7 @@ from langchain_segmind.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from langchain_segmind._protocol.submit_limit import SubmitLimit
+    from langchain_segmind._journals.identity import Scope
 
 Recorded: TypeAlias = Generator[
     Command, Outcome, tuple[Outcome, JournalEntry | None, Finished | None]
@@ -65,7 +67,25 @@ FIRST_LOOK, LOOK_GROWTH, LONGEST_LOOK = 0.02, 1.5, 1.0
 """Seconds between two looks at an entry that someone else is sending."""
 
 
-@dataclass(frozen=True, slots=True)
+def answer_once(
+    scope: Scope, sent: tuple[str | bytes, ...], *, through_queue: bool, **options: Any
+) -> Flow[Finished]:
+    """Answer a call under its identity, see `JournaledCall`.
+
+    Args:
+        scope: Where it belongs.
+        sent: What is sent, and what tells hosts and accounts apart; only a hash of it is kept.
+        through_queue: Whether it is a job of the queue.
+        options: More for `JournaledCall`.
+    """
+    fingerprint = fingerprint_of(*sent)
+    submits = SUBMITS.get() if through_queue else None
+    with DELIVERIES.get().reserve(scope, fingerprint) as key:
+        call = JournaledCall(key=key, fingerprint=fingerprint, submits=submits, **options)
+        return (yield from call.answer())
+
+
+@dataclass(slots=True)
 class JournaledCall:
     """One call, and what it may do to be answered."""
 

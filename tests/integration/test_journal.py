@@ -97,7 +97,7 @@ def call(llm: Any, way: str, prompt: Any = "hi", key: str | None = "row-17") -> 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_key_is_paid_for_once(way: str, queue: Queue, gateway: RunningGateway, path: str) -> None:
     """The second model is given the first one's answer, for nothing."""
-    first = call(model(gateway, path, queue=queue), "invoke")
+    first = call(model(gateway, path, queue=queue), way)
     again = call(model(gateway, path, queue=queue), way)
     assert again.content == first.content == "You said: hi"
     assert again.response_metadata["replayed"] is True
@@ -136,6 +136,14 @@ def test_a_key_stands_for_one_call(
     prompt = change.pop("prompt", "hi")
     with pytest.raises(SegmindIdempotencyError, match="row-17"):
         llm.invoke(prompt, idempotency_key="row-17", **change)
+    assert gateway.account.post_count == 1
+
+
+def test_a_key_stands_for_one_host(gateway: RunningGateway, path: str) -> None:
+    call(model(gateway, path), "invoke")
+    other = gateway.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(SegmindIdempotencyError):
+        call(model(gateway, path, base_url=other), "invoke")
     assert gateway.account.post_count == 1
 
 
@@ -182,15 +190,30 @@ def test_a_scope_of_the_config_reaches_every_call_inside_a_chain(
     assert len(gateway.account.charges) == 4
 
 
-def test_tools_and_structured_output_are_replayed_too(gateway: RunningGateway, path: str) -> None:
-    gateway.engine = ScriptedEngine(lambda _: '{"setup": "A cat walks in."}')
-    chain = model(gateway, path).with_structured_output(Joke, idempotency_key="joke")
-    assert chain.invoke("hi") == chain.invoke("hi") == Joke(setup="A cat walks in.")
-    tools = model(gateway, path).bind_tools([Joke], tool_choice="Joke")
+@pytest.mark.parametrize("queue", [None, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_tool_calls_are_replayed_too(
+    way: str, queue: Queue, gateway: RunningGateway, path: str
+) -> None:
     gateway.engine = ScriptedEngine(lambda _: CALL)
-    calls = [tools.invoke("hi", idempotency_key="tool").tool_calls[0]["args"] for _ in range(2)]
+    tools = model(gateway, path, queue=queue).bind_tools([Joke], tool_choice="Joke")
+    calls = [call(tools, way).tool_calls[0]["args"] for _ in range(2)]
     assert calls == [{"setup": "A cat walks in."}] * 2
-    assert len(gateway.account.charges) == 2
+    assert gateway.account.post_count == 1
+
+
+@pytest.mark.parametrize("queue", [None, False])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_structured_output_is_replayed_too(
+    colour: str, queue: Queue, gateway: RunningGateway, path: str
+) -> None:
+    gateway.engine = ScriptedEngine(lambda _: '{"setup": "A cat walks in."}')
+    llm = model(gateway, path, queue=queue)
+    chain = llm.with_structured_output(Joke, idempotency_key="joke")
+    for _ in range(2):
+        found = chain.invoke("hi") if colour == "sync" else asyncio.run(chain.ainvoke("hi"))
+        assert found == Joke(setup="A cat walks in.")
+    assert gateway.account.post_count == 1
 
 
 def test_a_replay_takes_no_slot_and_asks_no_balance(gateway: RunningGateway, path: str) -> None:

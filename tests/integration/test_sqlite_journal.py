@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import pickle
 import resource
 import sqlite3
 import stat
@@ -64,6 +65,21 @@ def test_a_journal_is_its_owners_alone(path: Path) -> None:
     os.umask(before)
     modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
     assert modes == dict.fromkeys(("run.sqlite", "run.sqlite-wal", "run.sqlite-shm"), 0o600)
+    journal.close()
+
+
+@pytest.mark.parametrize(("sync_seconds", "modes"), [(0.0, [2, 2]), (3600.0, [2, 1])])
+def test_a_claim_is_brought_to_the_disk_when_it_is_time_to(
+    path: Path, sync_seconds: float, modes: list[int]
+) -> None:
+    """Each one, or the first one in so many seconds; 2 is SQLite's FULL, and 1 NORMAL."""
+    journal = pickle.loads(pickle.dumps(SqliteJournal(path, sync_seconds=sync_seconds)))
+    found = []
+    for key in "ab":
+        claim(journal, key)
+        connection = journal._queue.database._connection
+        found += connection.execute("PRAGMA synchronous").fetchone()
+    assert found == modes
     journal.close()
 
 

@@ -27,10 +27,11 @@ def test_all_is_sorted_and_true() -> None:
 
 
 def test_importing_them_loads_no_store() -> None:
-    """Who keeps no journal has nothing to install, and nothing to wait for."""
+    """Who keeps no journal has nothing to install, nothing to wait for, and no hook into forks."""
     code = (
         "import sys, langchain_segmind.journals as journals; "
         "assert not {'psycopg', 'sqlite3'} & set(sys.modules); "
+        "assert 'langchain_segmind._journals.operation_queue' not in sys.modules; "
         "assert journals.PostgresJournal and journals.SqliteJournal"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

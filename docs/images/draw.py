@@ -27,14 +27,16 @@ TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg"
 <rect width="100%" height="100%" rx="8" fill="#292929"/>
 <g transform="translate(9, 9)">{backgrounds}<g>{matrix}</g></g><defs>{lines}</defs></svg>
 """
+# Without a ground of its own, in colours that can be read on a light page and on a dark one.
 CHART = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 240" font-family="sans-serif"
- font-size="12"><rect width="640" height="240" fill="white"/>
-<path d="M60 20V200H620" fill="none" stroke="#888"/>
-<path d="M60 {limit}H620" stroke="#c33" stroke-dasharray="6 4"/>
-<text x="64" y="{above}" fill="#c33">budget: {budget} credits</text>
-<polyline points="{points}" fill="none" stroke="#36c" stroke-width="2"/>
-<text x="{x}" y="{y}" text-anchor="end" fill="#36c">{spent:.4f} spent on {count} answers</text>
-<text x="60" y="218">0 s</text><text x="620" y="218" text-anchor="end">{seconds:.0f} s</text></svg>
+ font-size="12">
+<path d="M60 20V200H620" fill="none" stroke="#7a7a7a"/>
+<path d="M60 {limit}H620" stroke="#d24a4a" stroke-dasharray="6 4"/>
+<text x="64" y="{above}" fill="#d24a4a">budget: {budget} credits</text>
+<polyline points="{points}" fill="none" stroke="#3f7fdf" stroke-width="2"/>
+<text x="{x}" y="{y}" text-anchor="end" fill="#3f7fdf">{spent:.4f} spent on {count} answers</text>
+<text x="60" y="218" fill="#7a7a7a">0 s</text><text x="620" y="218" text-anchor="end"
+ fill="#7a7a7a">{seconds:.0f} s</text></svg>
 """
 
 

@@ -182,6 +182,7 @@ class JournaledCall:
                 command = flow.send(outcome)
                 if isinstance(command, Request) and command.method == "POST":
                     outcome, entry, finished = yield from self._post(command, slot)
+                    slot = None
                 elif self._is_for_a_submit(command):
                     slot, outcome = command, None
                 else:

@@ -34,7 +34,7 @@ from langchain_segmind.exceptions import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from langchain_segmind._batch.progress import Progress
     from langchain_segmind._batch.reading import Check
@@ -123,7 +123,7 @@ class _Command:
         ledger = llm._connected().account.ledger  # noqa: SLF001 - of this package.
         runner = Runner(
             llm,
-            self._samples(history),
+            self._samples(history.sent),
             in_flight=options.in_flight or max(batch.IN_FLIGHT, options.requests_per_minute or 0),
             budget=Budget(
                 options.budget,
@@ -136,25 +136,20 @@ class _Command:
             is_written=output.answered.__contains__,
             pilot=PILOT,
         )
-        run = _Run(
-            llm, options, output, errors, report.Tally(total, history.spent), runner, ledger, guess
-        )
+        tally = report.Tally(total, history.spent)
+        run = _Run(llm, options, output, errors, tally, runner, ledger, guess)
         return asyncio.run(run.answer_all(has_to_pay=left > 0))
 
-    def _samples(self, history: History) -> Iterator[Sample]:
+    def _samples(self, order: Mapping[str, int]) -> Iterator[Sample]:
         """Give what is to be answered: first, the oldest ahead, what earlier runs have sent."""
-        order = history.sent
         if order:
             early = [each for each in self._all_samples() if each.key in order]
             yield from sorted(early, key=lambda each: order[each.key])
-        for each in self._all_samples():
-            if each.key not in order:
-                yield each
+        yield from (each for each in self._all_samples() if each.key not in order)
 
     def _all_samples(self) -> Iterator[Sample]:
-        for request in self._requests.requests():
-            for number in range(self._options.samples):
-                yield Sample(request, number)
+        numbers = range(self._options.samples)
+        return (Sample(each, n) for each in self._requests.requests() for n in numbers)
 
 
 @dataclass(slots=True)
@@ -281,9 +276,8 @@ def _described(failure: Exception) -> str:
             f"The answers cannot be written ({failure.strerror or failure}). What was paid for is "
             "in the journal, and is written by the next run for nothing."
         )
-    if isinstance(failure, SegmindError):
-        return str(failure)
-    return f"{type(failure).__name__}: {failure}."
+    is_ours = isinstance(failure, SegmindError)
+    return str(failure) if is_ours else f"{type(failure).__name__}: {failure}."
 
 
 def _is_asked(options: argparse.Namespace) -> bool:

@@ -68,7 +68,7 @@ def _add_money(group: Any) -> None:
         "--budget",
         type=_number(0),
         metavar="CREDITS",
-        help="never spend more on this file, earlier runs included; give --max-tokens with it",
+        help="never spend more on this file, earlier runs included",
     )
     add("--min-credits", type=_number(0), metavar="X", help="leave so many on the account")
     add("--requests-per-minute", type=_count(1), metavar="N", help="what the plan allows")

@@ -59,10 +59,13 @@ def test_a_person_is_asked_before_anything_is_paid(batch: Batch) -> None:
     assert batch.texts() == echoed(30)
 
 
-@pytest.mark.parametrize(("word", "code", "paid"), [("y", 0, 120), ("n", 130, 80)])
+@pytest.mark.parametrize(
+    ("word", "code", "paid"), [("y\n", 0, 120), ("n\n", 130, 80), ("\x03", 130, 80)]
+)
 def test_a_person_is_asked_again_where_it_costs_much_more(
     word: str, code: int, paid: int, batch: Batch
 ) -> None:
+    """Yes, no and Ctrl-C are answers."""
     batch.gateway.engine = ScriptedEngine(lambda _: "word " * 900)
     batch.ask(120)
     with terminal(batch) as person:
@@ -70,7 +73,7 @@ def test_a_person_is_asked_again_where_it_costs_much_more(
         person.type("y\n")
         assert "By the first answers" in person.see("Go on? [y/N] ")
         wait_for(lambda: batch.gateway.account.post_count == 80)
-        person.type(f"{word}\n")
+        person.type(word)
         assert person.leave()[0] == code
     assert batch.gateway.account.post_count == paid
 

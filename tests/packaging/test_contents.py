@@ -118,6 +118,8 @@ def test_the_recipe_for_conda_asks_for_the_same() -> None:
     assert recipe["context"]["version"] == project["version"]
     assert python.replace("${{ python_min }}", "3.11") == f"python {project['requires-python']}"
     assert [line.replace(" ", "") for line in run] == project["dependencies"]
+    scripts = [f"{name} = {place}" for name, place in project["scripts"].items()]
+    assert recipe["build"]["python"]["entry_points"] == scripts
 
 
 @pytest.mark.skipif(

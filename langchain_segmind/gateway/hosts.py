@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway.settings import Settings
 
 
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  Compared, not bound.
-
-
 def check_host(request: Request, settings: Settings) -> None:
     """Refuse a name that is not ours, and a web page from elsewhere."""
     host = request.headers.get("host", "")
@@ -41,7 +38,8 @@ def _is_ours(name: str, settings: Settings) -> bool:
     if _is_loopback(name) or name in {settings.host.lower(), *settings.allow_hosts}:
         return True
     # A wildcard has no name of its own; an address needs no DNS that could lie.
-    return settings.host in WILDCARDS and _address(name) is not None
+    bound = _address(settings.host)
+    return bound is not None and bound.is_unspecified and _address(name) is not None
 
 
 def _is_loopback(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Run suites and programs of others on the newest versions of everything; write what came of it.
 
     python -m compat            all of suites.toml
-    python -m compat langgraph  the entries of this package alone; other rows stay as they are
+    python -m compat langgraph  the entries of this name alone; other rows stay as they are
     python -m compat none       nothing: what expected.toml says by now is applied to what is known
 
 It ends with 1 where a test failed that expected.toml does not name, or one that it names did not.
@@ -56,7 +56,8 @@ def main(chosen: list[str]) -> int:
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     for kind, run in RUNS.items():
         for entry in entries[kind]:
-            if chosen and entry["package"] not in chosen:
+            names = {entry["package"], entry.get("name")}
+            if chosen and names.isdisjoint(chosen):
                 continue
             print(f"{kind} of {entry['package']} …", flush=True)
             row = run(entry)

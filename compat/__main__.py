@@ -71,8 +71,7 @@ def run_suite(entry: dict[str, Any]) -> Row:
     package = entry["package"]
     environment, versions, source = _prepared(package, entry.get("with", []))
     files = _naming(NAMES_A_MODEL, source, entry["tests"])
-    left_out = [f"-k not {entry['without']}"] if "without" in entry else []
-    plugin = ("-p", "compat.stand_in", PATIENCE, *OPTIONS, *left_out)
+    plugin = ("-p", "compat.stand_in", PATIENCE, *OPTIONS, *_left_out(entry))
     tests = environment.test(source, *plugin, *files, env=_variables())
     tests = {name: test for name, test in tests.items() if test["has_model"]}
     failed = [name for name, test in tests.items() if test["outcome"] == "failed"]
@@ -89,7 +88,7 @@ def run_partner(entry: dict[str, Any]) -> Row:
     environment, versions, source = _prepared(package, ["langchain-tests"])
     files = _naming(IS_STANDARD, source, "tests/integration_tests")
     module = f"--partner={package.replace('-', '_')}"
-    plugin = ("-p", "compat.partners", module, PATIENCE, *OPTIONS)
+    plugin = ("-p", "compat.partners", module, PATIENCE, *OPTIONS, *_left_out(entry))
     tests = environment.test(source, *plugin, *files, env=_variables())
     return _row("partner", package, versions, tests, [])
 
@@ -115,6 +114,10 @@ def _prepared(package: str, others: list[str]) -> tuple[Environment, dict[str, s
     source = environment.source(package, versions[package])
     environment.install(f"{package}=={versions[package]}", *others, *test_requirements(source))
     return environment, versions, source
+
+
+def _left_out(entry: dict[str, Any]) -> list[str]:
+    return [f"-k not {entry['without']}"] if "without" in entry else []
 
 
 def _naming(pattern: re.Pattern[str], source: Path, folder: str) -> list[str]:

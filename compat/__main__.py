@@ -1,7 +1,7 @@
 """Run suites and programs of others on the newest versions of everything; write what came of it.
 
     python -m compat            all of suites.toml
-    python -m compat langgraph  the entries of this package alone; other rows stay as they are
+    python -m compat langgraph  the entries of this name alone; other rows stay as they are
     python -m compat none       nothing: what expected.toml says by now is applied to what is known
 
 It ends with 1 where a test failed that expected.toml does not name, or one that it names did not.
@@ -56,7 +56,8 @@ def main(chosen: list[str]) -> int:
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     for kind, run in RUNS.items():
         for entry in entries[kind]:
-            if chosen and entry["package"] not in chosen:
+            names = {entry["package"], entry.get("name")}
+            if chosen and names.isdisjoint(chosen):
                 continue
             print(f"{kind} of {entry['package']} …", flush=True)
             row = run(entry)
@@ -70,8 +71,7 @@ def run_suite(entry: dict[str, Any]) -> Row:
     package = entry["package"]
     environment, versions, source = _prepared(package, entry.get("with", []))
     files = _naming(NAMES_A_MODEL, source, entry["tests"])
-    left_out = [f"-k not {entry['without']}"] if "without" in entry else []
-    plugin = ("-p", "compat.stand_in", PATIENCE, *OPTIONS, *left_out)
+    plugin = ("-p", "compat.stand_in", PATIENCE, *OPTIONS, *_left_out(entry))
     tests = environment.test(source, *plugin, *files, env=_variables())
     tests = {name: test for name, test in tests.items() if test["has_model"]}
     failed = [name for name, test in tests.items() if test["outcome"] == "failed"]
@@ -88,7 +88,7 @@ def run_partner(entry: dict[str, Any]) -> Row:
     environment, versions, source = _prepared(package, ["langchain-tests"])
     files = _naming(IS_STANDARD, source, "tests/integration_tests")
     module = f"--partner={package.replace('-', '_')}"
-    plugin = ("-p", "compat.partners", module, PATIENCE, *OPTIONS)
+    plugin = ("-p", "compat.partners", module, PATIENCE, *OPTIONS, *_left_out(entry))
     tests = environment.test(source, *plugin, *files, env=_variables())
     return _row("partner", package, versions, tests, [])
 
@@ -114,6 +114,10 @@ def _prepared(package: str, others: list[str]) -> tuple[Environment, dict[str, s
     source = environment.source(package, versions[package])
     environment.install(f"{package}=={versions[package]}", *others, *test_requirements(source))
     return environment, versions, source
+
+
+def _left_out(entry: dict[str, Any]) -> list[str]:
+    return [f"-k not {entry['without']}"] if "without" in entry else []
 
 
 def _naming(pattern: re.Pattern[str], source: Path, folder: str) -> list[str]:

@@ -81,20 +81,14 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     """A Llama model hosted by Segmind.
 
     Its arguments, which are also its fields:
-        model: The slug, `llama-v3p1-70b-instruct` if not given.
+        model, model_kwargs: The slug, and what else the body of every call has.
         temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
-        model_kwargs: More fields for the body of every call.
-        api_key: Else from SEGMIND_API_KEY.
-        base_url: Else from SEGMIND_BASE_URL, else Segmind's own.
-        timeout: Seconds for the whole call, retries included (120).
-        max_retries: How often what cost nothing is sent again (2).
-        retry_unknown_outcome: Whether to send again what may have been paid for.
-        min_credits, low_credits: Refuse calls, or warn, below this balance.
-        rate_limiter: Paces the calls; see `SegmindRateLimiter`.
-        queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
+        api_key, base_url: Else from SEGMIND_API_KEY and SEGMIND_BASE_URL.
+        timeout, max_retries, retry_unknown_outcome: Seconds for a call, and its retries.
+        min_credits, low_credits, rate_limiter: When to refuse calls, to warn, to wait.
+        queue, poll_interval, queue_timeout, on_submit: Segmind's queue, and how to wait.
         journal: Keeps what was paid for: the path of a SQLite file, or a `Journal`.
-        streaming: Whether to ask for an event stream.
-        http_client, http_async_client, default_headers: How Segmind is reached.
+        streaming, http_client, http_async_client, default_headers: How Segmind is reached.
 
     Example:
         ```python
@@ -177,20 +171,14 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             """A Llama model hosted by Segmind.
 
             Its arguments, which are also its fields:
-                model: The slug, `llama-v3p1-70b-instruct` if not given.
+                model, model_kwargs: The slug, and what else the body of every call has.
                 temperature, max_tokens, top_p, seed, stop: Sampling; also for a single call.
-                model_kwargs: More fields for the body of every call.
-                api_key: Else from SEGMIND_API_KEY.
-                base_url: Else from SEGMIND_BASE_URL, else Segmind's own.
-                timeout: Seconds for the whole call, retries included (120).
-                max_retries: How often what cost nothing is sent again (2).
-                retry_unknown_outcome: Whether to send again what may have been paid for.
-                min_credits, low_credits: Refuse calls, or warn, below this balance.
-                rate_limiter: Paces the calls; see `SegmindRateLimiter`.
-                queue, poll_interval, queue_timeout, on_submit: Segmind's queue.
+                api_key, base_url: Else from SEGMIND_API_KEY and SEGMIND_BASE_URL.
+                timeout, max_retries, retry_unknown_outcome: Seconds for a call, and its retries.
+                min_credits, low_credits, rate_limiter: When to refuse calls, to warn, to wait.
+                queue, poll_interval, queue_timeout, on_submit: Segmind's queue, and how to wait.
                 journal: Keeps what was paid for: the path of a SQLite file, or a `Journal`.
-                streaming: Whether to ask for an event stream.
-                http_client, http_async_client, default_headers: How Segmind is reached.
+                streaming, http_client, http_async_client, default_headers: How Segmind is reached.
             """
 
     @model_validator(mode="before")
@@ -569,13 +557,6 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         )
 
     # --- What LangChain asks ---
-
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Show the model, and what else was set."""
-        yield "model", self.model
-        for name, field in type(self).model_fields.items():
-            if name in self.model_fields_set - {"model", "metadata", "profile"} and field.repr:
-                yield name, getattr(self, name)
 
     @property
     def model_name(self) -> str:

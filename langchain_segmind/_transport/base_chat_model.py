@@ -34,7 +34,7 @@ from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryabl
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from langchain_core.language_models import LanguageModelInput
@@ -258,6 +258,13 @@ class BaseSegmindChatModel(BaseChatModel):
         for client in (self.http_client, self.http_async_client):
             memo[id(client)] = client
         return super().__deepcopy__(memo)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show the model, and what else was set."""
+        yield "model", getattr(self, "model", None)
+        for name, field in type(self).model_fields.items():
+            if name in self.model_fields_set - {"model", "metadata", "profile"} and field.repr:
+                yield name, getattr(self, name)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Pickle the settings: no connections, and no key that came from the environment."""

@@ -91,6 +91,7 @@ class BaseSegmindChatModel(BaseChatModel):
     model_config = ConfigDict(populate_by_name=True)
 
     _clients: Clients | None = PrivateAttr(default=None)
+    _clients_given: tuple[Any, ...] = PrivateAttr(default=())
 
     def __init__(self, *values: Any, **settings: Any) -> None:
         if values:
@@ -199,10 +200,9 @@ class BaseSegmindChatModel(BaseChatModel):
         """Give this model's clients, anew where a copy or an assignment changed their settings."""
         own = (self.http_client, self.http_async_client)
         given = (self.base_url, self.api_key, self.default_headers, self.timeout, *own)
-        # Neither looked up by name, for which pydantic takes longer than for all the rest, nor
-        # compared otherwise than as given, since checking and converting would take longer still.
-        clients: Clients | None = (self.__pydantic_private__ or {}).get("_clients")
-        if clients is None or clients.given != given:
+        clients = self._clients
+        if clients is None or self._clients_given != given:
+            # Compared as given, since checking and converting take longer than all the rest.
             settings = Settings(
                 normalized_base_url(self.base_url),
                 self._checked_key(),
@@ -212,7 +212,7 @@ class BaseSegmindChatModel(BaseChatModel):
             )
             if clients is None or clients.settings != settings:
                 clients = self._clients = Clients(settings)
-            clients.given = (*given[:2], settings.default_headers, *given[3:])
+            self._clients_given = (*given[:2], settings.default_headers, *given[3:])
         self._join_limiter(clients.account)
         return clients
 
@@ -269,7 +269,8 @@ class BaseSegmindChatModel(BaseChatModel):
         fields = dict(state["__dict__"])
         if "api_key" not in self.model_fields_set:
             fields["api_key"] = None
-        return {**state, "__dict__": fields, "__pydantic_private__": {"_clients": None}}
+        private = {"_clients": None, "_clients_given": ()}
+        return {**state, "__dict__": fields, "__pydantic_private__": private}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Unpickle; a key that was left out is read from this process's environment."""

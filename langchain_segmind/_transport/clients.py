@@ -46,8 +46,6 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
-        self.given: tuple[Any, ...] = ()
-        """The fields of a model that the settings were made of."""
         self.account = account_of(settings.base_url, settings.api_key)
         self.redactor = KeyRedactor(settings.api_key.get_secret_value())
         self._way = settings.base_url

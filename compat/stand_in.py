@@ -12,6 +12,7 @@ import builtins
 import functools
 import json
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatGenerationChunk
 
+SUITE = Path.cwd() / "tests"
 CORES_FAKES = "langchain_core.language_models.fake_chat_models"
 _asked: ContextVar[bool] = ContextVar("asked", default=False)
 """Whether a fake is being asked: what it calls of itself stays as the suite wrote it."""
@@ -284,8 +286,9 @@ _build_class = builtins.__build_class__
 
 def _build(body: Any, name: str, /, *bases: Any, **kwargs: Any) -> Any:
     """Build a class, of a suite's models on our base."""
-    module = body.__globals__.get("__name__", "")
-    if module == CORES_FAKES or module.partition(".")[0] == "tests":
+    module = body.__globals__
+    file = Path(module.get("__file__") or "")
+    if module["__name__"] == CORES_FAKES or file.is_relative_to(SUITE):
         bases = tuple(_BASES.get(base, base) if isinstance(base, type) else base for base in bases)
     return _build_class(body, name, *bases, **kwargs)
 

@@ -38,7 +38,7 @@ class SqliteJournal(SqlJournal):
         *,
         encrypt: Cipher | None = None,
         decrypt: Cipher | None = None,
-        sync_seconds: float = 1.0,
+        sync_seconds: float = 0.0,
     ) -> None:
         """Name the file; it is opened on first use.
 
@@ -47,8 +47,8 @@ class SqliteJournal(SqlJournal):
             encrypt: Seals answers and errors before they are stored.
             decrypt: Opens what `encrypt` sealed.
             sync_seconds: How much of what was written a power cut may take; of a process that is
-                killed nothing is lost. With 0 each claim and request id is on the disk before the
-                next step, for a tenth of a millisecond of CPU and some of waiting.
+                killed nothing is ever lost. With 0 each claim and request id is on the disk before
+                the next step, for a tenth of a millisecond of CPU and what the disk takes.
 
         Raises:
             ValueError: Only one of the two was given.

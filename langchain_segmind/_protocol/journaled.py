@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
@@ -102,6 +102,8 @@ class JournaledCall:
     submits: SubmitLimit | None
     """Bounds the submits under way; None where calls do not go through the queue."""
     retry_unknown_outcome: bool = False
+    doubt: str | None = field(default=None, init=False)
+    """Why an earlier attempt may have been billed; a later one that cost nothing does not end it."""
 
     def answer(self) -> Flow[Finished]:
         """Give the answer that the journal has, or that is fetched, or that is paid for now.
@@ -127,6 +129,7 @@ class JournaledCall:
                 looks += 1
                 continue
             elif self.retry_unknown_outcome:
+                self.doubt = entry.error or ""
                 finished = yield from self._send_or_give_way()
             else:
                 raise _describe_unknown(self.key, entry)
@@ -240,6 +243,7 @@ class JournaledCall:
             error = (
                 outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
             )
+            self.doubt = error
             return outcome, (yield from self._move(entry, state="unknown", error=error)), None
         yield from self._drop(entry)
         return outcome, None, None
@@ -309,6 +313,9 @@ class JournaledCall:
     def _drop(self, entry: JournalEntry | None) -> Flow[None]:
         """Delete the entry of what was not billed: the next call is sent like a new one."""
         if entry is None:
+            return
+        if self.doubt is not None:
+            yield from self._move(entry, state="unknown", error=self.doubt)
             return
         dropped = yield UseJournal(self.journal, "release", (entry,))
         if isinstance(dropped, JournalFailure):

@@ -103,7 +103,7 @@ class JournaledCall:
     """Bounds the submits under way; None where calls do not go through the queue."""
     retry_unknown_outcome: bool = False
     doubt: str | None = field(default=None, init=False)
-    """Why an earlier attempt may have been billed; a later one that cost nothing does not end it."""
+    """Why an earlier attempt may have been billed; one that cost nothing does not end that."""
 
     def answer(self) -> Flow[Finished]:
         """Give the answer that the journal has, or that is fetched, or that is paid for now.

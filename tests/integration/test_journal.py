@@ -374,8 +374,8 @@ def test_an_error_that_cost_nothing_does_not_stay(queue: Queue, path: str) -> No
 @pytest.mark.parametrize("queue", [None, False])
 def test_an_attempt_that_cost_nothing_does_not_end_a_doubt(queue: Queue, path: str) -> None:
     """Neither in the call whose first attempt was lost, nor in a later one that is refused."""
-    lost, refused = http({}, sent=0), http({"error": "Server had some issue"}, 503)
-    with faults(lost, refused) as server:
+    refused = http({"error": "Server had some issue"}, 503)
+    with faults(lambda _, wire: wire.close(), refused) as server:
         llm = ChatSegmindLlama(api_key=KEY, base_url=server.url, journal=path, queue=queue)
         insisting = llm.model_copy(update={"retry_unknown_outcome": True, "max_retries": 1})
         for _ in range(2):

@@ -173,7 +173,7 @@ def test_the_reference_has_every_attribute_of_what_is_given(
 ) -> None:
     cells = re.findall(r"^\| (`.*?`) \|", page(name), re.MULTILINE)
     told = {word for cell in cells for word in re.findall(r"\w+", cell)}
-    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    fields = {name for kind in kinds for name in inspect.get_annotations(kind)}
     computed = {
         name
         for kind in kinds

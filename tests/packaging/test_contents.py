@@ -59,7 +59,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: Distributio
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = (ROOT / "langchain_segmind").rglob("*.py")
     package = {path.relative_to(ROOT).as_posix() for path in sources}
-    assert inside == package | {"langchain_segmind/py.typed"}
+    data = {"langchain_segmind/py.typed", "langchain_segmind/gateway/page.html"}
+    assert inside == package | data
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this tree is no checkout")

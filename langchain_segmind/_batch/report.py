@@ -106,21 +106,27 @@ def describe_problems(name: str, check: Check) -> str:
     return "\n".join(lines)
 
 
-def estimate(check: Check, left: int, max_tokens: int | None) -> float:
-    """Give credits that what is left will cost, before an answer has said."""
+def assume_answer(max_tokens: int | None) -> int:
+    """Give the tokens of an answer, before one has said."""
+    return min(max_tokens or ASSUMED_ANSWER, ASSUMED_ANSWER)
+
+
+def estimate(check: Check, left: int, answer: int) -> float:
+    """Give credits that what is left will cost, at so many tokens an answer."""
     prompt = check.prompt_tokens / max(check.count, 1)
-    answer = min(max_tokens or ASSUMED_ANSWER, ASSUMED_ANSWER)
     return left * (prompt + answer) * ASSUMED_PRICE
 
 
-def describe_plan(check: Check, samples: int, left: int, guess: float, answered: int) -> str:
+def describe_plan(
+    check: Check, samples: int, left: int, answered: int, *, guess: float, answer: int
+) -> str:
     """Say what is going to be paid."""
     prompts = check.prompt_tokens * samples
     rest = f", {answered:,} of them answered before" if answered else ""
     return (
         f"{check.count * samples:,} answers{rest}; {left:,} to pay for. All prompts have some "
         f"{prompts:,.0f} tokens. Estimate for what is left: {format_money(guess)} credits, at "
-        f"{ASSUMED_PRICE * 1e6:g} a million tokens and {ASSUMED_ANSWER} an answer at most."
+        f"{ASSUMED_PRICE * 1e6:g} a million tokens and {answer} of them an answer."
     )
 
 

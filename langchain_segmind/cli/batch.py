@@ -113,10 +113,12 @@ class _Command:
         total = check.count * options.samples
         known = history.states["answered"] + history.states["submitted"]
         left = max(total - max(known, len(output.answered)), 0)
-        guess = report.estimate(check, left, options.max_tokens)
+        answer = report.assume_answer(options.max_tokens)
+        guess = report.estimate(check, left, answer)
         if left:
             answered = history.states["answered"]
-            _say(report.describe_plan(check, options.samples, left, guess, answered))
+            plan = (check, options.samples, left, answered)
+            _say(report.describe_plan(*plan, guess=guess, answer=answer))
             if _is_asked(options) and not _is_yes():
                 _say("Nothing was sent.")
                 return INTERRUPTED

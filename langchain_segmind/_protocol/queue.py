@@ -51,6 +51,8 @@ STATUS_SECONDS = 30.0
 """How long one poll may take before it is given up and repeated."""
 RESULT_SECONDS = 120.0
 """As above, for the answer itself."""
+SOON = 0.01
+"""Seconds: a moment that a 429 names and that is nearer, or past, is none to wait for."""
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
@@ -243,7 +245,7 @@ class _Job:
         reset = retry_after(reply.headers, self._clock.unix_time())
         now, jitter = self._clock.monotonic(), self._clock.jitter()
         self._polls.record_refusal(reset, now=now, jitter=jitter)
-        self._is_due = reset is not None
+        self._is_due = reset is not None and reset > SOON
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""

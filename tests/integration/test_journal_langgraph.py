@@ -75,17 +75,12 @@ def graph(saver: Any, **nodes: Any) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def paid(gateway: RunningGateway) -> int:
-    return len(gateway.account.charges)
-
-
-def test_a_node_that_broke_after_its_call_is_resumed_for_nothing(
-    llm: Any, saver: SqliteSaver, counting: RunningGateway
-) -> None:
+def resume_after_break(saver: Any, ask: Callable[[], list[str]]) -> list[str]:
+    """Run a graph whose node breaks once behind its calls, resume it, and give its answers."""
     broken = [True]
 
     def node(_state: State) -> State:
-        answers = [llm().invoke("hi").text, llm().invoke("hi").text, llm().invoke("ho").text]
+        answers = ask()
         if broken:
             raise OSError(broken.pop())
         return {"answers": answers}
@@ -93,8 +88,21 @@ def test_a_node_that_broke_after_its_call_is_resumed_for_nothing(
     app = graph(saver, node=node)
     with pytest.raises(OSError, match="True"):
         app.invoke({"answers": []}, THREAD)
-    result = app.invoke(None, THREAD)
-    assert result["answers"] == ["answer 1", "answer 2", "answer 3"]
+    answers: list[str] = app.invoke(None, THREAD)["answers"]
+    return answers
+
+
+def paid(gateway: RunningGateway) -> int:
+    return len(gateway.account.charges)
+
+
+def test_a_node_that_broke_after_its_call_is_resumed_for_nothing(
+    llm: Any, saver: SqliteSaver, counting: RunningGateway
+) -> None:
+    answers = resume_after_break(
+        saver, lambda: [llm().invoke(prompt).text for prompt in ("hi", "hi", "ho")]
+    )
+    assert answers == ["answer 1", "answer 2", "answer 3"]
     assert paid(counting) == 3
 
 
@@ -164,19 +172,10 @@ def test_a_retry_of_a_node_that_got_no_answer_gets_the_one_that_was_paid_for(
 def test_equal_calls_at_once_have_an_answer_each(
     llm: Any, saver: SqliteSaver, counting: RunningGateway
 ) -> None:
-    broken = [True]
-
-    def node(_state: State) -> State:
-        answers = [message.text for message in llm().batch(["hi"] * 3)]
-        if broken:
-            raise OSError(broken.pop())
-        return {"answers": answers}
-
-    app = graph(saver, node=node)
-    with pytest.raises(OSError, match="True"):
-        app.invoke({"answers": []}, THREAD)
-    result = app.invoke(None, THREAD)
-    assert sorted(result["answers"]) == ["answer 1", "answer 2", "answer 3"]
+    answers = resume_after_break(
+        saver, lambda: [message.text for message in llm().batch(["hi"] * 3)]
+    )
+    assert sorted(answers) == ["answer 1", "answer 2", "answer 3"]
     assert paid(counting) == 3
 
 

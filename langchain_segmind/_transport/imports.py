@@ -10,9 +10,11 @@ import os
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import HumanMessage
+from langchain_core.outputs import RunInfo
 
 if TYPE_CHECKING:
     from langchain_segmind._transport.aiohttp import AiohttpTransport
@@ -28,6 +30,8 @@ def import_for_calls() -> None:
     # langchain-core imports its tracers and a translator of messages when it first needs them.
     CallbackManager.configure()
     _ = HumanMessage("").content_blocks
+    # pydantic imports UUID with the first value it validates, under a lock that Python cannot see.
+    RunInfo(run_id=UUID(int=0))
 
 
 _importing_process: int | None = None

@@ -62,11 +62,38 @@ NO_IMPORTS = IN_EACH + dedent(
     """
 )
 
+FIRST_IMPORTS = IN_EACH + dedent(
+    """
+    import builtins
+    statement, names = builtins.__import__, []
+
+    def note(name, *args, **kwargs):
+        if sys._getframe(1).f_globals["__name__"].startswith("pydantic"):
+            names.append(name)
+        return statement(name, *args, **kwargs)
+
+    llm = ChatSegmindLlama(api_key="SG_0123456789abcdef", base_url=sys.argv[1])
+    builtins.__import__ = note
+    llm.invoke("hi")
+    first = set(names)
+    names.clear()
+    llm.invoke("hi")
+    print(sorted(first - set(names)))
+    """
+)
+
 
 def test_a_blocking_call_imports_nothing() -> None:
     with faults(echo) as server:
         named = server.url.replace("127.0.0.1", "localhost")  # A name needs a codec of Python's.
         ended = run(NO_IMPORTS, named)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
+
+
+def test_pydantic_imports_nothing_in_a_first_call_that_it_does_not_in_a_second() -> None:
+    """It keeps what it once imported, behind a lock that a fork would leave locked."""
+    with faults(echo) as server:
+        ended = run(FIRST_IMPORTS, server.url)
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 

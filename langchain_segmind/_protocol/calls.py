@@ -20,11 +20,11 @@ from langchain_segmind._protocol.responses import (
 )
 from langchain_segmind._protocol.retry import (
     LONGEST_RESET,
+    announced_wait,
     backoff,
     is_outcome_unknown,
     may_pass,
     read_rate_limit,
-    retry_after,
 )
 from langchain_segmind._protocol.types import (
     AcquireSlot,
@@ -157,13 +157,16 @@ class Exchanges:
         if isinstance(outcome := outcomes[-1], Response) and outcome.status == HTTPStatus.OK:
             self.account.retries.record_success()
             return outcome
-        to_queue, after_unknown = path.startswith("/v2/"), any(map(may_be_billed, outcomes[:-1]))
+        facts = {
+            "to_queue": path.startswith("/v2/"),
+            "after_unknown": any(map(may_be_billed, outcomes[:-1])),
+            "insists": self.retry_unknown_outcome,
+        }
         if isinstance(outcome, TransportFailure):
             if (answer := _answer_of(outcome)) is None:
-                raise error_from_failure(outcome, to_queue=to_queue, after_unknown=after_unknown)
+                raise error_from_failure(outcome, **facts)
             outcome = answer
-        now = self.clock.unix_time()
-        raise error_from_response(outcome, now, to_queue=to_queue, after_unknown=after_unknown)
+        raise error_from_response(outcome, self.clock.unix_time(), **facts)
 
     def send(
         self, request: Request, *, is_billable: bool = True
@@ -227,7 +230,7 @@ class Exchanges:
             return None
         if is_billable and not self.retry_unknown_outcome and may_be_billed(outcome):
             return None
-        asked = None if answer is None else retry_after(answer.headers, self.clock.unix_time())
+        asked = None if answer is None else announced_wait(answer.headers, self.clock.unix_time())
         if asked is None:
             return backoff(attempt, self.clock.jitter())
         if asked > LONGEST_RESET:
@@ -240,7 +243,7 @@ class Exchanges:
         answer = _answer_of(outcome)
         if answer is None or answer.status != HTTPStatus.TOO_MANY_REQUESTS:
             return False
-        return retry_after(answer.headers, self.clock.unix_time()) is not None
+        return announced_wait(answer.headers, self.clock.unix_time()) is not None
 
     def _fits(self, delay: float, request: Request) -> bool:
         return request.deadline is None or self.clock.monotonic() + delay < request.deadline
@@ -267,7 +270,7 @@ class Exchanges:
             self.account.requests.observe(limit, asked_at=asked_at, now=now)
         if head.status != HTTPStatus.TOO_MANY_REQUESTS:
             return
-        if (reset := retry_after(headers, self.clock.unix_time())) is not None:
+        if (reset := announced_wait(headers, self.clock.unix_time())) is not None:
             seconds = min(reset, LONGEST_RESET)
             self.account.requests.pause(now + seconds)
             self._pass_on(seconds)

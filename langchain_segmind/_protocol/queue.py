@@ -21,7 +21,7 @@ from langchain_segmind._protocol.responses import (
     shorten,
     words_of,
 )
-from langchain_segmind._protocol.retry import backoff, may_pass, read_rate_limit, retry_after
+from langchain_segmind._protocol.retry import announced_wait, backoff, may_pass, read_rate_limit
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -51,8 +51,6 @@ STATUS_SECONDS = 30.0
 """How long one poll may take before it is given up and repeated."""
 RESULT_SECONDS = 120.0
 """As above, for the answer itself."""
-SOON = 0.01
-"""Seconds: a moment that a 429 names and that is nearer, or past, is none to wait for."""
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
@@ -242,10 +240,10 @@ class _Job:
         self._last = f"the last poll failed ({what})"
 
     def _note_refusal(self, reply: Response) -> None:
-        reset = retry_after(reply.headers, self._clock.unix_time())
+        reset = announced_wait(reply.headers, self._clock.unix_time())
         now, jitter = self._clock.monotonic(), self._clock.jitter()
         self._polls.record_refusal(reset, now=now, jitter=jitter)
-        self._is_due = reset is not None and reset > SOON
+        self._is_due = reset is not None
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""

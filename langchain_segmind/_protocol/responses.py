@@ -101,6 +101,7 @@ def error_from_response(
     to_queue: bool = False,
     billable: bool = True,
     after_unknown: bool = False,
+    insists: bool = False,
 ) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do.
 
@@ -110,6 +111,7 @@ def error_from_response(
         to_queue: Whether a job was to be submitted.
         billable: Whether the request could have cost anything.
         after_unknown: Whether an earlier attempt had an unknown outcome.
+        insists: Whether `retry_unknown_outcome` was set, or would have changed nothing.
     """
     words = words_of(reply.body).removeprefix(f"{reply.status} ")
     kind = error_class(reply.status, words)
@@ -118,9 +120,8 @@ def error_from_response(
     who = "A proxy, not Segmind," if by_proxy else "Segmind"
     if by_proxy:
         what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
-        advice = (
-            f"The request may have reached a model and been billed, {_NOT_REPEATED} {what_to_do}"
-        )
+        why = _not_repeated(insists=insists)
+        advice = f"The request may have reached a model and been billed, {why} {what_to_do}"
     elif after_unknown and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
         advice = _earlier(to_queue=to_queue)
     else:
@@ -139,7 +140,7 @@ def error_from_response(
 def _advice(kind: type[SegmindError], status: int, wait: float | None) -> str:
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return "Redirects are not followed, since they would carry the key away. Check base_url."
-    if wait is not None and status == HTTPStatus.TOO_MANY_REQUESTS:
+    if wait and status == HTTPStatus.TOO_MANY_REQUESTS:
         return f"The limit resets in {wait:.0f} s. {kind.advice}"
     return kind.advice
 
@@ -149,8 +150,18 @@ def _earlier(*, to_queue: bool) -> str:
     return f"{earlier} {_UNKNOWN_JOB}" if to_queue else earlier
 
 
+def _not_repeated(*, insists: bool) -> str:
+    if insists:
+        return "and is not sent again."
+    return "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
+
+
 def error_from_failure(
-    failure: TransportFailure, *, to_queue: bool = False, after_unknown: bool = False
+    failure: TransportFailure,
+    *,
+    to_queue: bool = False,
+    after_unknown: bool = False,
+    insists: bool = False,
 ) -> SegmindError:
     """Turn a failed exchange into its error; what may have been billed says so.
 
@@ -158,6 +169,7 @@ def error_from_failure(
         failure: What happened.
         to_queue: Whether a job was to be submitted.
         after_unknown: Whether an earlier attempt had an unknown outcome.
+        insists: Whether `retry_unknown_outcome` was set, or would have changed nothing.
     """
     head = failure.head
     facts: dict[str, Any] = {"outcome_unknown": failure.sent or after_unknown}
@@ -166,14 +178,15 @@ def error_from_failure(
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
     detail = shorten(failure.detail)
+    sent = f"The request had been sent and may have been billed, {_not_repeated(insists=insists)}"
     if failure.kind == "timeout" and failure.sent:
         advice = f"Raise timeout=... {_UNKNOWN_JOB}" if to_queue else SegmindTimeoutError.advice
-        return SegmindTimeoutError(f"Segmind gave {detail}. {_SENT} {advice}", **facts)
+        return SegmindTimeoutError(f"Segmind gave {detail}. {sent} {advice}", **facts)
     if failure.kind == "unreadable" or head is not None:
         message = f"Segmind's answer cannot be used: {detail}. {SegmindResponseError.advice}"
         return SegmindResponseError(message, **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
-    fate = _SENT if failure.sent else "Nothing was sent."
+    fate = sent if failure.sent else "Nothing was sent."
     if after_unknown and not failure.sent:
         fate = f"Nothing was sent this time. {_earlier(to_queue=to_queue)}"
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
@@ -256,6 +269,4 @@ _MORE_FILES = (
     "Each call in flight is a connection, and so an open file: raise the limit (ulimit -n), or let "
     "fewer calls go at once (max_concurrency in the config of a batch)."
 )
-_NOT_REPEATED = "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
-_SENT = f"The request had been sent and may have been billed, {_NOT_REPEATED}"
 _UNKNOWN_JOB = "If a job was taken, it runs under an id that is not known here."

@@ -129,6 +129,19 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None if date is None else max(0.0, date - now)
 
 
+SOON = 0.01
+"""Seconds: a moment that a 429 names and that is nearer, or past, is none to wait for."""
+
+
+def announced_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """Read how many seconds a 429 asks to wait; None where its moment is past.
+
+    A clock that is ahead sees each reset as past: to come back at once would be refused again.
+    """
+    seconds = retry_after(headers, now)
+    return seconds if seconds is not None and seconds > SOON else None
+
+
 class RateLimit(NamedTuple):
     """What an answer says of the account's limit."""
 

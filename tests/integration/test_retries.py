@@ -160,6 +160,19 @@ def test_what_a_proxy_gave_up_on_is_not_asked_for_again(status: int, transport: 
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    "fault", [http(b"", 504), close_at_once, reset_at_once], ids=["504", "closed", "reset"]
+)
+def test_who_has_asked_for_retries_is_not_told_to_ask_for_them(fault: Any, transport: str) -> None:
+    with faults(fault) as server:
+        with pytest.raises(SegmindError, match="been billed, and is not sent again") as caught:
+            ask(model(server, max_retries=1, retry_unknown_outcome=True), transport)
+        assert len(server.requests) == 2
+    assert "retry_unknown_outcome" not in str(caught.value)
+    assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_half_an_answer_is_not_asked_for_again(transport: str) -> None:
     with faults(half_a_body, GOOD) as server:
         with pytest.raises(SegmindResponseError):

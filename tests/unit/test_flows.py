@@ -162,6 +162,20 @@ def test_a_429_waits_for_the_window_and_spreads_those_who_wait(headers: dict[str
     assert driver.waits == [pytest.approx(30.25)]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"x_rate_limit_reset_at_utc": str(UNIX - 30)}, {"retry_after": "0"}, {"retry_after": "-5"}],
+)
+def test_a_429_whose_moment_is_past_is_waited_for_like_one_without(headers: dict[str, str]) -> None:
+    """A clock that is ahead sees each reset as past."""
+    driver, account = Driver(scripted(rate_limited(**headers)), jitter=lambda: 1.0), Account()
+    with pytest.raises(SegmindRateLimitError, match=r"429: slow down\. Wait for the window"):
+        driver.run(posting(driver, account=account))
+    assert driver.waits == [0.5, 1.0]
+    assert [account.retries.spend() for _ in range(RETRIES_IN_HAND - 2)][-1]
+    assert not account.retries.spend()
+
+
 def test_a_429_whose_body_broke_off_waits_as_well() -> None:
     broken = TransportFailure("lost", "reset", head=Response(429, {"retry-after": "30"}))
     driver, outcome = driven(scripted(broken, GOOD))

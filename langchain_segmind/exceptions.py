@@ -190,8 +190,8 @@ class SegmindRateLimitError(SegmindError, ModelRateLimitError):
 class SegmindAPIError(SegmindError, ModelAPIError):
     """Segmind, or a proxy before it, had a problem of its own (5xx).
 
-    Segmind's own are not billed. Where a proxy gave up waiting (504, 520, 522, 524, a 502 that is
-    a page), a model may have run: `outcome_unknown` is True then.
+    Segmind's own are not billed. Where a proxy gave up waiting (504, 520, 522, 524, or what is
+    not in Segmind's JSON), a model may have run: `outcome_unknown` is True then.
     """
 
     advice = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -71,6 +72,11 @@ PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])
 """What a proxy answers that gave up waiting; those from 520 on are Cloudflare's."""
 
 
+_FOREIGN_JSON = re.compile(rb'[{,]\s*"(?:message|title)"\s*:')
+"""AWS API Gateway answers 503 with `{"message": "Service Unavailable"}` where a model is too slow, and
+Kong 502 with a `message`; Cloudflare, and what follows RFC 9457, names a `title`."""
+
+
 def may_pass(status: int) -> bool:
     """Tell the statuses that may be another one next time: 429 and 5xx."""
     return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -79,9 +85,9 @@ def may_pass(status: int) -> bool:
 def is_outcome_unknown(reply: Response) -> bool:
     """Tell the failures of a proxy, behind which a model may go on and be billed.
 
-    Only Segmind's own answers are promised to cost nothing, and Segmind's 5xx are JSON: a page, or
-    a 502 of any other kind, was written by something in between, which may have passed the request
-    on.
+    Only Segmind's own answers are promised to cost nothing, and Segmind's 5xx are JSON with an
+    `error`: a page, an empty 502, or JSON of another dialect was written by something in between,
+    which may have passed the request on.
     """
     if reply.status in PROXY_TIMEOUTS:
         return True
@@ -89,7 +95,8 @@ def is_outcome_unknown(reply: Response) -> bool:
         return False
     body = reply.body.removeprefix(b"\xef\xbb\xbf").lstrip()
     if body:
-        return not body.startswith(b"{")
+        is_foreign = b'"error"' not in body and _FOREIGN_JSON.search(body) is not None
+        return is_foreign or not body.startswith(b"{")
     # Empty, or lost on the way.
     is_page = reply.headers.get("content-type", "").lower().startswith("text/")
     return is_page or reply.status == HTTPStatus.BAD_GATEWAY

@@ -129,8 +129,32 @@ class TestUnknownOutcomes:
         """Varnish and Envoy, for two, answer 503 for a back end that was too slow."""
         assert is_outcome_unknown(Response(status, {}, body))
 
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (503, b'{"message": "Service Unavailable"}'),
+            (502, b'{"message":"An invalid response was received from the upstream server"}'),
+            (500, b'{"type": "about:blank", "title": "Internal Server Error", "status": 500}'),
+            (
+                502,
+                b'{"title": "Error 502: Bad gateway", "error_code": 502, "cloudflare_error": true}',
+            ),
+        ],
+    )
+    def test_json_of_another_dialect_is_a_proxys(self, status: int, body: bytes) -> None:
+        """AWS API Gateway, Kong, RFC 9457 and Cloudflare: the model may have been too slow."""
+        assert is_outcome_unknown(Response(status, {}, body))
+
     @pytest.mark.parametrize("status", [429, 500, 502, 503])
-    @pytest.mark.parametrize("body", [OWN, b'\xef\xbb\xbf {"error": "cut sho'])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            OWN,
+            b"{}",
+            b'{"error": {"message": "no", "title": "x"}}',
+            b'\xef\xbb\xbf {"error": "cut sho',
+        ],
+    )
     def test_segminds_own_answers_cost_nothing(self, status: int, body: bytes) -> None:
         assert not is_outcome_unknown(Response(status, {}, body))
 

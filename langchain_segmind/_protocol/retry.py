@@ -73,8 +73,8 @@ PROXY_TIMEOUTS = frozenset([HTTPStatus.GATEWAY_TIMEOUT, 520, 522, 524])
 
 
 _FOREIGN_JSON = re.compile(rb'[{,]\s*"(?:message|title)"\s*:')
-"""AWS API Gateway answers 503 with `{"message": "Service Unavailable"}` where a model is too slow, and
-Kong 502 with a `message`; Cloudflare, and what follows RFC 9457, names a `title`."""
+"""Where a model was too slow AWS API Gateway answers 503 with `{"message": "Service Unavailable"}`,
+and Kong 502 with a `message`; Cloudflare, and what follows RFC 9457, names a `title`."""
 
 
 def may_pass(status: int) -> bool:

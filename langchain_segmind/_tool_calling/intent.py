@@ -39,7 +39,7 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
             lead == "example"
             or quoted
             or _is_within(item, quotations)
-            or (lead == "quotation" and text[item.start : item.end] in tools.conversation)
+            or (lead == "quotation" and _words_of(text, item) in tools.conversation)
             or (item.as_code and _is_program(text, item, code))
         ):
             meant.append(item)
@@ -54,9 +54,16 @@ def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quot
     if _EXAMPLE_AFTER.search(_next_line(text[item.end : item.end + _NEAR])):
         return "example"
     if _WORD.search(words) is None or _SENTENCE_END.search(words):
-        return ""
+        words = re.split(r"[\n{\[<]", text[item.end : item.end + _NEAR])[0]
+        if _WORD.search(words) is None:
+            return ""
     announced = _ANNOUNCEMENT.search(words) and not _QUOTING.search(words)
     return "" if announced else "quotation"
+
+
+def _words_of(text: str, item: Found) -> str:
+    """A call as it is written, without the brackets of the list that it is in."""
+    return text[item.start : item.end].strip("[] \n")
 
 
 def _last_paragraph(before: str) -> str:
@@ -71,12 +78,13 @@ def _next_line(after: str) -> str:
 
 
 def _is_quoted_in_its_line(text: str, item: Found) -> bool:
-    """Whether a call's line begins as a quotation, or has words before the call's inline code."""
+    """Whether a call's line begins as a quotation, or has words before the call in inline code."""
     line = text.rfind("\n", 0, item.start) + 1
     if _QUOTATION.match(text, line, item.start):
         return True
     before = text[max(line, item.start - _NEAR) : item.start]
-    is_inline = before.endswith("`") and not before.endswith("``")
+    marks = _BACKTICKS.findall(before)
+    is_inline = len(marks) % 2 == 1 and len(marks[-1]) < len("```")
     return is_inline and _WORD.search(before) is not None
 
 
@@ -107,14 +115,17 @@ def _quotations(text: str) -> list[_Block]:
     """The elements such as `<tool_response>…</tool_response>`; one may lack its end."""
     blocks: list[_Block] = []
     opening: re.Match[str] | None = None
+    end = 0
     for tag in _QUOTING_TAG.finditer(text):
         if opening is None and not tag["closing"]:
-            opening = tag
+            opening, end = tag, 0
         elif opening is not None and tag["closing"]:
-            blocks.append(_Block(opening.end(), tag.start()))
-            opening = None
-    if opening is not None and opening["line"] is not None:
-        blocks.append(_Block(opening.end(), len(text)))
+            end = tag.start()  # Of it, or of what is quoted in it.
+            if tag["name"].lower() == opening["name"].lower():
+                blocks.append(_Block(opening.end(), end))
+                opening = None
+    if opening is not None:
+        blocks.append(_Block(opening.end(), end if opening["line"] is None else len(text)))
     return blocks
 
 
@@ -140,10 +151,12 @@ def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
 
 _FENCE = re.compile(r"```[\w+\-]{0,20}")
 # Each backtick for itself: a run of them can be divided in more ways than there is time to try.
-_OPENING = re.compile(r"(?:\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z")
-_SEPARATORS = re.compile(r"(?:[\s;,\[\]`]|<\|\w{1,32}\|>|json){0,80}")
-_WORD = re.compile(r"[^\W\d_]{2}")
-_SENTENCE_END = re.compile(r"[.!?…][\"')\]*_\u2019\u201d]{0,3}\Z")
+_OPENING = re.compile(
+    r"(?:(?m:^)[ \t]{0,8}\d{1,3}[.)]|\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z"
+)
+_SEPARATORS = re.compile(r"(?:[\s;,\[\]`*+\-\u2022]|\d{1,3}[.)]|<\|\w{1,32}\|>|json){0,80}")
+_WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_A-Za-z]")
+_SENTENCE_END = re.compile(r"[.!?…\u3002\uff01\uff1f\u0964\u061f][\"')\]*_\u2019\u201d]{0,3}\Z")
 _ANNOUNCEMENT = re.compile(
     r"\b(?:(?:I|we)(?:['\u2019](?:ll|m|re)| will| am| are)|let me|let['\u2019]s)\b", re.IGNORECASE
 )
@@ -152,11 +165,17 @@ _QUOTING = re.compile(
     r"|sent|tells?|told)\b",
     re.IGNORECASE,
 )
-_QUOTATION = re.compile(r"\s*(?:(?:[*+\-]|\d{1,3}[.)])\s+)?>")
+_QUOTATION = re.compile(
+    r"\s*(?:(?:[*+\-\u2022]|\(?(?:\d{1,3}|[a-z])[.)]|\[[\d x]{1,3}\])\s+){0,3}(?:>|&gt;)",
+    re.IGNORECASE,
+)
+_BACKTICKS = re.compile(r"`+")
 _QUOTING_TAG = re.compile(
-    r"""(?P<line> ^ \s{0,8} )? < (?P<closing> / )? (?:
+    r"""(?P<line> ^ \s{0,8} )? < \s{0,4} (?P<closing> / )? \s{0,4} (?P<name>
           (?:tool|function|search|retrieval) [_\-]? (?:response|result|output)s? | (?:block)?quote
-        | observation | documents? | context | (?:web_?)?page | user | e?mail | message
+        | observation | documents? | context | (?:web_?)?page | user | e?mail | message | q | cite
+        | results? | (?:document|page|web)_?content | user_(?:input|message|query) | article | html
+        | body | passage | excerpt | snippet | source | transcript | examples?
         ) \b [^<>]{0,80} >""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )

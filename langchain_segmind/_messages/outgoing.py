@@ -137,15 +137,18 @@ def _without_special_tokens(message: WireMessage) -> WireMessage:
     """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
     content: str | list[Part] = message["content"]
     if isinstance(content, str):
-        content = _SPECIAL_TOKEN.sub("<| ", content)
-    else:
-        content = [
-            TextPart(type="text", text=_SPECIAL_TOKEN.sub("<| ", part["text"]))
-            if part["type"] == "text"
-            else part
-            for part in content
-        ]
-    return {"role": message["role"], "content": content}
+        return {"role": message["role"], "content": _SPECIAL_TOKEN.sub("<| ", content)}
+    parts: list[Part] = []
+    for part in content:
+        if part["type"] != "text":
+            parts.append(part)
+            continue
+        text = part["text"]
+        if parts and (before := parts[-1])["type"] == "text":  # The model reads both as one.
+            text = before["text"] + text
+            parts.pop()
+        parts.append(TextPart(type="text", text=_SPECIAL_TOKEN.sub("<| ", text)))
+    return {"role": message["role"], "content": parts}
 
 
 # Those of Llama 3 to 3.2, from Meta's published prompt format: any other `<|…|>` is text.

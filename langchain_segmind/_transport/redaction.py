@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 MASK = "**********"
 SHORTEST_SECRET = 8
-"""Characters: Segmind's keys have 19; a shorter one, as for a gateway at home, is part of words."""
+"""Characters: Segmind's keys have 19. A shorter one, as for a gateway at home, is part of words: it
+is masked where it stands for itself, quoted, behind `=` or a colon, or named a key."""
 
 
 class KeyRedactor:
@@ -26,7 +27,7 @@ class KeyRedactor:
 
     def text(self, text: str) -> str:
         """Mask the key in a text."""
-        if not self._is_secret or not (self._key in text or "u00" in text or "%" in text):
+        if not (self._key in text or (self._is_secret and ("u00" in text or "%" in text))):
             return text
         return self._pattern.sub(MASK, text)
 
@@ -35,12 +36,18 @@ class KeyRedactor:
         error.message = self.text(error.message)
         error.args = (error.message,)
         if error.request_id is not None:
-            error.request_id = self.text(error.request_id)
+            is_key = error.request_id == self._key
+            error.request_id = MASK if is_key else self.text(error.request_id)
         return error
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
+        if not self._is_secret:
+            return re.compile(rf"{_FOR_ITSELF}{re.escape(self._key)}(?![\w-])")
         return re.compile("".join(map(_spellings, self._key)), re.IGNORECASE)
+
+
+_FOR_ITSELF = r"(?:(?<=[\"'`=])|(?<=: )|(?<=[kK]ey )|(?<=[kK]ey:)|(?<=request ))"
 
 
 def _spellings(character: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,5 +31,17 @@ def test_an_error_is_masked_in_all_that_it_holds() -> None:
     assert KEY not in repr(error) + repr(vars(error))
 
 
-def test_a_short_key_is_part_of_words_and_is_left() -> None:
-    assert KeyRedactor("test").text("a test") == "a test"
+@pytest.mark.parametrize("text", ["a test", "tests: testing", "latest", "on localhost:test-1"])
+def test_a_short_key_that_is_part_of_words_is_left(text: str) -> None:
+    assert KeyRedactor("test").text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["'{}'?", '{{"x-api-key": "{}"}}', "x-api-key: {}, host", "key={}", "no key {}.", "{}"]
+)
+def test_a_short_key_that_stands_for_itself_is_masked(text: str) -> None:
+    error = KeyRedactor("test").error(
+        SegmindError(f"401: {text}".format("test"), request_id="test")
+    )
+    assert str(error) == f"401: {text}".format(MASK)
+    assert error.request_id == MASK

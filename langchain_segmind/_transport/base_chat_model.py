@@ -88,23 +88,28 @@ class BaseSegmindChatModel(BaseChatModel):
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An `httpx2.AsyncClient`, or one of httpx, to use for async calls; yours to close."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
 
     _connected_as: tuple[tuple[Any, ...], Clients] | None = PrivateAttr(default=None)
     """The settings as they were given, and the clients that were built for them."""
 
     def __init__(self, *values: Any, **settings: Any) -> None:
         if values:
+            del values, settings  # A traceback shows what a frame holds: a key among it.
             name = type(self).__name__
             raise TypeError(
                 f"{name} takes its arguments by name, as {name}(model='llama-v3p1-70b-instruct')"
             )
+        refused: Exception
         try:
             super().__init__(**settings)
         except ValidationError as error:
             refused = _without_inputs(error)
+        except (SegmindAuthenticationError, TypeError) as error:
+            refused = error.with_traceback(None)
         else:
             return
+        del settings
         raise refused  # Here, where the error with the inputs is no longer its context.
 
     @field_validator("base_url", mode="before")
@@ -138,7 +143,7 @@ class BaseSegmindChatModel(BaseChatModel):
                 f"There is no API key. {SegmindAuthenticationError.advice} To try it without an "
                 "account: python -m langchain_segmind.gateway is a local Segmind."
             )
-        if not (value := key.get_secret_value()).isascii() or not value.isprintable():
+        if not key.get_secret_value().isascii() or not key.get_secret_value().isprintable():
             raise SegmindAuthenticationError(
                 f"The API key has characters that no key has. {SegmindAuthenticationError.advice}"
             )
@@ -260,10 +265,11 @@ class BaseSegmindChatModel(BaseChatModel):
         return super().__deepcopy__(memo)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Show the model, and what else was set."""
+        """Show the model, and what else was set; of one that was refused, nothing is."""
         yield "model", getattr(self, "model", None)
+        given: set[str] = getattr(self, "__pydantic_fields_set__", set())
         for name, field in type(self).model_fields.items():
-            if name in self.model_fields_set - {"model", "metadata", "profile"} and field.repr:
+            if name in given - {"model", "metadata", "profile"} and field.repr:
                 yield name, getattr(self, name)
 
     def __getstate__(self) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +249,25 @@ def test_no_form_of_a_refusal_holds_what_was_given(
     assert "hush" not in told
     assert KEY not in told
     assert error.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ChatSegmindLlama(api_key=KEY, temperature=9),
+        lambda: ChatSegmindLlama(api_key=KEY + "\n"),
+        lambda: ChatSegmindLlama(apikey=KEY),  # type: ignore[call-arg]
+        lambda: ChatSegmindLlama(KEY),  # type: ignore[call-arg]
+    ],
+)
+def test_no_frame_below_a_refused_construction_holds_the_key(build: Callable[[], object]) -> None:
+    """Reports of errors show the locals of frames; half a model must not make them fail."""
+    with pytest.raises((ValueError, TypeError, SegmindError)) as caught:
+        build()
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    frames = [frame for frame in told.stack if frame.filename != __file__]
+    assert frames
+    assert KEY not in str([frame.locals for frame in frames])
 
 
 @pytest.mark.parametrize("name", ["apikey", "api_keys", "segmind_key", "segmind_apikey"])

@@ -293,8 +293,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             return None
         from langchain_segmind._journals.identity import scope_of
 
-        metadata = None if run_manager is None else run_manager.metadata
-        return scope_of(self.journal, idempotency_key, metadata)
+        return scope_of(self.journal, idempotency_key, self._metadata_of(run_manager))
 
     @property
     def _through_queue(self) -> bool:

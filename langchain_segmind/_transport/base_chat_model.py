@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from contextlib import aclosing, closing, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import ensure_config
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import (
     ConfigDict,
@@ -34,13 +37,22 @@ from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryabl
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+    )
     from types import TracebackType
 
+    from langchain_core.callbacks import BaseRunManager
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import AIMessage, AIMessageChunk
+    from langchain_core.outputs import LLMResult
     from langchain_core.rate_limiters import BaseRateLimiter
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables import Runnable, RunnableConfig
 
     from langchain_segmind._protocol.account import Account
 
@@ -48,6 +60,8 @@ DEFAULT_BASE_URL = "https://api.segmind.com"
 DEFAULT_TIMEOUT = 120.0
 """Seconds: the gateway itself gives up on a v1 call after some 60 to 100."""
 
+_METADATA: ContextVar[Mapping[str, Any] | None] = ContextVar("metadata", default=None)
+"""That of the call under way: langchain-core gives `_stream` no run manager that has it."""
 
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
@@ -164,6 +178,61 @@ class BaseSegmindChatModel(BaseChatModel):
             **options: As of any `Runnable`: `stop_after_attempt` (3 calls in all) and the waits.
         """
         return super().with_retry(retry_if_exception_type=retry_if_exception_type, **options)
+
+    # --- Metadata ---
+
+    @contextmanager
+    def _remember(self, metadata: Mapping[str, Any] | None) -> Iterator[None]:
+        """Let `_stream` know a config's metadata, also where a callback makes `invoke` stream."""
+        token = _METADATA.set({**(metadata or {}), **(self.metadata or {})})
+        try:
+            yield
+        finally:
+            _METADATA.reset(token)
+
+    def _metadata_of(self, run_manager: BaseRunManager | None) -> Mapping[str, Any] | None:
+        return _METADATA.get() if run_manager is None else run_manager.metadata
+
+    def generate(self, *prompts: Any, **options: Any) -> LLMResult:
+        """Do as langchain-core's."""
+        with self._remember(options.get("metadata")):
+            return super().generate(*prompts, **options)
+
+    async def agenerate(self, *prompts: Any, **options: Any) -> LLMResult:
+        """Do as langchain-core's."""
+        with self._remember(options.get("metadata")):
+            return await super().agenerate(*prompts, **options)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - Its name in langchain-core.
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Do as langchain-core's."""
+        chunks = super().stream(input, config, **options)
+        with closing(cast("Generator[AIMessageChunk]", chunks)):
+            with self._remember(ensure_config(config)["metadata"]):
+                first = next(chunks, None)  # Until then `_stream` is told what it is to do.
+            if first is not None:
+                yield first
+                yield from chunks
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - Its name in langchain-core.
+        config: RunnableConfig | None = None,
+        **options: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Do as langchain-core's."""
+        chunks = super().astream(input, config, **options)
+        async with aclosing(cast("AsyncGenerator[AIMessageChunk]", chunks)):
+            with self._remember(ensure_config(config)["metadata"]):
+                first = await anext(chunks, None)
+            if first is not None:
+                yield first
+                async for chunk in chunks:
+                    yield chunk
 
     # --- Clients ---
 

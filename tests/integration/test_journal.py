@@ -190,6 +190,22 @@ def test_a_scope_of_the_config_reaches_every_call_inside_a_chain(
     assert len(gateway.account.charges) == 4
 
 
+@pytest.mark.parametrize("where", ["config", "model"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_scope_holds_whichever_way_a_call_is_made(
+    way: str, where: str, gateway: RunningGateway, path: str
+) -> None:
+    """langchain-core tells `_stream` nothing of a call's metadata."""
+    metadata = {"idempotency_key": "row-17"}
+    for _ in range(2):
+        if where == "config":
+            answer = call(model(gateway, path).with_config(metadata=metadata), way, key=None)
+        else:
+            answer = call(model(gateway, path, metadata=metadata), way, key=None)
+    assert answer.response_metadata["replayed"]
+    assert gateway.account.post_count == 1
+
+
 @pytest.mark.parametrize("queue", [None, False])
 @pytest.mark.parametrize("way", WAYS)
 def test_tool_calls_are_replayed_too(

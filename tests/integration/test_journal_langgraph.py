@@ -106,6 +106,29 @@ def test_a_node_that_broke_after_its_call_is_resumed_for_nothing(
     assert paid(counting) == 3
 
 
+@pytest.mark.parametrize("mode", ["updates", "messages"])
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_a_run_whose_tokens_are_watched_is_resumed_for_nothing(
+    way: str, mode: Any, llm: Any, saver: SqliteSaver, counting: RunningGateway
+) -> None:
+    """A graph that is asked for messages has `invoke` stream, too."""
+    broken = [True]
+
+    def node(_state: State) -> State:
+        asked = llm()
+        (answer,) = asked.stream("hi") if way == "stream" else [asked.invoke("hi")]
+        if broken:
+            raise OSError(broken.pop())
+        return {"answers": [answer.text]}
+
+    app = graph(saver, node=node)
+    with pytest.raises(OSError, match="True"):
+        list(app.stream({"answers": []}, THREAD, stream_mode=mode))
+    list(app.stream(None, THREAD, stream_mode=mode))
+    assert app.get_state(THREAD).values["answers"] == ["answer 1"]
+    assert paid(counting) == 1
+
+
 def test_a_human_in_the_loop_is_asked_about_the_same_answer(
     llm: Any, saver: SqliteSaver, counting: RunningGateway
 ) -> None:

@@ -1,7 +1,8 @@
-"""The queue (v2): submit, poll, fetch, as flows; what was submitted is never lost sight of.
+"""The queue (v2): submit and poll, as flows; what was submitted is never lost sight of.
 
 The submit is a POST under the rules of `Exchanges.send`. From then on there are only GETs, which
-cost nothing and are repeated until the deadline, and every error names the request id.
+cost nothing and are repeated until the deadline, and every error names the request id. A job is
+asked for its answer, which says how far it is until it is there.
 """
 
 from __future__ import annotations
@@ -47,10 +48,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("langchain_segmind")
 
-STATUS_SECONDS = 30.0
+POLL_SECONDS = 60.0
 """How long one poll may take before it is given up and repeated."""
-RESULT_SECONDS = 120.0
-"""As above, for the answer itself."""
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
@@ -98,7 +97,7 @@ def wait_for_job(
         exchanges: With its account, and how long it is waited for.
         submitted_at: The monotonic time when it was submitted, if that was a moment ago: then it
             may not be known everywhere yet, and the time to wait counts from there. Any other job
-            is asked for its answer first.
+            is asked at once.
 
     Raises:
         SegmindError: What it came to; it has the job's `request_id`.
@@ -136,19 +135,19 @@ class _Job:
         self._polls = exchanges.account.polls
         self._deadline = (now if submitted_at is None else submitted_at) + exchanges.queue_timeout
         self._settles_at = None if submitted_at is None else now + SETTLING_SECONDS
-        self._result = f"/v2/requests/{request_id}"
-        # One that may be finished is asked for its answer first.
-        self._wants_result = submitted_at is None
+        self._path = f"/v2/requests/{request_id}"
+        # Only where the answer does not say how far the job is: see `_judge`.
+        self._asks_status = self._is_completed = False
         self._asked = 0
         self._troubles = 0
         # A poll that was refused until a moment goes as soon as polls are allowed again.
-        self._is_due = False
+        self._is_due = submitted_at is None
         self._last = "nothing is known of it yet"
 
     def wait(self) -> Flow[Finished]:
         """Ask until there is an answer, an error that stays, or no time left."""
         with self._polls.count_job():
-            if not self._wants_result:
+            if not self._is_due:
                 yield from self._pause(self._delay())
             while True:
                 held = self._polls.seconds_until_allowed(now=self._clock.monotonic())
@@ -172,13 +171,12 @@ class _Job:
             self._polls.observe(limit, sent=sent, now=self._clock.monotonic())
 
     def _next_request(self) -> Request:
-        seconds = RESULT_SECONDS if self._wants_result else STATUS_SECONDS
-        deadline = min(self._deadline, self._clock.monotonic() + seconds)
-        path = self._result if self._wants_result else f"{self._result}/status"
+        deadline = min(self._deadline, self._clock.monotonic() + POLL_SECONDS)
+        path = f"{self._path}/status" if self._asks_status else self._path
         return Request("GET", path, deadline=deadline)
 
     def _delay(self) -> float:
-        if self._is_due or (self._wants_result and not self._troubles):
+        if self._is_due:
             return 0.0
         now, jitter = self._clock.monotonic(), self._clock.jitter()
         interval = self._exchanges.poll_interval
@@ -216,7 +214,10 @@ class _Job:
                 return self._follow(status.upper(), record)
             if "error" in record and outcome.status != HTTPStatus.OK:
                 raise self._job_error(record)
-        if outcome.status == HTTPStatus.OK:
+        if not (self._asks_status or self._is_completed):
+            # It is not documented what the answer of an unfinished job is: its status tells.
+            self._asks_status = self._is_due = True
+        elif outcome.status == HTTPStatus.OK:
             self._note_trouble(_describe(outcome))
         else:
             self._check_refusal(outcome, record)
@@ -228,12 +229,11 @@ class _Job:
         if status == "FAILED":
             raise self._job_error(record)
         if status != "COMPLETED":
-            self._wants_result = False
             return None
-        if not self._wants_result:
-            self._wants_result = True
-            return None
-        return self._finish(record)
+        if not self._asks_status:
+            return self._finish(record)
+        self._asks_status, self._is_completed, self._is_due = False, True, True
+        return None
 
     def _note_trouble(self, what: str) -> None:
         self._troubles += 1

@@ -74,9 +74,9 @@ class TestALimit:
 
     @pytest.mark.parametrize(("limit", "longest"), [(50, 1.0), (500, 60.0), (1000, 60.0)])
     def test_is_used_to_the_full(self, limit: int, longest: float, seed: int) -> None:
-        """Two polls a job are the least; the jobs end with the window in which those are done."""
+        """One poll a job is the least; the jobs end with the window in which those are done."""
         run = Simulation(Limit(limit), longest=longest, seed=seed).run()
-        assert run.now <= max(longest, 60.0 * (2 * 100 // limit)) + 5.0
+        assert run.now <= max(longest, 60.0 * (100 // limit)) + 5.0
 
     def test_whose_rest_is_named_refuses_but_once(self, seed: int) -> None:
         """The polls under way when the first is refused; from then on polls are known to count."""

@@ -85,16 +85,16 @@ PASSING = {
 
 def by_path(
     submit: Callable[[], Response | TransportFailure] | Response | TransportFailure = SUBMITTED,
+    polls: Callable[[], Response | TransportFailure] | Response | TransportFailure = RESULT,
     status: Callable[[], Response | TransportFailure] | Response | TransportFailure = DONE,
-    result: Callable[[], Response | TransportFailure] | Response | TransportFailure = RESULT,
 ) -> Callable[[Request], Response | TransportFailure]:
-    """Answer each of the three requests of the queue in its own way."""
+    """Answer a submit, a poll for the answer and one for the status, each in its own way."""
 
     def answer(request: Request) -> Response | TransportFailure:
         if request.method == "POST":
             chosen = submit
         else:
-            chosen = status if request.path.endswith("/status") else result
+            chosen = status if request.path.endswith("/status") else polls
         return chosen() if callable(chosen) else chosen
 
     return answer
@@ -123,13 +123,11 @@ def running(
 
 
 class TestTheWay:
-    def test_submits_polls_and_fetches(self) -> None:
-        """One POST, polls until it is completed, one fetch; nothing goes where the body points."""
-        driver = Driver(by_path(status=in_turn(RUNNING, RUNNING, DONE)))
+    def test_submits_and_polls_until_the_answer_is_there(self) -> None:
+        """One POST, and GETs of one kind; nothing goes where the body points."""
+        driver = Driver(by_path(polls=in_turn(RUNNING, RUNNING, RESULT)))
         finished = driver.run(running(driver))
-        status = f"GET /v2/requests/{ID}/status"
-        result = f"GET /v2/requests/{ID}"
-        assert driver.sent == ["POST /v2/slug", status, status, status, result]
+        assert driver.sent == ["POST /v2/slug", *[f"GET /v2/requests/{ID}"] * 3]
         assert finished.completion == completion()
         assert finished.accounting.credits == Credits(remaining=9.5, cost=0.25)
         assert finished.accounting.request_id == ID
@@ -138,20 +136,20 @@ class TestTheWay:
     def test_times_that_are_none_are_left_out(self) -> None:
         odd = {"queue_time": float("nan"), "inference_time": 10**400, "total_time": [1]}
         record = {"status": "COMPLETED", "output": "Hi", "metrics": odd}
-        driver = Driver(by_path(result=reply(record)))
+        driver = Driver(by_path(polls=reply(record)))
         assert driver.run(running(driver)).accounting.extra == {}
 
     def test_polls_start_quick_and_slow_down(self) -> None:
         """The first poll comes after a tenth of the interval, later ones after all of it."""
-        driver = Driver(by_path(status=in_turn(*[RUNNING] * 20, DONE)))
+        driver = Driver(by_path(polls=in_turn(*[RUNNING] * 20, RESULT)))
         driver.run(running(driver))
         assert driver.waits[0] <= 0.1
         assert driver.waits[:6] == sorted(driver.waits[:6])
         assert 0.75 <= driver.waits[-1] <= 1.0
 
     def test_asks_the_limiter_for_polls_as_polls(self) -> None:
-        """A limiter can tell what is a poll, and the fetch is one too."""
-        driver = Driver(by_path())
+        """A limiter can tell what is a poll."""
+        driver = Driver(by_path(polls=in_turn(RUNNING, RESULT)))
         driver.run(running(driver))
         assert driver.permits == [AcquireSlot(), AcquireSlot(poll=True), AcquireSlot(poll=True)]
 
@@ -176,11 +174,24 @@ class TestTheWay:
         driver.run(running(driver, queue=queue))
         assert queue.account.ledger.balance == 9.5
 
-    def test_a_result_that_lags_behind_its_status_is_waited_for(self) -> None:
-        """A replica that still says PROCESSING sends the flow back to polling."""
-        driver = Driver(by_path(result=in_turn(RUNNING, RESULT)))
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            *(reply({"error": "not ready"}, status) for status in (400, 404, 409)),
+            reply({"status": "PROCESSING"}, 202),
+            reply({"output": None}),
+        ],
+        ids=["400", "404", "409", "202", "no status"],
+    )
+    def test_an_answer_that_is_refused_is_asked_for_once_its_status_tells(
+        self, refusal: Response
+    ) -> None:
+        """It is not documented what the answer of an unfinished job is."""
+        polls = by_path(polls=in_turn(refusal, RUNNING, RESULT), status=in_turn(RUNNING, DONE))
+        driver = Driver(polls)
         assert driver.run(running(driver)).completion == completion()
-        assert driver.posts == 1
+        answer, status = f"GET /v2/requests/{ID}", f"GET /v2/requests/{ID}/status"
+        assert driver.sent[1:] == [answer, status, status, answer, answer]
 
 
 class TestParts:
@@ -258,11 +269,11 @@ class TestMoney:
 
     @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
     def test_polls_survive_what_passes(self, fault: Response | TransportFailure) -> None:
-        """Whatever breaks a poll or a fetch, it is repeated, and nothing is posted."""
+        """Whatever breaks a poll, it is repeated, and nothing is posted."""
         driver = Driver(
             by_path(
+                polls=in_turn(RUNNING, fault, fault, RUNNING, fault, RESULT),
                 status=in_turn(fault, fault, RUNNING, fault, DONE),
-                result=in_turn(fault, fault, fault, RESULT),
             )
         )
         assert driver.run(running(driver)).completion == completion()
@@ -273,7 +284,7 @@ class TestMoney:
         self, fault: Response | TransportFailure
     ) -> None:
         """The error names the job and the way to its answer, and is not to be retried."""
-        driver = Driver(by_path(status=fault))
+        driver = Driver(by_path(polls=fault, status=fault))
         with pytest.raises(SegmindTimeoutError, match=f"llm.resume\\('{ID}'\\)") as caught:
             driver.run(running(driver, queue=queue_of(driver, timeout=20.0)))
         assert driver.posts == 1
@@ -282,7 +293,7 @@ class TestMoney:
 
     def test_requests_end_at_the_deadline(self) -> None:
         """No GET is given longer than the queue has."""
-        driver = Driver(by_path(status=RUNNING))
+        driver = Driver(by_path(polls=RUNNING))
         with pytest.raises(SegmindTimeoutError, match="its status was PROCESSING"):
             driver.run(running(driver, queue=queue_of(driver, timeout=5.0)))
         assert all((request.deadline or 99.0) <= 5.0 for request in driver.requests)
@@ -297,53 +308,54 @@ class TestMoney:
 class TestEnds:
     @pytest.mark.parametrize("status", [200, 422])
     def test_a_failed_job_says_why(self, status: int) -> None:
-        driver = Driver(by_path(status=reply({"status": "FAILED", "error": "no GPU"}, status)))
+        driver = Driver(by_path(polls=reply({"status": "FAILED", "error": "no GPU"}, status)))
         with pytest.raises(SegmindJobFailedError, match="no GPU") as caught:
             driver.run(running(driver))
         error = caught.value
         assert (error.request_id, error.outcome_unknown, driver.posts) == (ID, False, 1)
 
-    def test_a_job_that_fails_at_the_fetch_says_why(self) -> None:
-        driver = Driver(by_path(result=FAILED))
+    def test_a_job_that_fails_after_a_while_says_why(self) -> None:
+        driver = Driver(by_path(polls=in_turn(RUNNING, FAILED)))
         with pytest.raises(SegmindJobFailedError, match="CUDA out of memory"):
             driver.run(running(driver))
 
     def test_a_422_without_a_status_is_a_failed_job(self) -> None:
-        driver = Driver(by_path(status=reply({"error": {"message": "no GPU"}}, 422)))
+        driver = Driver(by_path(polls=reply({"error": {"message": "no GPU"}}, 422)))
         with pytest.raises(SegmindJobFailedError, match="no GPU"):
             driver.run(running(driver))
 
     def test_a_job_with_too_long_a_prompt_is_an_overflow(self) -> None:
         """What LangChain does about overflows works for the queue too."""
         words = "This model's maximum context length is 8192 tokens"
-        driver = Driver(by_path(status=reply({"status": "FAILED", "error": words}, 422)))
+        driver = Driver(by_path(polls=reply({"status": "FAILED", "error": words}, 422)))
         with pytest.raises(ContextOverflowError) as caught:
             driver.run(running(driver))
         assert isinstance(caught.value, SegmindJobFailedError)
 
     def test_an_unknown_job_is_believed_once_it_had_time_to_appear(self) -> None:
-        driver = Driver(by_path(status=in_turn(GONE, GONE, DONE)))
+        driver = Driver(by_path(polls=in_turn(GONE, RESULT), status=in_turn(GONE, GONE, DONE)))
         assert driver.run(running(driver)).completion == completion()
-        driver = Driver(by_path(status=GONE))
+        driver = Driver(by_path(polls=GONE, status=GONE))
         with pytest.raises(SegmindJobNotFoundError, match="about an hour") as caught:
             driver.run(running(driver))
         assert caught.value.request_id == ID
         assert 5.0 <= driver.now <= 10.0
 
     def test_a_revoked_key_ends_the_wait_and_leaves_the_id(self) -> None:
-        driver = Driver(by_path(status=reply({"error": "Invalid API key"}, 401)))
+        refused = reply({"error": "Invalid API key"}, 401)
+        driver = Driver(by_path(polls=refused, status=refused))
         with pytest.raises(SegmindAuthenticationError, match=ID) as caught:
             driver.run(running(driver))
         assert (caught.value.request_id, caught.value.outcome_unknown) == (ID, True)
 
     def test_a_proxys_page_of_403_is_waited_out(self) -> None:
-        driver = Driver(by_path(status=in_turn(reply(b"<h1>Blocked</h1>", 403), DONE)))
+        driver = Driver(by_path(polls=in_turn(reply(b"<h1>Blocked</h1>", 403), RESULT)))
         assert driver.run(running(driver)).completion == completion()
 
     @pytest.mark.parametrize("output", [None, "", 7, True, {}, [], {"foo": 1}, {"error": "bad"}])
     def test_a_completed_job_without_an_answer_names_its_id(self, output: object) -> None:
         result = reply({"status": "COMPLETED", "output": output, "metrics": METRICS})
-        driver = Driver(by_path(result=result))
+        driver = Driver(by_path(polls=result))
         with pytest.raises(SegmindResponseError, match="billed") as caught:
             driver.run(running(driver))
         assert caught.value.request_id == ID
@@ -372,18 +384,17 @@ class TestResuming:
         assert driver.sent == [f"GET /v2/requests/{ID}"]
 
     def test_waits_for_a_job_that_still_runs(self) -> None:
-        running = in_turn(RUNNING, RESULT)
-        driver = Driver(by_path(status=in_turn(RUNNING, DONE), result=running))
+        driver = Driver(by_path(polls=in_turn(RUNNING, RESULT)))
         driver.run(wait_for_job(ID, queue_of(driver)))
-        status = f"GET /v2/requests/{ID}/status"
-        result = f"GET /v2/requests/{ID}"
-        assert driver.sent == [result, status, status, result]
+        assert driver.sent == [f"GET /v2/requests/{ID}"] * 2
+        assert len(driver.waits) == 1
 
     def test_an_expired_id_says_so(self) -> None:
-        driver = Driver(by_path(result=GONE))
+        """At once: its status says the same, and there is nothing to wait for."""
+        driver = Driver(by_path(polls=GONE, status=GONE))
         with pytest.raises(SegmindJobNotFoundError, match="about an hour"):
             driver.run(wait_for_job(ID, queue_of(driver)))
-        assert len(driver.sent) == 1
+        assert (len(driver.sent), driver.waits) == (2, [])
 
     @pytest.mark.parametrize("job", ["../credits", "a/b", "..", "", 7, None])
     def test_what_is_no_id_is_not_asked_for(self, job: object) -> None:
@@ -395,7 +406,7 @@ class TestResuming:
 
 class TestCancelling:
     def test_leaves_the_id_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        driver = Driver(by_path(status=RUNNING))
+        driver = Driver(by_path(polls=RUNNING))
         flow = running(driver)
         next(flow)
         assert isinstance(flow.send(None), Request)
@@ -476,7 +487,7 @@ class TestPacing:
 
     def test_a_429_on_one_job_slows_all_of_them(self) -> None:
         """Another job of the account does not poll before the reset that the first was told."""
-        driver = Driver(by_path(status=reply({}, 429, retry_after="20")))
+        driver = Driver(by_path(polls=reply({}, 429, retry_after="20")))
         queue = queue_of(driver)
         flows = [running(driver, queue=queue) for _ in range(2)]
         for flow in flows:
@@ -494,19 +505,19 @@ class TestPacing:
     def test_it_comes_back_to_speed(self) -> None:
         """After 429s without a date, waits grow, and shrink again with polls that are answered."""
         refused = [reply({}, 429)] * 3
-        driver = Driver(by_path(status=in_turn(*refused, *[RUNNING] * 60, DONE)))
+        driver = Driver(by_path(polls=in_turn(*refused, *[RUNNING] * 60, RESULT)))
         driver.run(running(driver))
         assert max(driver.waits[:8]) > 1.5
         assert driver.waits[-1] <= 1.0
 
     def test_a_refused_poll_goes_as_soon_as_the_server_said(self) -> None:
         """No backoff of its own on top of that."""
-        driver = Driver(by_path(status=in_turn(reply({}, 429, retry_after="0.05"), DONE)))
+        driver = Driver(by_path(polls=in_turn(reply({}, 429, retry_after="0.05"), RESULT)))
         driver.run(running(driver))
         assert driver.waits[1] == pytest.approx(0.05)
 
     def test_a_limit_far_away_does_not_freeze_the_jobs(self) -> None:
-        driver = Driver(by_path(status=in_turn(reply({}, 429, retry_after="1e9"), DONE)))
+        driver = Driver(by_path(polls=in_turn(reply({}, 429, retry_after="1e9"), RESULT)))
         driver.run(running(driver))
         assert driver.now < 130
 

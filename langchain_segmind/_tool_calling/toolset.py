@@ -114,8 +114,11 @@ class ToolSet:
         if written in self:
             return written
         name = written.removeprefix("functions.").removesuffix(".call")
-        alike = [known for known in self.names if _folded(known) == _folded(name)]
-        return name if name in self else alike[0] if len(alike) == 1 else None
+        for spelled in (str, str.casefold, _folded):
+            alike = [known for known in self.names if spelled(known) == spelled(name)]
+            if len(alike) == 1:
+                return alike[0]
+        return None
 
 
 def _folded(name: str) -> str:

@@ -57,6 +57,8 @@ def _as_function(tool: Any) -> dict[str, Any]:
     match converted:
         case {"function": {"name": str(name)}} if name:
             return converted
+        case {"type": "function", "name": str(name), **rest} if name:  # OpenAI's Responses API.
+            return {"type": "function", "function": {"name": name, **rest}}
     kind = tool.get("type", ", ".join(map(str, tool))) if isinstance(tool, dict) else tool
     raise ValueError(
         f"The tool of type {str(kind)[:80]!r} is no function with a name. Segmind runs no built-in "

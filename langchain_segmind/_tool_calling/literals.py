@@ -104,7 +104,8 @@ _TOKEN = re.compile(
         | ''' [^'\\]*+ (?: (?: \\. | '(?!'') ) [^'\\]*+ )* '''
         | (?!\"\"\") " [^"\\]*+ (?: \\. [^"\\]*+ )* "
         | (?!''') ' [^'\\]*+ (?: \\. [^'\\]*+ )* ' )
-    | (?P<number> -? (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )? (?: [eE][+-]?[0-9]++ )? (?! [\w.] ) )
+    | (?P<number> [+-]? (?: (?: 0 | [1-9][0-9]*+ ) (?: \.[0-9]++ )? | \.[0-9]++ )
+          (?: [eE][+-]?[0-9]++ )? (?! [\w.] ) )
     | (?P<call> \w [\w.\-]{0,127}+ \( )
     | (?P<keyword> \w {1,128}+ \s{0,8}+ = (?! = ) )
     | (?P<word> \w [\w.\-]*+ )
@@ -205,8 +206,9 @@ class _Reader:
         match kind:
             case "string" | "number" | "word" if expects == "value" and self._frames:
                 self._add(_scalar(kind, token[kind]), start, token.end())
-            case "string" | "word" if expects == "key":
-                frame.key, frame.expects = token["word"] or _text_of(token["string"]), "colon"
+            case "string" | "word" | "number" if expects == "key":
+                plain = token["word"] or token["number"]
+                frame.key, frame.expects = plain or _text_of(token["string"]), "colon"
             case "colon" if expects == "colon":
                 frame.expects, frame.value_start = "value", token.end()
             case "comma" if expects == "separator":
@@ -259,7 +261,7 @@ def _scalar(kind: str, written: str) -> Value:
         if written not in _WORDS:
             raise ValueError("no word of JSON or Python")
         return _WORDS[written]
-    if written.lstrip("-").isdecimal():
+    if written.lstrip("+-").isdecimal():
         return int(written)  # Python refuses more than 4300 digits.
     if math.isfinite(number := float(written)):
         return number

@@ -357,7 +357,7 @@ _CLOSING = re.compile(
     rf"(?P<brackets>[\s}}\])]*+)[\s>;,.`\"']*+(?:<\|\w{{1,32}}\|>\s*+)*"
     rf"(?P<tag>{_TAG})?"
 )
-_AFTER_NAME = re.compile(r"[\s>=:,(\[`\"']{0,40}")
+_AFTER_NAME = re.compile(r"[\s>=:,()\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")
 _EMPTY_TAG = re.compile(rf"[\s>/(){{}}]{{0,40}}(?:(?P<closed>{_TAG})|(?:<\|\w{{1,32}}\|>\s*+)*\Z)")

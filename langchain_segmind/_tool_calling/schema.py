@@ -7,15 +7,16 @@ from urllib.parse import unquote
 
 
 def check_schema(schema: Mapping[str, Any], owner: str) -> None:
-    """Check what a JSON schema says of types, patterns and references.
+    """Check what a JSON schema says of types, patterns and references, and the kinds of the rest.
 
     Args:
         schema: A tool's, or that of an answer.
         owner: Whose it is, in words.
 
     Raises:
-        ValueError: A type is unknown, a pattern is none, or a `$ref` leads to nothing or out of the
-            schema: the network is never asked.
+        ValueError: A type is unknown, a pattern is none, a keyword holds what no value can be
+            checked by, or a `$ref` leads to nothing or out of the schema: the network is never
+            asked.
     """
     try:
         _check_all(schema)
@@ -27,15 +28,24 @@ def _check_all(schema: Mapping[str, Any]) -> None:
     waiting: list[Any] = [schema]
     for node in waiting:
         if isinstance(node, Mapping):
+            _check_kinds(node)
             _check_types(node.get("type", []))
             for pattern in (node.get("pattern", ""), *as_mapping(node.get("patternProperties"))):
                 _check_pattern(pattern)
-            _check_reference(node.get("$ref", "#"), schema)
+            for keyword in ("$ref", "$dynamicRef"):
+                _check_reference(node.get(keyword, "#"), schema)
             waiting += _subschemas(node)
         elif not isinstance(node, bool):
             raise ValueError(  # noqa: TRY004 - a schema is data, and has no types of Python's.
                 f"{_shown(node)} stands where a schema should"
             )
+
+
+def _check_kinds(node: Mapping[str, Any]) -> None:
+    for words, kind, keywords in _KINDS:
+        for keyword in keywords:
+            if keyword in node and not isinstance(node[keyword], kind):
+                raise ValueError(f"{keyword} is {_shown(node[keyword])} and should be {words}")
 
 
 def _check_types(types: object) -> None:
@@ -99,5 +109,17 @@ _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentS
 _PLAIN = (
     *("anyOf", "allOf", "oneOf", "prefixItems", "items", "contains", "propertyNames"),
     *("additionalProperties", "not", "if", "then", "else"),
+)
+_KINDS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("an object", Mapping, _NAMED),
+    ("a list", list | tuple, ("anyOf", "allOf", "oneOf", "prefixItems", "enum", "required")),
+    (
+        "a number",
+        int | float,
+        (
+            *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+            *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+        ),
+    ),
 )
 _BAD_ANYWHERE = ("unterminated", "missing", "unbalanced", "nothing to repeat", "bad escape (end")

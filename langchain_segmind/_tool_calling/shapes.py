@@ -79,8 +79,9 @@ def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
 def _pairs(values: list[Value], tools: ToolSet) -> list[Request] | None:
     """The calls of `["name", {…}, "name", {…}]`; None if a list is anything else."""
     found: list[Request] = []
-    for name, arguments in zip(values[::2], values[1::2], strict=False):
+    for name, written in zip(values[::2], values[1::2], strict=False):
         tool = tools.named(name) if isinstance(name, str) else None
+        arguments = _read_object(written) if isinstance(written, str) else written
         if tool is None or not isinstance(arguments, dict):
             return None
         if not arguments.keys() <= tools.properties(tool).keys():

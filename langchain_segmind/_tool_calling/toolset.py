@@ -110,12 +110,20 @@ class ToolSet:
         return frozenset(required) if isinstance(required, list) else frozenset()
 
     def named(self, written: str) -> str | None:
-        """The tool that a model means by `functions.name`, `name.call`, or a name in other case."""
+        """The tool that a model means by `functions.name`, `name.call`, `Name` or `na_me`."""
         if written in self:
             return written
         name = written.removeprefix("functions.").removesuffix(".call")
-        alike = [known for known in self.names if known.casefold() == name.casefold()]
-        return name if name in self else alike[0] if len(alike) == 1 else None
+        for spelled in (str, str.casefold, _folded):
+            alike = [known for known in self.names if spelled(known) == spelled(name)]
+            if len(alike) == 1:
+                return alike[0]
+        return None
+
+
+def _folded(name: str) -> str:
+    """A name without what other APIs do not let a model write: case, dots and hyphens."""
+    return name.casefold().replace(".", "_").replace("-", "_")
 
 
 _QUOTED = r"""(?: "[^"\\\n]{0,200}+" | '[^'\\\n]{0,200}+' )"""

@@ -252,10 +252,17 @@ def test_a_tool_that_runs_elsewhere_or_has_no_name_is_refused_when_binding(
         llm.invoke("Go.", tools=[built_in])
 
 
-def test_a_tool_in_the_form_of_anthropic_or_a_schema_can_be_bound(llm: ChatSegmindLlama) -> None:
-    schema = {"type": "object", "properties": {}}
+def test_a_tool_in_the_form_of_another_api_or_a_schema_can_be_bound(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    """Anthropic's, OpenAI's for its Responses, and a JSON schema."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     custom = {"type": "custom", "name": "x", "description": "", "input_schema": schema}
-    llm.bind_tools([custom, {"title": "W", "description": "", **schema}])
+    flat = {"type": "function", "name": "y", "parameters": schema}
+    bound = llm.bind_tools([custom, flat, {"title": "z", "description": "", **schema}])
+    for name in "xyz":
+        scripted.will_say(f'{{"name": "{name}", "parameters": {{"n": "1"}}}}')
+        assert [call["args"] for call in bound.invoke("Go.").tool_calls] == [{"n": 1}]
 
 
 class Verdict(TypedDict):

@@ -50,12 +50,18 @@ def test_an_answer_carries_usage_credits_and_where_it_came_from(
     }
 
 
-def test_credits_are_in_generation_info_and_llm_output_too(llm: ChatSegmindLlama) -> None:
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("generate", ["generate", "agenerate"])
+async def test_credits_are_in_generation_info_and_llm_output_too(
+    llm: ChatSegmindLlama, generate: str, *, streaming: bool
+) -> None:
     """With several prompts, costs add up and the last balance counts."""
-    result = llm.generate([[HumanMessage("a")], [HumanMessage("b c")]])
+    llm.streaming = streaming
+    result = getattr(llm, generate)([[HumanMessage("a")], [HumanMessage("b c")]])
+    result = await result if generate == "agenerate" else result
     infos = [generations[0].generation_info or {} for generations in result.generations]
     costs = [info["credits"]["cost"] for info in infos]
-    assert result.llm_output is not None
+    assert result.llm_output.keys() == {"model_name", "credits", "token_usage"}
     assert result.llm_output["credits"]["cost"] == pytest.approx(sum(costs))
     assert result.llm_output["credits"]["remaining"] == infos[1]["credits"]["remaining"]
 

@@ -67,6 +67,15 @@ class TestToolSet:
         assert TOOLS.required("weather") == {"city"}
         assert list(TOOLS.properties("weather")) == ["city"]
 
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [("Get_User", "get_user"), ("functions.get.user", "get.user"), ("get-user", None)],
+    )
+    def test_of_names_that_are_alike_the_nearest_is_meant(
+        self, written: str, meant: str | None
+    ) -> None:
+        assert ToolSet.compile([tool("get_user"), tool("get.user")]).named(written) == meant
+
 
 class TestChoice:
     @pytest.mark.parametrize(

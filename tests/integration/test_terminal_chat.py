@@ -405,7 +405,7 @@ def test_a_server_that_is_not_there_is_named(piped: Any) -> None:
     code, _, err = piped("hi", "--base-url", url)
     assert code == 1
     assert f"(at {url})" in err
-    assert "python -m langchain_segmind doctor" in err
+    assert "langchain-segmind doctor" in err
 
 
 def test_without_a_key_both_ways_to_start_are_told(

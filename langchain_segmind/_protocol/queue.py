@@ -53,6 +53,8 @@ RESULT_SECONDS = 120.0
 """As above, for the answer itself."""
 SOON = 0.01
 """Seconds: a moment that a 429 names and that is nearer, or past, is none to wait for."""
+TOLD_FROM = 1.0
+"""Seconds: a wait for the limit that is as long is logged."""
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
@@ -155,6 +157,8 @@ class _Job:
             while True:
                 held = self._polls.seconds_until_allowed(now=self._clock.monotonic())
                 if held:
+                    if held >= TOLD_FROM:
+                        logger.info("Polls are at the plan's limit, waiting %.1f s", held)
                     yield from self._pause(held)
                     continue
                 sent = self._polls.sent

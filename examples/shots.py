@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SHOWN = ("A conversation", "A structured answer", "An agent with a tool", "Bill")
 COLUMNS = 48
 """So few that the letters can be read on a phone."""
-# Nothing is loaded from elsewhere: the fonts are those that a reader has. On a wide page the letters
+# Nothing is loaded from elsewhere: the fonts are those that a reader has. On a wide page letters
 # are no larger than those around them.
 SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="480" viewBox="0 0 {width} {height}" \

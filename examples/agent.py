@@ -49,7 +49,7 @@ def main() -> None:
         agent = create_agent(llm, tools, system_prompt=ROLE, middleware=[limit])
         for message in agent.invoke({"messages": [HumanMessage(question)]})["messages"]:
             message.pretty_print()
-    print(f"\nCalls: {spent.calls}; credits: {spent.cost:.6f}; left: {spent.remaining}")
+    print(f"\n{spent}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
         for piece in explain.stream({"word": "a rainbow", "age": 8}):
             print(piece, end="", flush=True)
         print()
-    print(f"Calls: {spent.calls}; credits: {spent.cost:.6f}; left: {spent.remaining}")
+    print(spent)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ gateway with a real small model, which answers as well as 135 million parameters
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import textwrap
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+WIDTH = min(shutil.get_terminal_size().columns - 1, 76)
 
 
 def main() -> None:
@@ -52,8 +54,10 @@ def connected() -> Iterator[ChatSegmindLlama]:
             say(f"Talking to {llm.model} at {llm.base_url}.")
             yield llm
         return
-    say("No SEGMIND_API_KEY: starting a local Segmind with SmolLM2-135M-Instruct, a small model")
-    say("of Llama's architecture. Do not judge Llama 3.1 70B by its answers.")
+    paragraph(
+        "No SEGMIND_API_KEY: starting a local Segmind with SmolLM2-135M-Instruct, a small model "
+        "of Llama's architecture. Do not judge Llama 3.1 70B by its answers."
+    )
     settings = gateway.Settings(credits=1.0, v1_limit=300)
     with (
         gateway.serve(settings, gateway.LlamaEngine(model_file())) as running,
@@ -162,12 +166,17 @@ def say(text: str, style: str | None = None) -> None:
 
 def heading(text: str) -> None:
     """Start a part."""
-    say(f"\n── {text} {'─' * (68 - len(text))}", "bold")
+    say(f"\n── {text} {'─' * (WIDTH - 4 - len(text))}", "bold")
+
+
+def paragraph(text: str) -> None:
+    """Print a text, wrapped."""
+    say(textwrap.fill(text, WIDTH))
 
 
 def turn(role: str, text: str) -> None:
     """Print what somebody said, wrapped, under their name."""
-    lines = textwrap.wrap(" ".join(text.split()), 68) or ["(nothing)"]
+    lines = textwrap.wrap(" ".join(text.split()), WIDTH - 7) or ["(nothing)"]
     for index, line in enumerate(lines):
         say(f"{styled(f'{role:>5}' if index == 0 else '     ', role)}  {line}")
 

@@ -47,7 +47,7 @@ def main(text: str) -> None:
         print(history.model_dump_json(indent=2))
     else:
         print(answer["parsing_error"])
-    print(f"Calls: {spent.calls}; credits: {spent.cost:.6f}; left: {spent.remaining}")
+    print(spent)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 SHOWN = ("A conversation", "A structured answer", "An agent with a tool", "Bill")
-COLUMNS = 88
-# Nothing is loaded from elsewhere: the fonts are those that a reader has.
+COLUMNS = 48
+"""So few that the letters can be read on a phone."""
+# Nothing is loaded from elsewhere: the fonts are those that a reader has. On a wide page letters
+# are no larger than those around them.
 SVG = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" \
+<svg xmlns="http://www.w3.org/2000/svg" width="480" viewBox="0 0 {width} {height}" \
 role="img" aria-label="What make demo prints">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, \
@@ -63,6 +65,7 @@ def run_demo() -> str:
     """Give what the demo prints on a terminal, on the small model."""
     os.environ.pop("SEGMIND_API_KEY", None)
     os.environ.pop("NO_COLOR", None)
+    os.environ["COLUMNS"] = str(COLUMNS)
     printed = b""
 
     def read(terminal: int) -> bytes:

@@ -69,6 +69,9 @@ class Credits:
         """Give the form that goes into metadata."""
         return {"remaining": self.remaining, "cost": self.cost}
 
+    def __repr__(self) -> str:
+        return f"Credits(remaining={_shown(self.remaining)}, cost={_shown(self.cost)})"
+
     def or_else(self, other: Credits) -> Credits:
         """Fill what is unknown from another account of the same answer."""
         return Credits(
@@ -85,13 +88,19 @@ class CreditBalance:
     """What was paid for."""
     free_credits: float
     """What was a gift."""
-    as_of: datetime | None = field(default=None, compare=False, repr=False)
+    as_of: datetime | None = field(default=None, compare=False)
     """When it was so, by Segmind's clock; None where the answer does not say."""
     total: float = field(init=False)
     """Both together."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "total", round(self.credits + self.free_credits, DECIMALS))
+
+    def __repr__(self) -> str:
+        return (
+            f"CreditBalance(credits={_shown(self.credits)}, "
+            f"free_credits={_shown(self.free_credits)}, total={_shown(self.total)})"
+        )
 
     @classmethod
     def from_answer(cls, data: object, headers: Mapping[str, str]) -> Self | None:
@@ -204,11 +213,18 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         if credits["remaining"] is not None:
             self.remaining = credits["remaining"]
 
+    def __str__(self) -> str:
+        """Tell the bill in words."""
+        told = f"{self.calls:,} call{'' if self.calls == 1 else 's'}"
+        told += f": {format_credits(self.cost)} credits"
+        if self.unknown:
+            told += f", {self.unknown:,} of unknown cost"
+        return told if self.remaining is None else f"{told}, {format_credits(self.remaining)} left"
+
     def __repr__(self) -> str:
-        remaining = "unknown" if self.remaining is None else format_credits(self.remaining)
         return (
-            f"{type(self).__name__}(cost={format_credits(self.cost)}, calls={self.calls}, "
-            f"cached={self.cached}, unknown={self.unknown}, remaining={remaining}, "
+            f"{type(self).__name__}(cost={_shown(self.cost)}, calls={self.calls}, "
+            f"cached={self.cached}, unknown={self.unknown}, remaining={_shown(self.remaining)}, "
             f"tokens={dict(self.tokens)})"
         )
 
@@ -275,3 +291,8 @@ def format_credits(amount: float) -> str:
     """Give an amount as money: two decimals, and more where it has them, as 0.0101475."""
     whole, _, decimals = f"{amount:,.{DECIMALS}f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def _shown(amount: float | None) -> str:
+    """Give an amount as a `repr` does, in which commas stand between the fields."""
+    return "None" if amount is None else format_credits(amount).replace(",", "")

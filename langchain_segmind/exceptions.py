@@ -145,7 +145,7 @@ class SegmindAuthenticationError(SegmindError, ModelAuthenticationError):
 
     advice = (
         "Set SEGMIND_API_KEY, or pass api_key=..., to a key from "
-        "https://cloud.segmind.com/console; python -m langchain_segmind doctor checks it."
+        "https://cloud.segmind.com/console; langchain-segmind doctor checks it."
     )
 
 
@@ -230,8 +230,7 @@ class SegmindConnectionError(SegmindError, ModelConnectionError):
     """No connection to Segmind, or one that broke before the answer was complete."""
 
     advice = (
-        "Check the network, base_url and proxy settings: python -m langchain_segmind doctor says "
-        "which it is."
+        "Check the network, base_url and proxy settings: langchain-segmind doctor says which it is."
     )
 
 

@@ -86,6 +86,10 @@ class SegmindRateLimiter(BaseRateLimiter):
         self._account = Account()
         self._hears_answers = False
 
+    def __repr__(self) -> str:
+        pace = f"requests_per_minute={self.requests_per_minute}"
+        return f"{type(self).__name__}({pace}{', count_polls=True' if self.count_polls else ''})"
+
     def acquire(self, *, blocking: bool = True) -> bool:
         """Wait until one more request may go, or tell whether it may go at once."""
         if not blocking:
@@ -180,6 +184,9 @@ class DeferredRateLimiter(BaseRateLimiter):
     def __init__(self, limiter: BaseRateLimiter) -> None:
         """Stand in front of a limiter."""
         self.limiter = limiter
+
+    def __repr__(self) -> str:
+        return repr(self.limiter)
 
     def acquire(self, *, blocking: bool = True) -> bool:
         """Let LangChain's own question pass."""

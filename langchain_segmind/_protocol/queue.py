@@ -50,6 +50,8 @@ logger = logging.getLogger("langchain_segmind")
 
 POLL_SECONDS = 60.0
 """How long one poll may take before it is given up and repeated."""
+LOG_SECONDS = 1.0
+"""How long a wait for the limit must be to be logged."""
 SETTLING_SECONDS = 5.0
 """How long after its submit a job may be unknown to the part of Segmind that is asked."""
 
@@ -152,6 +154,8 @@ class _Job:
             while True:
                 held = self._polls.seconds_until_allowed(now=self._clock.monotonic())
                 if held:
+                    if held >= LOG_SECONDS:
+                        logger.info("Polls are at the plan's limit, waiting %.1f s", held)
                     yield from self._pause(held)
                     continue
                 sent = self._polls.sent

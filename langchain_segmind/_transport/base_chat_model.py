@@ -155,7 +155,7 @@ class BaseSegmindChatModel(BaseChatModel):
         if key is None or not key.get_secret_value().strip():
             raise SegmindAuthenticationError(
                 f"There is no API key. {SegmindAuthenticationError.advice} To try it without an "
-                "account: python -m langchain_segmind.gateway is a local Segmind."
+                "account, run a local Segmind: langchain-segmind gateway"
             )
         if not key.get_secret_value().isascii() or not key.get_secret_value().isprintable():
             raise SegmindAuthenticationError(

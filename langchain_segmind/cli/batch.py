@@ -47,14 +47,17 @@ ALL_ANSWERED, SOME_FAILED, BAD_INPUT, NO_MONEY, INTERRUPTED = 0, 1, 2, 3, 130
 FIRST_ANSWERS, PILOT = 20, 80
 """How many answers the second estimate is made from, and how many calls are begun before it: it
 comes before the first hundred are paid."""
+LONG_WAIT = 2.0
+"""Seconds: shorter ones are not told."""
 MUCH_MORE = 1.5
 """How many times the first estimate the second has to be for another question."""
 
 
 def run_batch(options: argparse.Namespace) -> int:
     """Run the command; give its exit code."""
-    # What goes wrong is in the files and in the bill, and a job that is left is in the journal.
-    logging.getLogger("langchain_segmind").setLevel(logging.ERROR)
+    logger = logging.getLogger("langchain_segmind")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Told())
     try:
         with ExitStack() as stack:
             return _Command(options, stack).run()
@@ -64,6 +67,33 @@ def run_batch(options: argparse.Namespace) -> int:
     except (SegmindError, OSError, ValueError) as error:
         _say(f"{error}")
     return BAD_INPUT
+
+
+class _Told(logging.Handler):
+    """Tells errors, and a long wait that Segmind asked for, once for all calls that it holds.
+
+    What else goes wrong is in the files and in the bill, and a job that is left is in the journal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._waits_until = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or self._starts_wait(record):
+            _say(record.getMessage())
+
+    def _starts_wait(self, record: logging.LogRecord) -> bool:
+        # The pace of --requests-per-minute is one that was asked for.
+        if record.levelno != logging.INFO or record.module == "rate_limiters":
+            return False
+        numbers = record.args if isinstance(record.args, tuple) else ()
+        seconds = max((each for each in numbers if isinstance(each, float)), default=0.0)
+        now = time.monotonic()
+        if seconds < LONG_WAIT or now < self._waits_until:
+            return False
+        self._waits_until = now + seconds
+        return True
 
 
 class _Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,7 @@ _WIDEST = 100
 _NARROWEST = 50
 _INDENT = 24
 _LONGEST = 1000
+_COMMAND = re.compile(r"\b(export|langchain-segmind) ")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def _wrapped(text: str, lead: str) -> list[str]:
     text = textwrap.shorten(text, _LONGEST, placeholder=" …")
     text = "".join(character if character.isprintable() else "?" for character in text)
     lines = textwrap.wrap(
-        text.replace("python -m ", "python\xa0-m\xa0"),
+        _COMMAND.sub("\\1\xa0", text),
         width,
         initial_indent=" " * _INDENT + lead,
         subsequent_indent=" " * (_INDENT + len(lead)),

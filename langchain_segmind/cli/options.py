@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM = "langchain-segmind"
-DESCRIPTION = """Chat with a Llama on Segmind, answer files of requests, or let the doctor say
-whether everything is set up."""
-COMMANDS = """chat (the default); batch: a file of requests in, a file of answers out, each paid
-for once; doctor: check key, network, proxy, credits and model, free; gateway: a local Segmind,
-without an account"""
-EPILOG = """The key comes from the environment variable SEGMIND_API_KEY. What is piped into the
-chat is one message: one call, one bill. batch and gateway have options of their own:
-langchain-segmind batch --help"""
-LOCAL = "chat: with a small model on this machine, which is fetched the first time (93 MB)"
+USAGE = "%(prog)s [chat | batch | doctor | gateway] [options]"
+DESCRIPTION = """Llama on Segmind, from the command line.
+
+commands:
+  chat     talk to a model (the default); what is piped in is one message:
+           one call, one bill
+  batch    a file of requests in, a file of answers out, each paid for once
+  doctor   are key, network, proxy, credits and model in order? spends nothing
+  gateway  a local Segmind for programs, without an account
+
+batch and gateway have options of their own: %(prog)s batch --help
+The key comes from the environment variable SEGMIND_API_KEY."""
+LOCAL = "with a small model on this machine, which is fetched the first time (93 MB); no key"
+LONGEST_ANSWER, LONGEST_LOCAL_ANSWER = 1024, 256
+"""Tokens: a small model often knows no end."""
 NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 
 
@@ -50,20 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the options of the chat and the doctor."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
-    add = parser.add_argument
-    add("--version", action="version", version=f"langchain-segmind {__version__}")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=USAGE,
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = ("chat", "batch", "doctor", "gateway")
-    add("command", nargs="?", choices=commands, default="chat", help=COMMANDS)
+    parser.add_argument(
+        "command", nargs="?", choices=commands, default="chat", help=argparse.SUPPRESS
+    )
+    add = parser.add_argument_group("chat and doctor").add_argument
     add("--model", metavar="SLUG", help="the model, by its name on segmind.com")
     add("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
-    add("--local", action="store_true", help=LOCAL)
-    add("--queue", action="store_true", help="chat: go through Segmind's queue")
-    add("--min-credits", type=float, metavar="X", help="chat: send nothing once fewer are left")
-    longest = "chat: the longest answer (default: 1024)"
-    add("--max-tokens", type=int, default=1024, metavar="N", help=longest)
     patience = "seconds to wait for an answer (chat: 120; doctor: 10)"
     add("--timeout", type=_seconds, metavar="S", help=patience)
+    add = parser.add_argument_group("chat").add_argument
+    add("--local", action="store_true", help=LOCAL)
+    add("--queue", action="store_true", help="go through Segmind's queue")
+    add("--min-credits", type=float, metavar="X", help="send nothing once fewer are left")
+    longest = f"the longest answer (default: {LONGEST_ANSWER}; --local: {LONGEST_LOCAL_ANSWER})"
+    add("--max-tokens", type=int, metavar="N", help=longest)
     return parser
 
 
@@ -91,6 +105,7 @@ def _chat(options: argparse.Namespace) -> int:
         return 1
     settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
     given = {name: value for name in settings if (value := getattr(options, name)) is not None}
+    given.setdefault("max_tokens", LONGEST_LOCAL_ANSWER if options.local else LONGEST_ANSWER)
     return chat_locally(given) if options.local else chat(given)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SEGMIND = "https://api.segmind.com"
 CONSOLE = "https://cloud.segmind.com/console"
 BILLING = "https://cloud.segmind.com/billing"
-GATEWAY = "python -m langchain_segmind.gateway"
+GATEWAY = "langchain-segmind gateway"
 LOCAL = ("127.0.0.1", "::1", "localhost")
 _KEY = re.compile(r"SG_[0-9a-f]{16}")
 
@@ -52,7 +52,7 @@ def check_key(key: str | None) -> Finding:
     """Judge a key by its form; nothing of it is shown."""
     if not key or not key.strip():
         way = f"Get a key at {CONSOLE} and set it: {how_to_set('SEGMIND_API_KEY', 'SG_...')}"
-        advice = f"{way} To try the package without an account: {GATEWAY}"
+        advice = f"{way} To try it without an account: {GATEWAY}"
         return Finding("key", "problem", "SEGMIND_API_KEY is not set.", advice)
     if fault := _fault_of(key):
         advice = f"Copy the key again from {CONSOLE}."

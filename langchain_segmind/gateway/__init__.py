@@ -1,6 +1,6 @@
 """A local Segmind: the hosted API's contract, on this machine, without an account.
 
-``python -m langchain_segmind.gateway`` runs it; `serve` runs it inside a test or a demo.
+``langchain-segmind gateway`` runs it; `serve` runs it inside a test or a demo.
 """
 
 from langchain_segmind.gateway.account import Account, Charge, Post

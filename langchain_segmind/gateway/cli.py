@@ -98,7 +98,7 @@ def run(settings: Settings, engine: Engine) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Describe the options."""
     parser = argparse.ArgumentParser(
-        prog="python -m langchain_segmind.gateway",
+        prog="langchain-segmind gateway",
         usage="%(prog)s [options]",
         description="A local stand-in for Segmind's API.",
         epilog=EPILOG,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-FETCH_COMMAND = "python -m langchain_segmind.gateway --fetch-model"
+FETCH_COMMAND = "langchain-segmind gateway --fetch-model"
 DIRECTORY_VARIABLE = "SEGMIND_GATEWAY_MODEL_DIR"
 TITLE = "SmolLM2-135M-Instruct (Apache-2.0, 93 MB)"
 

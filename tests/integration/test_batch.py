@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -200,6 +201,16 @@ def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
         gateway.post_faults.faults = Faults()
         assert batch.run("--retry-unknown")[0] == 0
     assert batch.texts() == echoed(30)
+
+
+def test_a_wait_for_the_limit_is_told_once(tmp_path: Path) -> None:
+    """A 429 may hold all rows for a minute."""
+    with serve(Settings(rpm=3, rate_window=4.0)) as gateway:
+        batch = Batch(tmp_path, gateway)
+        batch.ask(5)
+        code, _, err = batch.run("--no-queue")
+    assert code == 0, err
+    assert len(re.findall(r"^429, waiting \d\.\d s", err, re.MULTILINE)) == 1, err
 
 
 def test_polls_that_break_and_jobs_that_fail_cost_nothing_more(tmp_path: Path) -> None:

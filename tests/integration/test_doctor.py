@@ -106,7 +106,7 @@ def test_no_key_and_the_way_is_still_looked_at(gateway: RunningGateway, doctor: 
     code, report = doctor(gateway.url, key=None)
     assert code == 1
     assert verdicts(report, "key", "connection", "credits") == ["problem", "ok", "skipped"]
-    assert "python -m langchain_segmind.gateway" in report["key"][1]
+    assert "langchain-segmind gateway" in report["key"][1]
 
 
 def test_nobody_listens(doctor: Doctor) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from langchain_segmind.credits import format_credits
 from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
 
@@ -71,7 +72,7 @@ def bill(gateway: RunningGateway, calls: int) -> str:
     """Write what an example has to print when it is billed for so many calls."""
     assert gateway.account.charge_count == calls
     cost = sum(charge.cost for charge in gateway.account.charges)
-    return f"Calls: {calls}; credits: {cost:.6f}; left: {gateway.account.remaining}"
+    return f"{calls} calls: {format_credits(cost)} credits, {gateway.account.remaining} left"
 
 
 # --- All of them -------------------------------------------------------------------------------
@@ -191,9 +192,9 @@ def test_extraction_asks_again_for_what_does_not_fit(stage: Stage, tmp_path: Pat
     replies.append(json.dumps(HISTORY))
     with stage.answering(lambda _: replies.pop(0)) as gateway:
         printed = stage.run("extract", str(notes))
-        found, _, rest = printed.partition("}\nCalls")
+        found, _, rest = printed.partition("\n}\n")
         assert json.loads(found + "}") == HISTORY
-        assert "Calls" + rest == bill(gateway, 2) + "\n"
+        assert rest == bill(gateway, 2) + "\n"
         first, second = gateway.account.billed_bodies
         assert "A text of one's own." in said(first)
         assert "greater than or equal to 1900" in said(second)

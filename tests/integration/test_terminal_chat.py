@@ -286,6 +286,21 @@ def test_a_chat_on_this_machine_needs_no_account(
     assert "nothing leaves it or costs" in printed.err
 
 
+def test_a_small_model_does_not_ramble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on for as long as it may: the chat's usual 1,024 tokens take half a minute."""
+    asked: list[int] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        asked.append(body["max_tokens"])
+        return "Hello!"
+
+    monkeypatch.setattr(engines, "choose_engine", lambda _: ScriptedEngine(answer))
+    monkeypatch.setattr(engines, "lacks_small_model", lambda _: False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello?"))
+    assert main(["chat", "--local"]) == 0
+    assert asked == [256]
+
+
 def test_what_a_chat_on_this_machine_lacks_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,7 +420,7 @@ def test_a_server_that_is_not_there_is_named(piped: Any) -> None:
     code, _, err = piped("hi", "--base-url", url)
     assert code == 1
     assert f"(at {url})" in err
-    assert "python -m langchain_segmind doctor" in err
+    assert "langchain-segmind doctor" in err
 
 
 def test_without_a_key_both_ways_to_start_are_told(

@@ -95,8 +95,8 @@ def test_a_command_is_never_broken_in_two(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     for length in range(30):
-        show(Finding("key", "note", "told", f"{'a' * length} python -m langchain_segmind doctor"))
-    assert capsys.readouterr().out.count("python -m langchain_segmind") == 30
+        show(Finding("key", "note", "told", f"{'a' * length} langchain-segmind doctor"))
+    assert capsys.readouterr().out.count("langchain-segmind doctor") == 30
 
 
 @pytest.mark.parametrize("wrong", [["dr"], ["--timeout", "0"], ["--timeout", "soon"]])

@@ -315,8 +315,19 @@ class TestCallback:
         for cost in (0.1, 0.2):
             handler.on_llm_end(answered(cost=cost, remaining=1e6))
         assert handler.cost == 0.3
-        assert "(cost=0.30, calls=2, cached=0, unknown=0, remaining=1,000,000.00," in repr(handler)
+        assert "(cost=0.30, calls=2, cached=0, unknown=0, remaining=1000000.00," in repr(handler)
         assert CreditBalance(0.1, 0.2).total == 0.3
+
+    def test_a_bill_reads_as_money(self) -> None:
+        """Without an exponent, and without a comma that could end a field."""
+        handler = CreditsCallbackHandler()
+        handler.on_llm_end(answered(cost=1.17e-05, remaining=1e6))
+        assert str(handler) == "1 call: 0.0000117 credits, 1,000,000.00 left"
+        handler.on_llm_error(SegmindTimeoutError("slow", outcome_unknown=True))
+        assert "1 call: 0.0000117 credits, 1 of unknown cost," in str(handler)
+        assert repr(Credits(None, 1.17e-05)) == "Credits(remaining=None, cost=0.0000117)"
+        told = "CreditBalance(credits=1000000.00, free_credits=0.000001, total=1000000.000001)"
+        assert repr(CreditBalance(1e6, 1e-6)) == told
 
     def test_other_providers_are_not_counted(self) -> None:
         handler = CreditsCallbackHandler()

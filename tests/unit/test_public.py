@@ -5,7 +5,7 @@ from __future__ import annotations
 from langchain_core.language_models import BaseChatModel
 
 import langchain_segmind
-from langchain_segmind import ChatSegmindLlama
+from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter
 from langchain_segmind._messages.arguments import Arguments
 from langchain_segmind._messages.parameters import ALIASES
 
@@ -24,3 +24,14 @@ def test_type_checkers_are_told_every_argument() -> None:
     told = set(Arguments.__annotations__)
     assert told <= known
     assert known - told <= set(BaseChatModel.model_fields)  # A later langchain-core may have more.
+
+
+def test_a_model_shows_itself_in_a_line() -> None:
+    """Its slug, and what was set; no default, no key, no address in memory."""
+    limiter = SegmindRateLimiter(requests_per_minute=50)
+    llm = ChatSegmindLlama(api_key="SG_0123456789abcdef", temperature=0, rate_limiter=limiter)
+    assert repr(llm) == (
+        "ChatSegmindLlama(model='llama-v3p1-70b-instruct', "
+        "rate_limiter=SegmindRateLimiter(requests_per_minute=50), "
+        "api_key=SecretStr('**********'), temperature=0.0)"
+    )

@@ -502,6 +502,13 @@ class TestPacing:
         assert isinstance(held, Sleep)
         assert 20.0 <= held.seconds <= 22.0
 
+    def test_a_wait_for_the_limit_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        refused = reply({}, 429, retry_after="20")
+        driver = Driver(by_path(status=in_turn(refused, DONE)))
+        with caplog.at_level(logging.INFO, "langchain_segmind"):
+            driver.run(running(driver))
+        assert caplog.messages == ["Polls are at the plan's limit, waiting 20.0 s"]
+
     def test_it_comes_back_to_speed(self) -> None:
         """After 429s without a date, waits grow, and shrink again with polls that are answered."""
         refused = [reply({}, 429)] * 3

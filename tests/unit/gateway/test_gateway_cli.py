@@ -93,7 +93,7 @@ class TestErrors:
         monkeypatch.setenv("SEGMIND_GATEWAY_MODEL_DIR", str(tmp_path))
 
         assert main(["--engine", "llama"]) == 1
-        assert "python -m langchain_segmind.gateway --fetch-model" in capsys.readouterr().err
+        assert "langchain-segmind gateway --fetch-model" in capsys.readouterr().err
 
     def test_a_taken_port_is_one_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -69,13 +69,6 @@ class Credits:
         """Give the form that goes into metadata."""
         return {"remaining": self.remaining, "cost": self.cost}
 
-    def or_else(self, other: Credits) -> Credits:
-        """Fill what is unknown from another account of the same answer."""
-        return Credits(
-            remaining=other.remaining if self.remaining is None else self.remaining,
-            cost=other.cost if self.cost is None else self.cost,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class CreditBalance:

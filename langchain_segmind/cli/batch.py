@@ -21,7 +21,7 @@ from langchain_segmind._batch import report
 from langchain_segmind._batch.budget import Budget, BudgetReachedError
 from langchain_segmind._batch.history import History, read_history
 from langchain_segmind._batch.output import OutputFile, count_answers
-from langchain_segmind._batch.progress import progress
+from langchain_segmind._batch.progress import show_progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
@@ -35,8 +35,8 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from langchain_segmind._batch.progress import Progress
     from langchain_segmind._batch.reading import Check
     from langchain_segmind._batch.results import BatchResult
     from langchain_segmind._journals.entries import Journal
@@ -184,32 +184,25 @@ class _Run:
                     pass  # The calls will tell.
             if self.failure is None:
                 self._catch_signals()
-                with progress() as display:
-                    await self._write_all(display)
+                await self._write_all()
         if self.tally.total:
             _say(report.bill(self.tally, self.ledger.balance, time.monotonic() - started))
         return self._exit_code(self.failure or self.runner.failure)
 
-    async def _write_all(self, display: Progress) -> None:
-        tasks = [asyncio.create_task(self._tick(display))]
-        try:
-            async with aclosing(self.runner.results()) as results:
-                async for result in results:
-                    self.tally.count(result)
-                    self._write(result)
-                    display.show(self.tally, self.ledger.balance)
-                    if self.runner.finished >= FIRST_ANSWERS and len(tasks) == 1:
-                        tasks.append(asyncio.create_task(self._estimate_again(display)))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            display.show(self.tally, self.ledger.balance, is_last=True)
-
-    async def _tick(self, display: Progress) -> None:
-        while True:
-            display.show(self.tally, self.ledger.balance)
-            await asyncio.sleep(0.5)
+    async def _write_all(self) -> None:
+        estimate: asyncio.Task[None] | None = None
+        with show_progress(self.tally, lambda: self.ledger.balance) as pause:
+            try:
+                async with aclosing(self.runner.results()) as results:
+                    async for result in results:
+                        self.tally.count(result)
+                        self._write(result)
+                        if self.runner.finished >= FIRST_ANSWERS and estimate is None:
+                            estimate = asyncio.create_task(self._estimate_again(pause))
+            finally:
+                if estimate is not None:
+                    estimate.cancel()
+                    await asyncio.wait([estimate])
 
     def _write(self, result: BatchResult) -> None:
         if self.failure is not None:
@@ -223,14 +216,14 @@ class _Run:
             self.failure = error
             self.runner.stop()
 
-    async def _estimate_again(self, display: Progress) -> None:
+    async def _estimate_again(self, pause: AbstractContextManager[object]) -> None:
         """Tell what the first answers say of the rest, and ask again where it is much more."""
         tally = self.tally
         try:
             if not tally.paid or not tally.left:
                 return
             cost = tally.projected or 0.0
-            with display.paused():
+            with pause:
                 _say(report.describe_projection(cost))
                 is_much_more = cost - tally.spent_before > MUCH_MORE * self.guess
                 if is_much_more and _is_asked(self.options) and not await _is_yes_meanwhile():

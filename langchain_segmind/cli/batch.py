@@ -111,14 +111,12 @@ class _Command:
             errors.clear()
         history = read_history(self._journal, check.ids, options.samples)
         total = check.count * options.samples
-        known = history.states["answered"] + history.states["submitted"]
-        left = max(total - max(known, len(output.answered)), 0)
-        answer = report.assume_answer(options.max_tokens)
-        guess = report.estimate(check, left, answer)
+        answered = history.states["answered"]
+        known = max(answered + history.states["submitted"], len(output.answered))
+        left = max(total - known, 0)
+        guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
         if left:
-            answered = history.states["answered"]
-            plan = (check, options.samples, left, answered)
-            _say(report.describe_plan(*plan, guess=guess, answer=answer))
+            _say(plan)
             if _is_asked(options) and not _is_yes():
                 _say("Nothing was sent.")
                 return INTERRUPTED
@@ -224,7 +222,8 @@ class _Run:
                 return
             cost = tally.projected or 0.0
             with pause:
-                _say(report.describe_projection(cost))
+                money = report.format_money(cost)
+                _say(f"By the first answers, all of it will cost {money} credits.")
                 is_much_more = cost - tally.spent_before > MUCH_MORE * self.guess
                 if is_much_more and _is_asked(self.options) and not await _is_yes_meanwhile():
                     self.interrupts += 1

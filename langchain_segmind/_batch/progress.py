@@ -42,11 +42,11 @@ def show_progress(
         get_renderable=lambda: draw(tally, balance()),
         refresh_per_second=PICTURES_A_SECOND,
     ) as live:
-        yield _stopped(live)
+        yield _pause(live)
 
 
 @contextmanager
-def _stopped(live: Any) -> Iterator[None]:
+def _pause(live: Any) -> Iterator[None]:
     live.stop()
     try:
         yield

@@ -78,7 +78,7 @@ class BatchResult:
             "custom_id": self.custom_id,
             **({"sample": self.sample} if with_sample else {}),
             "response": response,
-            "error": None if self.error is None else _described(self.error),
+            "error": None if self.error is None else _describe(self.error),
         }
         return f"{_JSON.encode(record)}\n".encode("utf-8", "replace")
 
@@ -87,7 +87,7 @@ def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
-def _described(error: SegmindError) -> dict[str, Any]:
+def _describe(error: SegmindError) -> dict[str, Any]:
     """Say what went wrong, in OpenAI's form and with what is known beside it."""
     facts = {
         "code": type(error).__name__,

@@ -257,14 +257,14 @@ class _Run:
             _say(f"{failure} {left}; a larger budget goes on.")
             return NO_MONEY
         if failure is not None:
-            _say(f"{_described(failure)} {left}; the same command goes on.")
+            _say(f"{_describe(failure)} {left}; the same command goes on.")
             if isinstance(failure, SegmindInsufficientCreditsError):
                 return NO_MONEY
             return BAD_INPUT if isinstance(failure, SegmindAuthenticationError) else SOME_FAILED
         return SOME_FAILED if tally.failed or tally.unknown or tally.left else ALL_ANSWERED
 
 
-def _described(failure: Exception) -> str:
+def _describe(failure: Exception) -> str:
     if isinstance(failure, OSError):
         return (
             f"The answers cannot be written ({failure.strerror or failure}). What was paid for is "

@@ -50,7 +50,7 @@ def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Find
     way = Way(urlsplit(base_url), urlsplit(proxy) if proxy else None, timeout)
     try:
         yield from _resolve(way)
-        with _connected(way) as connection:
+        with _connect(way) as connection:
             yield Finding("connection", "ok", f"{_place(way.first)} answers.")
             if way.target.scheme != "https":
                 return
@@ -82,7 +82,7 @@ def _resolve(way: Way) -> Iterator[Finding]:
 
 
 @contextmanager
-def _connected(way: Way) -> Iterator[socket.socket]:
+def _connect(way: Way) -> Iterator[socket.socket]:
     first = way.first
     try:
         connection = socket.create_connection((first.hostname, _port(first)), way.timeout)

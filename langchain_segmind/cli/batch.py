@@ -26,6 +26,7 @@ from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
 from langchain_segmind.cli.batch_options import model_of
+from langchain_segmind.cli.setup_checks import describe_faults
 from langchain_segmind.exceptions import (
     SegmindAuthenticationError,
     SegmindError,
@@ -59,8 +60,7 @@ def run_batch(options: argparse.Namespace) -> int:
         with ExitStack() as stack:
             return _Command(options, stack).run()
     except ValidationError as error:
-        for each in error.errors():
-            _say(f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}")
+        _say(describe_faults(error))
     except (SegmindError, OSError, ValueError) as error:
         _say(f"{error}")
     return BAD_INPUT

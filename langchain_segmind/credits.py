@@ -72,13 +72,6 @@ class Credits:
     def __repr__(self) -> str:
         return f"Credits(remaining={_shown(self.remaining)}, cost={_shown(self.cost)})"
 
-    def or_else(self, other: Credits) -> Credits:
-        """Fill what is unknown from another account of the same answer."""
-        return Credits(
-            remaining=other.remaining if self.remaining is None else self.remaining,
-            cost=other.cost if self.cost is None else self.cost,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class CreditBalance:
@@ -145,8 +138,8 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         """Tokens of the answers that came from Segmind."""
         self._outer = outer
         self._lock = PerProcess(threading.Lock)
-        self._untold = 0
-        self._lost: set[str] = set()
+        self._unknown_without_id = 0
+        self._unknown_ids: set[str] = set()
 
     @property
     def unknown(self) -> int:
@@ -154,7 +147,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
 
         A job whose answer is fetched after all (`resume`) is counted then, and is unknown no more.
         """
-        return self._untold + len(self._lost)
+        return self._unknown_without_id + len(self._unknown_ids)
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         """Count what has been answered."""
@@ -174,18 +167,18 @@ class CreditsCallbackHandler(BaseCallbackHandler):
             self._outer.on_llm_error(error, **kwargs)
 
     def _count_failure(self, error: SegmindError) -> None:
-        told = error.credits or Credits()
-        self._spend(told.as_dict())
+        bill = error.credits or Credits()
+        self._spend(bill.as_dict())
         # A journal's `SegmindOutcomeUnknownError` is of a call that was sent, and counted, before.
         is_lost = error.outcome_unknown and not isinstance(error, SegmindOutcomeUnknownError)
-        if is_lost and told.cost is None:
+        if is_lost and bill.cost is None:
             self._note_unknown(error.request_id)
 
     def _note_unknown(self, request_id: str | None) -> None:
         if request_id is None:
-            self._untold += 1
+            self._unknown_without_id += 1
         else:
-            self._lost.add(request_id)
+            self._unknown_ids.add(request_id)
 
     def _count(self, message: object) -> None:
         if not isinstance(message, AIMessage):
@@ -198,7 +191,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
                 self.cached += 1
                 return
             self.calls += 1
-            self._lost.discard(metadata.get("request_id"))
+            self._unknown_ids.discard(metadata.get("request_id"))
             self._spend(metadata["credits"])
             if metadata["credits"]["cost"] is None:
                 self._note_unknown(metadata.get("request_id"))

@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from contextlib import closing
+from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.rate_limiters import BaseRateLimiter
@@ -116,7 +117,7 @@ class SegmindRateLimiter(BaseRateLimiter):
         """Give a limiter of the same pace that counts with everyone who uses the account."""
         if self._account is account:
             return self
-        joined = self._copy()
+        joined = copy(self)
         joined._account, joined._hears_answers = account, True  # noqa: SLF001 - of the same class.
         return joined
 
@@ -148,21 +149,12 @@ class SegmindRateLimiter(BaseRateLimiter):
     def _terms(self) -> dict[str, Any]:
         return {"now": self._clock(), "limit": self.requests_per_minute, "seconds": WINDOW}
 
-    def _copy(self) -> Self:
-        return type(self)(
-            requests_per_minute=self.requests_per_minute,
-            count_polls=self.count_polls,
-            clock=self._clock,
-            sleep=self._sleep,
-            async_sleep=self._async_sleep,
-        )
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Share the count with copies in this process."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the pace; what has been counted belongs to this process."""
+        """Copy or pickle the pace; what has been counted belongs to this process."""
         return {**self.__dict__, "_account": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

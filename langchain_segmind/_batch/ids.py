@@ -34,7 +34,7 @@ class IdSet:
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
 
-    def repeated(self) -> set[int]:
+    def find_repeated(self) -> set[int]:
         """Give the hashes that were noted twice."""
         found: set[int] = set()
         for bucket in self._buckets:

@@ -45,7 +45,7 @@ class OutputFile:
         """
         self.path = path
         self.answered = IdSet()
-        self._fd = _open_locked(path)
+        self._fd = _open_and_lock(path)
         try:
             self._size = os.fstat(self._fd).st_size
             if self._look_through():
@@ -104,7 +104,7 @@ class OutputFile:
             os.replace(new, self.path)
         finally:
             Path(new).unlink(missing_ok=True)
-        self._fd = _open_locked(self.path)
+        self._fd = _open_and_lock(self.path)
         self._size = os.fstat(self._fd).st_size
 
     def _lines(self) -> Iterator[bytes]:
@@ -147,7 +147,7 @@ _HEAD = re.compile(
 )
 
 
-def _open_locked(path: str) -> int:
+def _open_and_lock(path: str) -> int:
     """Open and lock a file, and make sure that it is still the one of that name."""
     while True:
         fd = os.open(path, _MODE, 0o666)

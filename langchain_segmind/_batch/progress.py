@@ -3,79 +3,76 @@
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from langchain_segmind._batch.report import Tally
 
-SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_PICTURES = 5.0, 0.2
-_NEVER = float("inf")
-
-
-class Progress:
-    """Shows how a run goes, now and then."""
-
-    def __init__(
-        self, show: Callable[[Tally, float | None], object], seconds: float, live: Any = None
-    ) -> None:
-        """Say what shows it.
-
-        Args:
-            show: Shows it.
-            seconds: From one time to the next.
-            live: Rich's display, which gives way to a question.
-        """
-        self._show, self._seconds, self._live = show, seconds, live
-        self._next = time.monotonic() + (0.0 if live else seconds)
-
-    def show(self, tally: Tally, balance: float | None, *, is_last: bool = False) -> None:
-        """Show it, if the last time is some time ago; a display shows the end as well."""
-        if (now := time.monotonic()) >= self._next or (is_last and self._live):
-            self._next = now + self._seconds
-            self._show(tally, balance)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the terminal to a question."""
-        self._next = _NEVER
-        if self._live:
-            self._live.stop()
-        try:
-            yield
-        finally:
-            if self._live:
-                self._live.start()
-            self._next = self._seconds if self._seconds == _NEVER else 0.0
+SECONDS_BETWEEN_LINES, PICTURES_A_SECOND = 5.0, 5.0
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Give what shows a run on stderr: nothing where that is no terminal."""
+def show_progress(
+    tally: Tally, balance: Callable[[], float | None]
+) -> Iterator[AbstractContextManager[object]]:
+    """Show on stderr how a run goes, where that is a terminal; give what makes room for a question.
+
+    Args:
+        tally: What is shown.
+        balance: Gives what the account was last seen to hold.
+    """
     if not sys.stderr.isatty():
-        yield Progress(_write, _NEVER)
+        yield nullcontext()
         return
     try:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        yield Progress(_write, SECONDS_BETWEEN_LINES)
+        with _lines(tally, balance) as turn:
+            yield turn
         return
-    console = Console(stderr=True, highlight=False)
-    with Live(console=console, auto_refresh=False) as live:
-        yield Progress(
-            lambda *state: live.update(draw(*state), refresh=True), SECONDS_BETWEEN_PICTURES, live
-        )
+    with Live(
+        console=Console(stderr=True, highlight=False),
+        get_renderable=lambda: draw(tally, balance()),
+        refresh_per_second=PICTURES_A_SECOND,
+    ) as live:
+        yield _pause(live)
 
 
-def _write(tally: Tally, balance: float | None) -> None:
-    facts = tally.facts(balance).items()
-    sys.stderr.write(", ".join(f"{value} {name}" for name, value in facts) + "\n")
-    sys.stderr.flush()
+@contextmanager
+def _pause(live: Any) -> Iterator[None]:
+    live.stop()
+    try:
+        yield
+    finally:
+        live.start(refresh=True)
+
+
+@contextmanager
+def _lines(tally: Tally, balance: Callable[[], float | None]) -> Iterator[threading.Lock]:
+    """Write a line now and then, in a thread; give the lock that it takes for each."""
+    turn, ended = threading.Lock(), threading.Event()
+
+    def write() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LINES):
+            facts = ", ".join(f"{value} {name}" for name, value in tally.facts(balance()).items())
+            with turn:
+                sys.stderr.write(f"{facts}\n")
+                sys.stderr.flush()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield turn
+    finally:
+        ended.set()
+        thread.join()
 
 
 def draw(tally: Tally, balance: float | None) -> Any:

@@ -64,12 +64,12 @@ class RequestFile:
         self._size = 0
         self._file: IO[bytes]
         if path == "-":
-            self._file = _copied(sys.stdin.buffer)
+            self._file = _copy(sys.stdin.buffer)
         else:
             self._file = Path(path).open("rb", buffering=BUFFER)  # noqa: SIM115 - see `close`.
             if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 with self._file as once:
-                    self._file = _copied(once)
+                    self._file = _copy(once)
 
     def close(self) -> None:
         """Close it; a copy is deleted."""
@@ -89,7 +89,7 @@ class RequestFile:
         tokens = counted = size = 0
         for number, line in self._lines():
             try:
-                record = _record(line)
+                record = _decode(line)
                 # No half of a surrogate pair.
                 is_plain = b"\\ud" not in line and b"\\uD" not in line
                 custom_id = plain_id(record) if is_plain else None
@@ -107,14 +107,14 @@ class RequestFile:
                 counted = size
                 tokens += tokens_of(BatchRequest.from_record(record))
         check.prompt_tokens = tokens * size / max(counted, 1)
-        if repeated := check.ids.repeated():
+        if repeated := check.ids.find_repeated():
             self._note_repeated(check, repeated)
         return check
 
     def requests(self) -> Iterator[BatchRequest]:
         """Read the lines that were checked, with the system message where they have none."""
         for _, line in self._lines(self._size):
-            request = _parsed(line)
+            request = _parse(line)
             if self._system is not None and not any(
                 message.get("role") in {"system", "developer"} for message in request.messages
             ):
@@ -140,7 +140,7 @@ class RequestFile:
         first: dict[str, int] = {}
         for number, line in self._lines():
             try:
-                custom_id = _parsed(line).custom_id
+                custom_id = _parse(line).custom_id
             except ValueError:
                 continue
             if custom_id in first:
@@ -157,11 +157,11 @@ def tokens_of(request: BatchRequest) -> int:
     return PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
 
 
-def _parsed(line: bytes) -> BatchRequest:
-    return BatchRequest.from_record(_record(line))
+def _parse(line: bytes) -> BatchRequest:
+    return BatchRequest.from_record(_decode(line))
 
 
-def _record(line: bytes) -> object:
+def _decode(line: bytes) -> object:
     try:
         text = line.decode().strip()
         record, end = _DECODE(text)
@@ -180,7 +180,7 @@ def _first_line(error: ValueError) -> str:
     return str(error).partition("\n")[0].removesuffix(" Nothing was sent.")
 
 
-def _copied(source: IO[bytes]) -> IO[bytes]:
+def _copy(source: IO[bytes]) -> IO[bytes]:
     copy = tempfile.TemporaryFile(buffering=BUFFER)  # noqa: SIM115 - closed by `close`.
     shutil.copyfileobj(source, copy, BUFFER)
     return copy

@@ -106,27 +106,18 @@ def describe_problems(name: str, check: Check) -> str:
     return "\n".join(lines)
 
 
-def assume_answer(max_tokens: int | None) -> int:
-    """Give the tokens of an answer, before one has said."""
-    return min(max_tokens or ASSUMED_ANSWER, ASSUMED_ANSWER)
-
-
-def estimate(check: Check, left: int, answer: int) -> float:
-    """Give credits that what is left will cost, at so many tokens an answer."""
-    prompt = check.prompt_tokens / max(check.count, 1)
-    return left * (prompt + answer) * ASSUMED_PRICE
-
-
-def describe_plan(
-    check: Check, samples: int, left: int, answered: int, *, guess: float, answer: int
-) -> str:
-    """Say what is going to be paid."""
-    prompts = check.prompt_tokens * samples
+def estimate(
+    check: Check, samples: int, left: int, answered: int, max_tokens: int | None
+) -> tuple[float, str]:
+    """Give credits that what is left will cost, before an answer has said, and how that is put."""
+    answer = min(max_tokens or ASSUMED_ANSWER, ASSUMED_ANSWER)
+    credits = left * (check.prompt_tokens / max(check.count, 1) + answer) * ASSUMED_PRICE
     rest = f", {answered:,} of them answered before" if answered else ""
-    return (
+    return credits, (
         f"{check.count * samples:,} answers{rest}; {left:,} to pay for. All prompts have some "
-        f"{prompts:,.0f} tokens. Estimate for what is left: {format_money(guess)} credits, at "
-        f"{ASSUMED_PRICE * 1e6:g} a million tokens and {answer} of them an answer."
+        f"{check.prompt_tokens * samples:,.0f} tokens. Estimate for what is left: "
+        f"{format_money(credits)} credits, at {ASSUMED_PRICE * 1e6:g} a million tokens and "
+        f"{answer} of them an answer."
     )
 
 
@@ -143,11 +134,6 @@ def describe_history(history: History, total: int, written: int) -> str:
         f"{max(total - known, 0):,} not sent",
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def describe_projection(cost: float) -> str:
-    """Say what the first answers tell."""
-    return f"By the first answers, all of it will cost {format_money(cost)} credits."
 
 
 def bill(tally: Tally, balance: float | None, seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,32 +69,25 @@ class BatchResult:
         Args:
             with_sample: Say which sample it is.
         """
-        head = {"id": f"batch_req_{_digest(self.key)}", "custom_id": self.custom_id}
-        sample = f',"sample":{self.sample}' if with_sample else ""
-        response = "null"
+        response = None
         if self.raw is not None:
-            request_id = _JSON.encode(self.request_id)
-            response = f'{{"status_code":200,"request_id":{request_id},"body":{self._body()}}}'
-        error = "null" if self.error is None else _JSON.encode(_described(self.error))
-        line = f'{_JSON.encode(head)[:-1]}{sample},"response":{response},"error":{error}}}\n'
-        return line.encode("utf-8", "replace")
-
-    def _body(self) -> str:
-        """Give the completion in one line, as it came where that is one."""
-        raw = self.raw or b""
-        if raw.startswith(b"{") and raw.endswith(b"}") and not _NOT_IN_A_LINE.search(raw):
-            return raw.decode("utf-8", "replace")
-        return _JSON.encode(decode_json(raw))
-
-
-_NOT_IN_A_LINE = re.compile(rb"[\n\r\0]")
+            body = decode_json(self.raw)
+            response = {"status_code": 200, "request_id": self.request_id, "body": body}
+        record = {
+            "id": f"batch_req_{_digest(self.key)}",
+            "custom_id": self.custom_id,
+            **({"sample": self.sample} if with_sample else {}),
+            "response": response,
+            "error": None if self.error is None else _describe(self.error),
+        }
+        return f"{_JSON.encode(record)}\n".encode("utf-8", "replace")
 
 
 def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
-def _described(error: SegmindError) -> dict[str, Any]:
+def _describe(error: SegmindError) -> dict[str, Any]:
     """Say what went wrong, in OpenAI's form and with what is known beside it."""
     facts = {
         "code": type(error).__name__,

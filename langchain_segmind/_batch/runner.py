@@ -185,7 +185,7 @@ class Runner:
     async def _feed(self) -> None:
         """Begin one call after the other, as slots come free."""
         try:
-            async for each in self._looked_up():
+            async for each in self._look_up():
                 await self._slots.acquire()
                 if isinstance(each, _Attempt) and each.state != "answered":
                     if self._begun == self._pilot:
@@ -213,7 +213,7 @@ class Runner:
                 for task in left:
                     task.cancel()
 
-    async def _looked_up(self) -> AsyncIterator[_Attempt | BatchResult]:
+    async def _look_up(self) -> AsyncIterator[_Attempt | BatchResult]:
         """Prepare a page of calls at a time, with what the journal knows of them."""
         async for page in _pages(self._samples):
             known = await self._journal.aget_many([sample.key for sample in page])
@@ -224,11 +224,11 @@ class Runner:
                     yield sample.result(replayed=True)
                     continue
                 try:
-                    yield self._prepared(sample, sample.key, entry)
+                    yield self._prepare(sample, sample.key, entry)
                 except SegmindInvalidInputError as error:
                     yield sample.result(error)
 
-    def _prepared(self, sample: Sample, key: str, entry: JournalEntry | None) -> _Attempt:
+    def _prepare(self, sample: Sample, key: str, entry: JournalEntry | None) -> _Attempt:
         call, clients = prepare(self._llm, sample.request, self._form, idempotency_key=key)
         return _Attempt(sample, key, call, clients, entry)
 
@@ -242,7 +242,7 @@ class Runner:
             while isinstance(result.error, SchemaMismatchError) and retry < self._retries:
                 retry, paid = retry + 1, result.cost
                 key = key_of(sample.request.custom_id, sample.number, retry)
-                attempt = self._prepared(sample, key, await self._journal.aget(key))
+                attempt = self._prepare(sample, key, await self._journal.aget(key))
                 if task is not None:
                     self._running[task] = attempt
                 result = await self._answer_once(attempt)
@@ -269,7 +269,7 @@ class Runner:
         size = await self._reserve(attempt) if self._budget.is_limited else _UNCOUNTED
         cost: float | None = 0.0
         try:
-            flow = self._guarded(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
+            flow = self._guard(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
             finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
             cost = finished.accounting.credits.cost
             if not finished.accounting.extra.get("replayed"):
@@ -302,7 +302,7 @@ class Runner:
             attempt.body = json.dumps(body).encode()
         return reserved
 
-    def _guarded(self, flow: Flow[Any], attempt: _Attempt) -> Flow[Any]:
+    def _guard(self, flow: Flow[Any], attempt: _Attempt) -> Flow[Any]:
         """Run a flow; once the run ends, leave it between two steps, but never while it submits."""
         try:
             outcome, is_known = None, attempt.state in {None, "answered"}

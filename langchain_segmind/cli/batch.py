@@ -21,11 +21,12 @@ from langchain_segmind._batch import report
 from langchain_segmind._batch.budget import Budget, BudgetReachedError
 from langchain_segmind._batch.history import History, read_history
 from langchain_segmind._batch.output import OutputFile, count_answers
-from langchain_segmind._batch.progress import progress
+from langchain_segmind._batch.progress import show_progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
 from langchain_segmind.cli.batch_options import model_of
+from langchain_segmind.cli.setup_checks import describe_faults
 from langchain_segmind.exceptions import (
     SegmindAuthenticationError,
     SegmindError,
@@ -35,8 +36,8 @@ from langchain_segmind.exceptions import (
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from langchain_segmind._batch.progress import Progress
     from langchain_segmind._batch.reading import Check
     from langchain_segmind._batch.results import BatchResult
     from langchain_segmind._journals.entries import Journal
@@ -62,8 +63,7 @@ def run_batch(options: argparse.Namespace) -> int:
         with ExitStack() as stack:
             return _Command(options, stack).run()
     except ValidationError as error:
-        for each in error.errors():
-            _say(f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}")
+        _say(describe_faults(error))
     except (SegmindError, OSError, ValueError) as error:
         _say(f"{error}")
     return BAD_INPUT
@@ -141,14 +141,12 @@ class _Command:
             errors.clear()
         history = read_history(self._journal, check.ids, options.samples)
         total = check.count * options.samples
-        known = history.states["answered"] + history.states["submitted"]
-        left = max(total - max(known, len(output.answered)), 0)
-        answer = report.assume_answer(options.max_tokens)
-        guess = report.estimate(check, left, answer)
+        answered = history.states["answered"]
+        known = max(answered + history.states["submitted"], len(output.answered))
+        left = max(total - known, 0)
+        guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
         if left:
-            answered = history.states["answered"]
-            plan = (check, options.samples, left, answered)
-            _say(report.describe_plan(*plan, guess=guess, answer=answer))
+            _say(plan)
             if _is_asked(options) and not _is_yes():
                 _say("Nothing was sent.")
                 return INTERRUPTED
@@ -214,32 +212,25 @@ class _Run:
                     pass  # The calls will tell.
             if self.failure is None:
                 self._catch_signals()
-                with progress() as display:
-                    await self._write_all(display)
+                await self._write_all()
         if self.tally.total:
             _say(report.bill(self.tally, self.ledger.balance, time.monotonic() - started))
         return self._exit_code(self.failure or self.runner.failure)
 
-    async def _write_all(self, display: Progress) -> None:
-        tasks = [asyncio.create_task(self._tick(display))]
-        try:
-            async with aclosing(self.runner.results()) as results:
-                async for result in results:
-                    self.tally.count(result)
-                    self._write(result)
-                    display.show(self.tally, self.ledger.balance)
-                    if self.runner.finished >= FIRST_ANSWERS and len(tasks) == 1:
-                        tasks.append(asyncio.create_task(self._estimate_again(display)))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            display.show(self.tally, self.ledger.balance, is_last=True)
-
-    async def _tick(self, display: Progress) -> None:
-        while True:
-            display.show(self.tally, self.ledger.balance)
-            await asyncio.sleep(0.5)
+    async def _write_all(self) -> None:
+        estimate: asyncio.Task[None] | None = None
+        with show_progress(self.tally, lambda: self.ledger.balance) as pause:
+            try:
+                async with aclosing(self.runner.results()) as results:
+                    async for result in results:
+                        self.tally.count(result)
+                        self._write(result)
+                        if self.runner.finished >= FIRST_ANSWERS and estimate is None:
+                            estimate = asyncio.create_task(self._estimate_again(pause))
+            finally:
+                if estimate is not None:
+                    estimate.cancel()
+                    await asyncio.wait([estimate])
 
     def _write(self, result: BatchResult) -> None:
         if self.failure is not None:
@@ -253,15 +244,16 @@ class _Run:
             self.failure = error
             self.runner.stop()
 
-    async def _estimate_again(self, display: Progress) -> None:
+    async def _estimate_again(self, pause: AbstractContextManager[object]) -> None:
         """Tell what the first answers say of the rest, and ask again where it is much more."""
         tally = self.tally
         try:
             if not tally.paid or not tally.left:
                 return
             cost = tally.projected or 0.0
-            with display.paused():
-                _say(report.describe_projection(cost))
+            with pause:
+                money = report.format_money(cost)
+                _say(f"By the first answers, all of it will cost {money} credits.")
                 is_much_more = cost - tally.spent_before > MUCH_MORE * self.guess
                 if is_much_more and _is_asked(self.options) and not await _is_yes_meanwhile():
                     self.interrupts += 1
@@ -295,14 +287,14 @@ class _Run:
             _say(f"{failure} {left}; a larger budget goes on.")
             return NO_MONEY
         if failure is not None:
-            _say(f"{_described(failure)} {left}; the same command goes on.")
+            _say(f"{_describe(failure)} {left}; the same command goes on.")
             if isinstance(failure, SegmindInsufficientCreditsError):
                 return NO_MONEY
             return BAD_INPUT if isinstance(failure, SegmindAuthenticationError) else SOME_FAILED
         return SOME_FAILED if tally.failed or tally.unknown or tally.left else ALL_ANSWERED
 
 
-def _described(failure: Exception) -> str:
+def _describe(failure: Exception) -> str:
     if isinstance(failure, OSError):
         return (
             f"The answers cannot be written ({failure.strerror or failure}). What was paid for is "

@@ -40,90 +40,79 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="langchain-segmind batch", description=DESCRIPTION, epilog=EPILOG
     )
-    add = parser.add_argument
-    add("requests", metavar="REQUESTS", help="a JSONL file; - reads standard input")
-    add("answers", metavar="ANSWERS", help="where the answers are added, a line each")
-    add("--errors", metavar="FILE", help="where those that failed go instead of ANSWERS")
-    add("--journal", metavar="PATH", help="what was paid for (default: ANSWERS.sqlite)")
-    add("--no-queue", action="store_true", help="call v1 instead of Segmind's queue")
-    add("--base-url", metavar="URL", help="instead of SEGMIND_BASE_URL")
-    _add_defaults(parser.add_argument_group("for lines that do not say"))
-    _add_money(parser.add_argument_group("money and pace"))
-    _add_answers(parser.add_argument_group("answers"))
-    _add_ways(parser.add_argument_group("instead of a plain run"))
+    for title, options in _OPTIONS.items():
+        group = parser.add_argument_group(title) if title else parser
+        for name, facts in options.items():
+            group.add_argument(name, **facts)
     return parser
 
 
-def _add_defaults(group: Any) -> None:
-    add = group.add_argument
-    add("--model", metavar="SLUG", help="the model, by its name on segmind.com")
-    add("--temperature", type=_number(0, 2), metavar="X", help="0 to 2")
-    add("--max-tokens", type=_count(1), metavar="N", help="the longest answer, in tokens")
-    add("--system", metavar="TEXT", help="a system message")
-
-
-def _add_money(group: Any) -> None:
-    add = group.add_argument
-    add(
-        "--budget",
-        type=_number(0),
-        metavar="CREDITS",
-        help="never spend more on this file, earlier runs included",
-    )
-    add("--min-credits", type=_number(0), metavar="X", help="leave so many on the account")
-    add("--requests-per-minute", type=_count(1), metavar="N", help="what the plan allows")
-    add(
-        "--in-flight",
-        type=_count(1),
-        metavar="N",
-        help="calls under way at most (default: 64, or the requests a minute where they are more)",
-    )
-    add("--yes", action="store_true", help="do not ask before anything is paid")
-
-
-def _add_answers(group: Any) -> None:
-    add = group.add_argument
-    add("--samples", type=_count(1), default=1, metavar="N", help="answers to each line")
-    add("--schema", metavar="FILE", help="a JSON schema, or module:Class of a pydantic model")
-    add(
-        "--schema-retries",
-        type=_count(0),
-        default=0,
-        metavar="N",
-        help="ask again, for money, where an answer does not fit (default: 0)",
-    )
-
-
-def _add_ways(group: Any) -> None:
-    add = group.add_argument
-    add("--status", action="store_true", help="tell what stands how; sends nothing")
-    add(
-        "--retry-unknown",
-        action="store_true",
-        help="send again what may have been paid for, and so perhaps pay twice",
-    )
-
-
-def _number(least: float, most: float = 1e12) -> Callable[[str], float]:
-    def check(text: str) -> float:
-        number = float(text)
+def _number(kind: type[int | float], least: int, most: float = 1e12) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = kind(text)
         if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+            bound = f"less than {least}" if number < least else f"more than {most:,.0f}"
+            raise argparse.ArgumentTypeError(f"{text} is {bound}")
         return number
 
-    check.__name__ = "number"
-    return check
+    read.__name__ = "number"
+    return read
 
 
-def _count(least: int) -> Callable[[str], int]:
-    def check(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return number
+def _flag(text: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": text}
 
-    check.__name__ = "number"
-    return check
+
+def _option(metavar: str, text: str, **facts: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "help": text, **facts}
+
+
+_CREDITS, _COUNT = _number(float, 0), _number(int, 1)
+_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "": {
+        "requests": _option("REQUESTS", "a JSONL file; - reads standard input"),
+        "answers": _option("ANSWERS", "where the answers are added, a line each"),
+        "--errors": _option("FILE", "where those that failed go instead of ANSWERS"),
+        "--journal": _option("PATH", "what was paid for (default: ANSWERS.sqlite)"),
+        "--no-queue": _flag("call v1 instead of Segmind's queue"),
+        "--base-url": _option("URL", "instead of SEGMIND_BASE_URL"),
+    },
+    "for lines that do not say": {
+        "--model": _option("SLUG", "the model, by its name on segmind.com"),
+        "--temperature": _option("X", "0 to 2", type=_number(float, 0, 2)),
+        "--max-tokens": _option("N", "the longest answer, in tokens", type=_COUNT),
+        "--system": _option("TEXT", "a system message"),
+    },
+    "money and pace": {
+        "--budget": _option(
+            "CREDITS", "never spend more on this file, earlier runs included", type=_CREDITS
+        ),
+        "--min-credits": _option("X", "leave so many on the account", type=_CREDITS),
+        "--requests-per-minute": _option("N", "what the plan allows", type=_COUNT),
+        "--in-flight": _option(
+            "N",
+            "calls under way at most (default: 64, or the requests a minute where they are more)",
+            type=_COUNT,
+        ),
+        "--yes": _flag("do not ask before anything is paid"),
+    },
+    "answers": {
+        "--samples": _option("N", "answers to each line", type=_COUNT, default=1),
+        "--schema": _option("FILE", "a JSON schema, or module:Class of a pydantic model"),
+        "--schema-retries": _option(
+            "N",
+            "ask again, for money, where an answer does not fit (default: 0)",
+            type=_number(int, 0),
+            default=0,
+        ),
+    },
+    "instead of a plain run": {
+        "--status": _flag("tell what stands how; sends nothing"),
+        "--retry-unknown": _flag(
+            "send again what may have been paid for, and so perhaps pay twice"
+        ),
+    },
+}
 
 
 def model_of(options: argparse.Namespace) -> ChatSegmindLlama:

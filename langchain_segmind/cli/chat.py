@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from langchain_segmind.chat_models import ChatSegmindLlama
 from langchain_segmind.cli.screen import Screen
 from langchain_segmind.cli.session import Session
-from langchain_segmind.cli.setup_checks import CONSOLE, how_to_set
+from langchain_segmind.cli.setup_checks import CONSOLE, describe_faults, how_to_set
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def _chat(screen: Screen, settings: Mapping[str, Any], **own: Any) -> int:
                 return session.talk()
             return session.answer_once(sys.stdin.read())
     except ValidationError as error:
-        for each in error.errors():
-            name = ".".join(str(part) for part in each["loc"])
-            screen.say(f"{name}: {each['msg'].removeprefix('Value error, ')}", "red")
+        screen.say(describe_faults(error), "red")
     except SegmindError as error:
         screen.say(str(error), "red")
     return 1

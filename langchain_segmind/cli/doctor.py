@@ -118,14 +118,14 @@ def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
         with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
             balance = llm.get_credits()
     except SegmindError as error:
-        yield _refused(error)
+        yield _describe_refusal(error)
         return
-    yield _accepted(balance, time.monotonic() - started)
+    yield _describe_balance(balance, time.monotonic() - started)
     if balance.as_of is not None:
-        yield _clock(time.time() - balance.as_of.timestamp())
+        yield _describe_clock(time.time() - balance.as_of.timestamp())
 
 
-def _accepted(balance: CreditBalance, seconds: float) -> Finding:
+def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
     if balance.total <= 0:
         told = "The key is accepted, but the account is empty: every call will be refused."
         return Finding("credits", "problem", told, f"Top up at {BILLING}")
@@ -134,7 +134,7 @@ def _accepted(balance: CreditBalance, seconds: float) -> Finding:
     return Finding("credits", "ok", f"{told}{gift} (answered in {seconds:.1f} s).")
 
 
-def _refused(error: SegmindError) -> Finding:
+def _describe_refusal(error: SegmindError) -> Finding:
     told = str(error)
     for kind, _ in _ADVICE:
         told = told.replace(kind.advice, "").strip()  # What it says of us, we say better.
@@ -142,7 +142,7 @@ def _refused(error: SegmindError) -> Finding:
     return Finding("credits", "problem", told, advice)
 
 
-def _clock(skew: float) -> Finding:
+def _describe_clock(skew: float) -> Finding:
     if abs(skew) <= CLOCK_TOLERANCE:
         return Finding("clock", "ok", "agrees with the server's")
     told = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."

@@ -36,14 +36,14 @@ def show(finding: Finding) -> None:
     mark = f"{finding.verdict:<9}"
     if is_coloured:
         mark = f"\033[{_COLOURS[finding.verdict]}m{mark}\033[0m"
-    first, *rest = _wrapped(finding.told, "")
+    first, *rest = _wrap(finding.told, "")
     lines = [f"{mark}{finding.subject:<15}{first.lstrip()}", *rest]
-    lines += _wrapped(finding.advice, "-> ") if finding.advice else []
+    lines += _wrap(finding.advice, "-> ") if finding.advice else []
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()  # Seen at once: the next look may take its time.
 
 
-def _wrapped(text: str, lead: str) -> list[str]:
+def _wrap(text: str, lead: str) -> list[str]:
     width = max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST)) - 1
     # A command that is broken in two cannot be copied: its spaces are hidden from the wrapping.
     # What a server says may be long, and steer a terminal.

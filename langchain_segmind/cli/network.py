@@ -49,9 +49,9 @@ def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Find
     """Go the way to the server as far as it leads; the first problem ends it."""
     way = Way(urlsplit(base_url), urlsplit(proxy) if proxy else None, timeout)
     try:
-        yield from _resolve(way)
-        with _connected(way) as connection:
-            yield Finding("connection", "ok", f"{_place(way.first)} answers.")
+        with _connect(way) as connection:
+            address = connection.getpeername()[0]
+            yield Finding("connection", "ok", f"{_place(way.first)} answers, from {address}.")
             if way.target.scheme != "https":
                 return
             if way.proxy is not None:
@@ -69,25 +69,17 @@ class _WayError(Exception):
         self.finding = Finding(subject, "problem", told, advice)
 
 
-def _resolve(way: Way) -> Iterator[Finding]:
-    host = way.first.hostname or ""
-    try:
-        found = socket.getaddrinfo(host, _port(way.first), type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        advice = _NO_PROXY if way.proxy is not None else _NO_ADDRESS
-        why = getattr(error, "strerror", None) or "it is no name"
-        raise _WayError("name", f"{host} has no address: {why}.", advice) from None
-    if (address := str(found[0][4][0])) != host:
-        yield Finding("name", "ok", f"{host} is {address}")
-
-
 @contextmanager
-def _connected(way: Way) -> Iterator[socket.socket]:
+def _connect(way: Way) -> Iterator[socket.socket]:
     first = way.first
     try:
         connection = socket.create_connection((first.hostname, _port(first)), way.timeout)
         if way.proxy is not None and first.scheme == "https":
             connection = ssl_context().wrap_socket(connection, server_hostname=first.hostname)
+    except (socket.gaierror, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no name"
+        advice = _NO_ADDRESS if way.proxy is None else _NO_PROXY
+        raise _WayError("name", f"{first.hostname} has no address: {why}.", advice) from None
     except OSError as error:
         told = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
         raise _WayError("connection", told, _advice_on(way)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # Words that are typed, or that a model says, must not end the program where a terminal
         # has no letters for them.
-        getattr(stream, "reconfigure", _nothing)(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return _doctor(options) if options.command == "doctor" else _chat(options)
     except KeyboardInterrupt:
@@ -121,7 +123,3 @@ def _gateway(arguments: list[str]) -> int:
     sys.argv[1:] = arguments
     runpy.run_module("langchain_segmind.gateway", run_name="__main__")
     return 0
-
-
-def _nothing(**_settings: str) -> None:
-    """Stand in for what a replaced stream lacks."""

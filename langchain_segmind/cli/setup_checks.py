@@ -85,6 +85,14 @@ def fault_of(**settings: str) -> str:
     return ""
 
 
+def describe_faults(error: ValidationError) -> str:
+    """Say which settings a model refuses, and why, a line for each."""
+    return "\n".join(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
+
+
 def _model(**settings: Any) -> ChatSegmindLlama:
     """Build a model that is never called; what it warns of, the doctor says in its own words."""
     with warnings.catch_warnings():

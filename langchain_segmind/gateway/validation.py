@@ -41,9 +41,9 @@ def parse_body(raw: bytes, *, vision: bool) -> dict[str, Any]:
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        _malformed("The request body is not valid JSON")
+        _reject("The request body is not valid JSON")
     if not isinstance(body, dict):
-        _malformed("The request body must be a JSON object")
+        _reject("The request body must be a JSON object")
     given = {key: value for key, value in body.items() if value is not None}
     messages = _messages_of(given)
     for number, message in enumerate(messages):
@@ -69,7 +69,7 @@ def text_of(content: str | list[dict[str, Any]], image: str = "") -> str:
     )
 
 
-def _malformed(message: str) -> NoReturn:
+def _reject(message: str) -> NoReturn:
     raise ApiError(400, message)
 
 
@@ -82,26 +82,26 @@ def _messages_of(body: dict[str, Any]) -> list[Any]:
         case {"messages": [_, *_] as messages}:
             return list(messages)
         case {"messages": []}:
-            _malformed("'messages' must not be empty")
+            _reject("'messages' must not be empty")
         case {"messages": _}:
-            _malformed("'messages' must be an array")
+            _reject("'messages' must be an array")
         case {"prompt": str(prompt)} if prompt:
             return [{"role": "user", "content": prompt}]
         case _:
-            _malformed("'messages' is required")
+            _reject("'messages' is required")
 
 
 def _check_message(message: object, where: str, *, vision: bool) -> None:
     if not isinstance(message, dict):
-        _malformed(f"{where} must be an object with role and content")
+        _reject(f"{where} must be an object with role and content")
     if message.get("role") not in ROLES:
-        _malformed(f'{where}.role must be "user", "assistant" or "system"')
+        _reject(f'{where}.role must be "user", "assistant" or "system"')
     content = message.get("content")
     if vision and isinstance(content, list):
         for number, part in enumerate(content):
             _check_part(part, f"{where}.content[{number}]")
     elif not isinstance(content, str):
-        _malformed(f"{where}.content must be a string")
+        _reject(f"{where}.content must be a string")
 
 
 def _check_part(part: object, where: str) -> None:
@@ -110,9 +110,9 @@ def _check_part(part: object, where: str) -> None:
             pass
         case {"type": "image_url", "image_url": {"url": str(url)}}:
             if not url.startswith(("data:image/", "https://", "http://")):
-                _malformed(f"{where}.image_url.url must be a data URI or an http(s) URL")
+                _reject(f"{where}.image_url.url must be a data URI or an http(s) URL")
         case _:
-            _malformed(f"{where} must be a text or an image_url part")
+            _reject(f"{where} must be a text or an image_url part")
 
 
 def _check_parameters(body: dict[str, Any]) -> None:
@@ -120,22 +120,22 @@ def _check_parameters(body: dict[str, Any]) -> None:
         value = body.get(name, low)
         # By its very type: True is an int as well.
         if type(value) not in kinds or not low <= value <= high:
-            _refuse(name, json.dumps(value)[:50])
+            _reject_parameter(name, json.dumps(value)[:50])
     match body.get("stop"):
         case None | str():
             pass
         case [*texts] if all(isinstance(text, str) for text in texts):
             pass
         case _:
-            _refuse("stop", "must be a string or an array of strings")
+            _reject_parameter("stop", "must be a string or an array of strings")
     match body.get("response_format"):
         case None | {"type": "text" | "json_object"}:
             pass
         case {"type": "json_schema", "json_schema": {"schema": dict()}}:
             pass
         case _:
-            _refuse("response_format", "must be one of text, json_object, json_schema")
+            _reject_parameter("response_format", "must be one of text, json_object, json_schema")
 
 
-def _refuse(name: str, why: str) -> NoReturn:
+def _reject_parameter(name: str, why: str) -> NoReturn:
     raise ApiError(406, f"Invalid value for {name}: {why}")

@@ -178,7 +178,7 @@ def tool_user(body: dict[str, Any]) -> str:
     results = [each for each in body["messages"] if "Result of" in each["content"]]
     results += [each for each in body["messages"] if "Error of" in each["content"]]
     calls = [
-        {"name": "calculate", "parameters": {"expression": "0.17 * 2350"}},
+        {"name": "calculate", "parameters": {"left": 0.17, "operation": "*", "right": 2350}},
         {"name": "current_time", "parameters": {"time_zone": "Tokio"}},
     ]
     return json.dumps(calls[len(results)]) if len(results) < len(calls) else "It is 399.5."
@@ -192,7 +192,7 @@ def test_tools_are_called_shown_and_paid_for() -> None:
         person.see(" left\n")
         person.type("/quit\n")
         code, last = person.leave()
-    assert re.search(r'call +calculate\(expression="0.17 \* 2350"\)', shown)
+    assert re.search(r'call +calculate\(left=0.17, operation="\*", right=2350\)', shown)
     assert re.search(r"result +399\.5\n", shown)
     assert re.search(r"result +'Tokio' is no time zone", shown)
     assert "It is 399.5." in shown

@@ -110,7 +110,7 @@ def test_a_set_of_ids_is_a_set(names: list[str], other: str) -> None:
     for name in names:
         ids.add(name)
     assert (other in ids) == (other in names)
-    assert ids.repeated() == {hash(name) for name in names if names.count(name) > 1}
+    assert ids.find_repeated() == {hash(name) for name in names if names.count(name) > 1}
 
 
 def test_lines_added_after_the_check_are_not_sent(tmp_path: Path) -> None:

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
-from langchain_core.tools import ToolException
 
-from langchain_segmind.cli.demo_tools import calculate, current_time, demo_tools
-
-
-@pytest.mark.parametrize(
-    ("expression", "result"),
-    [
-        ("0.17 * 2350", "399.5"),
-        ("2 + 3 * (4 - 1)", "11"),
-        ("-7 // 2", "-4"),
-        ("7 % 4", "3"),
-        ("2 ** 10", "1024"),
-        ("+1 / 3", "0.333333333333"),
-        ("0.1 + 0.2", "0.3"),
-    ],
-)
-def test_arithmetic_is_worked_out(expression: str, result: str) -> None:
-    assert calculate(expression) == result
+from langchain_segmind.cli.demo_tools import current_time, demo_tools
 
 
 @pytest.mark.parametrize(
-    "expression",
+    ("left", "operation", "right", "result"),
     [
-        "__import__('os').system('true')",
-        "9 ** 9 ** 9",
-        "(-8) ** 0.5",
-        "1 / 0",
-        "1e308 * 10 // 1",
-        "'a' * 99",
-        "True + 1",
-        "1 +",
-        "",
-        "(" * 150,
-        "9" * 500,
-        "x",
-        "\x00",
+        (0.17, "*", 2350, "399.5"),
+        (0.1, "+", 0.2, "0.3"),
+        (1, "-", 4, "-3"),
+        ("1", "/", 3, "0.333333333333"),
+        (1e308, "*", 10, "inf"),
     ],
 )
-def test_all_else_is_refused_in_words(expression: str) -> None:
-    with pytest.raises(ToolException, match="cannot be worked out: "):
-        calculate(expression)
+def test_arithmetic_is_worked_out(left: object, operation: str, right: float, result: str) -> None:
+    arguments = {"left": left, "operation": operation, "right": right}
+    assert demo_tools()["calculate"].invoke(arguments) == result
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"left": 1, "operation": "/", "right": 0},
+        {"left": 9, "operation": "**", "right": 99},
+        {"left": "__import__('os')", "operation": "+", "right": 1},
+        {"sum": 1},
+    ],
+)
+def test_all_else_is_refused_in_words(arguments: dict[str, Any]) -> None:
+    call = {"name": "calculate", "args": arguments, "id": "1", "type": "tool_call"}
+    result = demo_tools()["calculate"].invoke(call)
+    assert result.status == "error"
+    assert result.content
 
 
 def test_the_time_is_told_where_it_is_asked_for() -> None:
@@ -59,8 +51,3 @@ def test_a_zone_that_is_none_is_told_to_the_model(zone: str) -> None:
     result = demo_tools()["current_time"].invoke(call)
     assert result.status == "error"
     assert "no time zone known here" in result.content
-
-
-def test_arguments_that_do_not_fit_are_told_to_the_model() -> None:
-    call = {"name": "calculate", "args": {"sum": 1}, "id": "1", "type": "tool_call"}
-    assert demo_tools()["calculate"].invoke(call).status == "error"

@@ -7,7 +7,7 @@ be read to its end loses only itself: the scanner goes on at the next place that
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_segmind._tool_calling.literals import (
     Broken,
@@ -114,8 +114,8 @@ class _Scanner:
         if self._truncated:
             return read
         end = closing.start("tag") if closing["tag"] else closing.end("brackets")
-        value, elements = _folded(read.frames)
-        return Whole(value, position, end, elements)
+        mended = read_value(self._text[: read.at] + read.missing, position)
+        return replace(mended, end=end)
 
     def _is_mended_by(self, closing: re.Match[str], broken: Broken) -> bool:
         """Whether all that is wrong with a value are the brackets at the very end."""
@@ -152,18 +152,21 @@ class _Scanner:
     def _take_elements(self, values: list[Value], spans: list[Span]) -> None:
         """Take the calls of a list, if calls are all it holds."""
         taken = [self._requests(value, spans[0][0]) for value in values]
-        if any(taken) and all(map(_is_call, taken, values)):
+        are_calls = (
+            found or looks_like_a_call(value) for found, value in zip(taken, values, strict=True)
+        )
+        if any(taken) and all(are_calls):
             for requests, (start, end) in zip(taken, spans, strict=True):
-                self.found += [Found(start, end, request) for request in requests or ()]
+                self.found += [Found(start, end, request) for request in requests]
 
-    def _requests(self, value: Value, start: int) -> list[Request] | None:
+    def _requests(self, value: Value, start: int) -> list[Request]:
         """The calls of a value: of bound tools, or of unknown ones where only calls precede it."""
         requests = requests_in(value, self._tools)
         unknown = None if requests else unknown_request(value)
         if unknown is None:
             return requests
         end = self.found[-1].end if self.found else 0
-        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else None
+        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else []
 
     # A value whose reading stopped.
 
@@ -272,7 +275,7 @@ class _Scanner:
             return _resume_at(read)
         if _LINE_END.match(self._text, read.end):
             as_code = not _SPECIAL_BEFORE.search(self._text, max(0, start - _LOOK), start)
-            for request in requests_in(read.value, self._tools) or ():
+            for request in requests_in(read.value, self._tools):
                 self.found.append(Found(start, read.end, request, as_code=as_code))
         return read.end
 
@@ -286,24 +289,6 @@ class _Scanner:
         line = self._text.rfind("\n", begin, start) + 1
         starts_here = line > 0 or begin == 0 or self._text[begin - 1] == "\n"
         return starts_here and _MARKS.fullmatch(self._text, max(line, begin), start) is not None
-
-
-def _is_call(requests: list[Request] | None, value: Value) -> bool:
-    return bool(requests) or looks_like_a_call(value)
-
-
-def _folded(frames: list[Frame]) -> tuple[Value, list[Span]]:
-    """The value of containers that were left open, as if they were closed here."""
-    value: Value = frames[-1].value()
-    for outer, inner in zip(frames[-2::-1], frames[:0:-1], strict=True):
-        if outer.key is None:
-            outer.items.append(value)
-            outer.spans.append((inner.start, inner.start))
-        else:
-            outer.named[outer.key] = value
-            outer.key = None
-        value = outer.value()
-    return value, frames[0].spans
 
 
 def _is_between_items(frame: Frame) -> bool:

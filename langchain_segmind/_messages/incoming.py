@@ -71,59 +71,79 @@ class Call:
 
     def result_of(self, completion: Mapping[str, Any], accounting: Accounting) -> ChatResult:
         """Turn a completion into generations, one for each choice."""
-        usage = usage_from(completion.get("usage"))
+        others = {**completion, "usage": None}  # The usage is that of all choices together.
         generations = [
-            self._generation(choice, completion, accounting, usage if index == 0 else None)
+            self._generation(choice, others if index else completion, accounting)
             for index, choice in enumerate(completion["choices"])
         ]
         llm_output: dict[str, Any] = {
             "model_name": _model_name(completion, self.model),
             "credits": accounting.credits.as_dict(),
         }
-        if usage is not None:
+        if usage := usage_from(completion.get("usage")):
             llm_output["token_usage"] = dict(usage)
         return ChatResult(generations=generations, llm_output=llm_output)
 
     def _generation(
-        self,
-        choice: Mapping[str, Any],
-        completion: Mapping[str, Any],
-        accounting: Accounting,
-        usage: UsageMetadata | None,
+        self, choice: Mapping[str, Any], completion: Mapping[str, Any], accounting: Accounting
     ) -> ChatGeneration:
         message = choice["message"]
         cutter = StopCutter(self.stop)
         text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
-        told = "stop" if cutter.cut else choice.get("finish_reason")
-        parsed = self._parsed(text, message.get("tool_calls"), cut=cutter.cut or told == "length")
-        reason = finish_reason(told, parsed)
+        if cutter.cut:
+            choice = {**choice, "finish_reason": "stop"}
+        is_cut = cutter.cut or choice.get("finish_reason") == "length"
+        native = message.get("tool_calls")
+        if native or self.tools is None:
+            parsed = self.with_native_calls(ParsedReply(text), native, cut=is_cut)
+        else:
+            from langchain_segmind._tool_calling.parser import parse_tool_calls
+
+            parsed = parse_tool_calls(
+                text, self.tools, truncated=is_cut, strict=self.answers_wrapped
+            )
+        return self.generation(parsed, choice, completion, accounting)
+
+    def with_native_calls(self, parsed: ParsedReply, native: object, *, cut: bool) -> ParsedReply:
+        """Add the calls that came beside the text, should the gateway come to forward tools."""
+        if not isinstance(native, list) or not native:
+            return parsed
+        from langchain_segmind._tool_calling.native_calls import read_native_calls
+
+        calls, invalid = read_native_calls(native, self.tools, cut=cut)
+        return ParsedReply(
+            parsed.content, parsed.tool_calls + calls, parsed.invalid_tool_calls + invalid
+        )
+
+    def generation(
+        self,
+        parsed: ParsedReply,
+        choice: Mapping[str, Any],
+        completion: Mapping[str, Any],
+        accounting: Accounting,
+    ) -> ChatGeneration:
+        """Give the message of a choice, and what is known of it."""
+        told = choice.get("finish_reason")
+        reason = told if isinstance(told, str) else None
+        if parsed.tool_calls and reason != "length":
+            reason = "tool_calls"  # Read from the text, so that the back end cannot know it.
+        info = {"finish_reason": reason, "credits": accounting.credits.as_dict()}
+        if choice.get("logprobs"):
+            info["logprobs"] = choice["logprobs"]
         return ChatGeneration(
             message=AIMessage(
                 content=parsed.content,
                 tool_calls=parsed.tool_calls,
                 invalid_tool_calls=parsed.invalid_tool_calls,
-                usage_metadata=usage,
-                response_metadata=self.metadata(completion, reason, accounting),
+                usage_metadata=usage_from(completion.get("usage")),
+                response_metadata=self._metadata(completion, reason, accounting),
             ),
-            generation_info=generation_info(reason, accounting, choice),
+            generation_info=info,
         )
 
-    def _parsed(self, text: str, native: object, *, cut: bool) -> ParsedReply:
-        if isinstance(native, list) and native:
-            from langchain_segmind._tool_calling.native_calls import read_native_calls
-
-            calls, invalid = read_native_calls(native, self.tools, cut=cut)
-            return ParsedReply(text, calls, invalid)
-        if self.tools is None:
-            return ParsedReply(text, [], [])
-        from langchain_segmind._tool_calling.parser import parse_tool_calls
-
-        return parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
-
-    def metadata(
+    def _metadata(
         self, completion: Mapping[str, Any], reason: str | None, accounting: Accounting
     ) -> dict[str, Any]:
-        """Give what goes into `response_metadata`."""
         metadata = {
             "model_name": _model_name(completion, self.model),
             "model_provider": PROVIDER,
@@ -137,9 +157,6 @@ class Call:
             metadata["finish_state"] = "complete"  # Segmind suspends no turn.
         if isinstance(completion.get("id"), str):
             metadata["id"] = completion["id"]
-        shown = " ".join(value for value in metadata.values() if isinstance(value, str))
-        if self.redact(shown) == shown:
-            return metadata
         return {
             name: self.redact(value) if isinstance(value, str) else value
             for name, value in metadata.items()
@@ -154,13 +171,6 @@ _NORMALIZED = {
     "content_filter": "content_filter",
 }
 """OpenAI's reasons in the words of langchain-core, which has them since 1.8.4."""
-
-
-def finish_reason(told: object, parsed: ParsedReply) -> str | None:
-    """Say why an answer ended; where calls were read from its text, the back end cannot know it."""
-    if parsed.tool_calls and told != "length":
-        return "tool_calls"
-    return told if isinstance(told, str) else None
 
 
 def usage_from(usage: object) -> UsageMetadata | None:
@@ -186,16 +196,6 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
 
 
-def generation_info(
-    reason: str | None, accounting: Accounting, choice: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Give what LangChain keeps beside a generation."""
-    info: dict[str, Any] = {"finish_reason": reason, "credits": accounting.credits.as_dict()}
-    if choice.get("logprobs"):
-        info["logprobs"] = choice["logprobs"]
-    return info
-
-
 def _model_name(completion: Mapping[str, Any], slug: str) -> str:
     name = completion.get("model")
     return name if isinstance(name, str) and name else slug
@@ -206,19 +206,19 @@ def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str
     known = [output for output in outputs if output]
     if not known:
         return {}
-    if len(known) == 1:
-        return dict(known[0])
-    combined: dict[str, Any] = {"model_name": known[-1].get("model_name")}
-    accounts = [output["credits"] for output in known if output.get("credits")]
+    accounts = [output["credits"] for output in known]
     costs = [account["cost"] for account in accounts if account["cost"] is not None]
     balances = [account["remaining"] for account in accounts if account["remaining"] is not None]
-    combined["credits"] = {
-        "remaining": balances[-1] if balances else None,
-        "cost": sum(costs) if costs else None,
+    combined: dict[str, Any] = {
+        "model_name": known[-1]["model_name"],
+        "credits": {
+            "remaining": balances[-1] if balances else None,
+            "cost": sum(costs) if costs else None,
+        },
     }
-    if usages := [output["token_usage"] for output in known if output.get("token_usage")]:
+    if usages := [output["token_usage"] for output in known if "token_usage" in output]:
         combined["token_usage"] = {
-            name: sum(usage.get(name, 0) for usage in usages)
+            name: sum(usage[name] for usage in usages)
             for name in ("input_tokens", "output_tokens", "total_tokens")
         }
     return combined

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, TypedDict
 
 from langchain_core.messages import (
     AIMessage,
@@ -19,7 +21,6 @@ from langchain_core.messages import (
     ToolMessage,
     convert_to_messages,
 )
-from langchain_core.messages.block_translators.openai import convert_to_openai_image_block
 from langchain_core.messages.tool import ToolCall, tool_call
 from langchain_core.prompt_values import PromptValue
 
@@ -27,13 +28,6 @@ from langchain_segmind._tool_calling.prompt import render_tool_calls, render_too
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 Role = Literal["user", "assistant", "system"]
-
-
-class ImageURL(TypedDict):
-    """Where an image is: a data URI is safer than a URL, whose fetch fails for some hosts."""
-
-    url: str
-    detail: NotRequired[str]
 
 
 class TextPart(TypedDict):
@@ -44,10 +38,10 @@ class TextPart(TypedDict):
 
 
 class ImagePart(TypedDict):
-    """An image, as the vision slugs take it."""
+    """An image, as the vision slugs take it: the fetch of a URL fails for some hosts."""
 
     type: Literal["image_url"]
-    image_url: ImageURL
+    image_url: dict[str, Any]
 
 
 Part = TextPart | ImagePart
@@ -69,11 +63,11 @@ _CHAT_ROLES: dict[str, Role] = {
     "developer": "system",
 }
 _UNSPOKEN = frozenset(
-    # What a model thought, or a provider's bookkeeping: no part of what it said.
-    ["thinking", "redacted_thinking", "reasoning", "reasoning_content"]
-)
-_CALLS = frozenset(
-    ["tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta"]
+    # What a model thought, a provider's bookkeeping, and calls, which are written for themselves.
+    [
+        *("thinking", "redacted_thinking", "reasoning", "reasoning_content"),
+        *("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta"),
+    ]
 )
 
 
@@ -95,7 +89,7 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
     wire: list[WireMessage] = []
     for index, message in enumerate(messages):
         wire += _Converter(f"messages[{index}]", model, images, names).convert(message)
-    return [_without_special_tokens(message) for message in wire]
+    return wire
 
 
 def to_messages(prompt: Any) -> list[BaseMessage]:
@@ -131,31 +125,6 @@ def convert_prompt(
             "be billed. Nothing was sent."
         )
     return wire
-
-
-def _without_special_tokens(message: WireMessage) -> WireMessage:
-    """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
-    content: str | list[Part] = message["content"]
-    if isinstance(content, str):
-        return {"role": message["role"], "content": _SPECIAL_TOKEN.sub("<| ", content)}
-    parts: list[Part] = []
-    for part in content:
-        if part["type"] != "text":
-            parts.append(part)
-            continue
-        text = part["text"]
-        if parts and (before := parts[-1])["type"] == "text":  # The model reads both as one.
-            text = before["text"] + text
-            parts.pop()
-        parts.append(TextPart(type="text", text=_SPECIAL_TOKEN.sub("<| ", text)))
-    return {"role": message["role"], "content": parts}
-
-
-# Those of Llama 3 to 3.2, from Meta's published prompt format: any other `<|…|>` is text.
-_SPECIAL_TOKEN = re.compile(
-    r"<\|(?=(?:begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
-    r"|finetune_right_pad_id|step_id|image|reserved_special_token_\d{1,3})\|>)"
-)
 
 
 def _names_of_calls(messages: Sequence[BaseMessage]) -> dict[str, str]:
@@ -197,7 +166,7 @@ class _Converter:
     def convert(self, message: BaseMessage) -> list[WireMessage]:
         match message:
             case AIMessage():
-                return [{"role": "assistant", "content": self._spoken(message)}]
+                return [{"role": "assistant", "content": _content(self._spoken(message))}]
             case ToolMessage():
                 name = message.name or self.names.get(message.tool_call_id)
                 failed = message.status == "error"
@@ -217,17 +186,17 @@ class _Converter:
                     f"use one of {', '.join(sorted(_CHAT_ROLES))}."
                 )
 
-    def _spoken(self, message: AIMessage) -> str:
+    def _spoken(self, message: AIMessage) -> list[Part]:
         """Give an assistant's text and calls, in the form the model was taught to call in."""
-        said = []
-        for index, part in self._numbered(message.content):
-            if part["type"] == "image_url":
-                raise self._refusal(index, "image", "only a user's turn can carry one")
-            said.append(part["text"])
+        parts = self.parts_of(message.content)
+        if any(part["type"] == "image_url" for part in parts):
+            raise SegmindInvalidInputError(
+                f"{self.place} holds an image: only a user's turn can carry one. Nothing was sent."
+            )
         with self._writing():
             calls = render_tool_calls(calls_of(message))
         invalid = [call["args"] or "" for call in message.invalid_tool_calls]
-        return "\n".join(text for text in ("".join(said), calls, *invalid) if text)
+        return [text_part("\n".join(filter(None, (_text_of(parts), calls, *invalid))))]
 
     def result_of(
         self, content: object, name: str | None, call_id: str | None, *, failed: bool
@@ -236,15 +205,11 @@ class _Converter:
         said = "\n".join(part["text"] for part in parts if part["type"] == "text")
         text = render_tool_result(said, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
-        return {"role": "user", "content": _joined([TextPart(type="text", text=text), *images])}
+        return {"role": "user", "content": _content([text_part(text), *images])}
 
     def _turn(self, role: Role, message: BaseMessage) -> list[WireMessage]:
         """Give a turn; tool results shaped as Anthropic shapes them become turns of their own."""
         content: object = message.content
-        # The wire has no `name`: it goes where people would write it.
-        name = f"{message.name}: " if message.name and role != "assistant" else ""
-        if isinstance(content, str):
-            return [{"role": role, "content": name + content}]
         turns: list[WireMessage] = []
         if isinstance(content, list):
             results = [(at, block) for at, block in enumerate(content) if _is_result(block)]
@@ -252,8 +217,11 @@ class _Converter:
             content = [block for block in content if not _is_result(block)]
             if turns and not content:
                 return turns
-        parts = [TextPart(type="text", text=name), *self.parts_of(content)]
-        return [*turns, {"role": role, "content": _joined(parts if name else parts[1:])}]
+        parts = self.parts_of(content)
+        if message.name and role != "assistant":
+            # The wire has no `name`: it goes where people would write it.
+            parts.insert(0, text_part(f"{message.name}: "))
+        return [*turns, {"role": role, "content": _content(parts)}]
 
     def _anthropic_result(self, index: int, block: Mapping[str, Any]) -> WireMessage:
         call_id = str(block.get("tool_use_id", ""))
@@ -267,37 +235,33 @@ class _Converter:
         )
 
     def parts_of(self, content: object) -> list[Part]:
-        return [part for _, part in self._numbered(content)]
-
-    def _numbered(self, content: object) -> list[tuple[int, Part]]:
-        """Give the parts of any content with their places: all that it can hold is checked here."""
+        """Give the parts of any content: all that it can hold is checked here."""
         blocks = [content] if isinstance(content, str) else content
         if not isinstance(blocks, list | tuple):
             raise SegmindInvalidInputError(
                 f"{self.place}.content is {type(content).__name__}, where it takes text or a list "
                 "of blocks. Nothing was sent."
             )
-        pairs = ((index, self._part(index, block)) for index, block in enumerate(blocks))
-        return [(index, part) for index, part in pairs if part is not None]
+        parts = (self._part(index, block) for index, block in enumerate(blocks))
+        return [part for part in parts if part is not None]
 
     def _part(self, index: int, block: object) -> Part | None:
         if isinstance(block, str):
-            return TextPart(type="text", text=block)
+            return text_part(block)
         if not isinstance(block, Mapping):
             raise self._refusal(index, type(block).__name__, "a block is text or a dict")
         kind = block.get("type", "text" if "text" in block else None)
         kind = kind if isinstance(kind, str) else str(kind)
-        if kind in _UNSPOKEN or kind in _CALLS:
+        if kind in _UNSPOKEN:
             return None
         if isinstance(block.get("text"), str):  # text, text-plain, and files that are plain text.
-            return TextPart(type="text", text=block["text"])
+            return text_part(block["text"])
         match kind:
             case "refusal":
-                return TextPart(type="text", text=str(block.get("refusal", "")))
+                return text_part(str(block.get("refusal", "")))
             case "json":
                 with self._writing():
-                    data = json.dumps(block.get("json"), ensure_ascii=False)
-                return TextPart(type="text", text=data)
+                    return text_part(json.dumps(block.get("json"), ensure_ascii=False))
             case "image" | "image_url":
                 return self._image(index, block)
             case _:
@@ -307,24 +271,29 @@ class _Converter:
         if not self.images:
             why = "it takes text; the vision slugs take images"
             return self._unreadable(index, "image", why)
-        url = block.get("image_url")
-        if isinstance(url, str):
-            return {"type": "image_url", "image_url": {"url": url}}
-        if isinstance(url, Mapping) and isinstance(url.get("url"), str):
-            return {"type": "image_url", "image_url": cast("ImageURL", dict(url))}
-        try:
-            converted = convert_to_openai_image_block(_from_anthropic(block))
-        except (ValueError, KeyError) as error:
-            why = f"it needs a URL or base64 data ({error})"
-            return self._unreadable(index, "image", why)
-        return {"type": "image_url", "image_url": {"url": str(converted["image_url"]["url"])}}
+        match block:
+            case {"image_url": {"url": str()} as image}:
+                return {"type": "image_url", "image_url": dict(image)}
+            case {"image_url": str(url)} | {"source": {"type": "url", "url": url}} | {"url": url}:
+                pass
+            case (
+                {"source": {"type": "base64", "media_type": mime_type, "data": data}}
+                | {"base64": data, "mime_type": mime_type}
+                | {"source_type": "base64", "mime_type": mime_type, "data": data}
+            ):
+                url = f"data:{mime_type};base64,{data}"
+            case _:
+                why = "it needs a URL or base64 data with a mime_type"
+                return self._unreadable(index, "image", why)
+        return {"type": "image_url", "image_url": {"url": str(url)}}
 
     def _unreadable(self, index: int, kind: str, why: str) -> TextPart:
         """Tell the model of what a tool gave and it cannot read; refuse what a user gave."""
         if not self.of_a_tool:
             raise self._refusal(index, kind, why)
-        text = f"[The tool returned a block of type {kind!r}, which {self.model} cannot read.]"
-        return TextPart(type="text", text=text)
+        return text_part(
+            f"[The tool returned a block of type {kind!r}, which {self.model} cannot read.]"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -346,27 +315,40 @@ def _is_result(block: object) -> bool:
     return isinstance(block, Mapping) and block.get("type") == "tool_result"
 
 
-def _from_anthropic(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Unpack `source`, where Anthropic keeps what the standard blocks have on top."""
-    match block.get("source"):
-        case {"type": "base64", "media_type": media_type, "data": data}:
-            return {"type": "image", "base64": data, "mime_type": media_type}
-        case {"type": "url", "url": url}:
-            return {"type": "image", "url": url}
-        case _:
-            return dict(block)
+def text_part(text: str) -> TextPart:
+    """Give a text as a part of a message."""
+    return {"type": "text", "text": text}
 
 
-def _joined(parts: Sequence[Part]) -> str | list[Part]:
-    """Give a string, which every model takes, unless there is an image among the parts."""
-    if any(part["type"] == "image_url" for part in parts):
-        return list(parts)
+def _content(parts: Sequence[Part]) -> str | list[Part]:
+    """Give a string, which every model takes, unless there is an image among the parts.
+
+    A space is put into Llama's own tokens, so that no text can end a turn or begin another; texts
+    that follow each other are one, as the model reads them.
+    """
+    if all(part["type"] == "text" for part in parts):
+        return _SPECIAL_TOKEN.sub("<| ", _text_of(parts))
+    content: list[Part] = []
+    for kind, run in groupby(parts, key=itemgetter("type")):
+        if kind == "text":
+            content.append(text_part(_SPECIAL_TOKEN.sub("<| ", _text_of(run))))
+        else:
+            content.extend(run)
+    return content
+
+
+# Those of Llama 3 to 3.2, from Meta's published prompt format: any other `<|…|>` is text.
+_SPECIAL_TOKEN = re.compile(
+    r"<\|(?=(?:begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
+    r"|finetune_right_pad_id|step_id|image|reserved_special_token_\d{1,3})\|>)"
+)
+
+
+def _text_of(parts: Iterable[Part]) -> str:
     return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def text_of_wire(message: WireMessage) -> str:
     """Give the text of a message on the wire, without its images."""
     content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
+    return content if isinstance(content, str) else _text_of(content)

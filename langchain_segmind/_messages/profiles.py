@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -60,25 +60,18 @@ PROFILES: dict[str, ModelProfile] = {
 """By slug."""
 
 
-class _Parts(NamedTuple):
-    version: tuple[str, str | None] | None
-    size: str | None
-
-
 _VERSION = re.compile(r"llama[\s_-]*v?(\d)(?:[\s._p-]?(\d)(?![\db]))?")
 _SIZE = re.compile(r"(?<![\d.])(\d{1,3})b(?![a-z])")
 
 
-def _parts(name: str) -> _Parts:
+def _version_and_size(name: str) -> tuple[tuple[str, ...] | None, str | None]:
     version, size = _VERSION.search(name), _SIZE.search(name)
-    return _Parts(
-        None if version is None else (version[1], version[2]), None if size is None else size[1]
-    )
+    return version and version.groups(), size and size[1]
 
 
 @cache
-def _known() -> dict[_Parts, str]:
-    return {_parts(slug): slug for slug in PROFILES}
+def _known() -> dict[tuple[tuple[str, ...] | None, str | None], str]:
+    return {_version_and_size(slug): slug for slug in PROFILES}
 
 
 def nearest_slug(name: str) -> str | None:
@@ -90,12 +83,10 @@ def nearest_slug(name: str) -> str | None:
     if name in PROFILES:
         return None
     last = name.strip().rstrip("/").rpartition("/")[2].lower()
-    parts = _parts(last)
-    if parts.version is not None and parts.size is not None:
-        return _known().get(parts)
-    of_version = [
-        slug for known, slug in _known().items() if parts.version in (None, known.version)
-    ]
+    version, size = _version_and_size(last)
+    if version and size:
+        return _known().get((version, size))
+    of_version = [slug for known, slug in _known().items() if version in (None, known[0])]
     return next(iter(difflib.get_close_matches(last, of_version, n=1)), None)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_segmind._messages.outgoing import TextPart, WireMessage, text_of_wire
+from langchain_segmind._messages.outgoing import Part, WireMessage, text_of_wire, text_part
 from langchain_segmind._tool_calling.prompt import render_tools
 from langchain_segmind._tool_calling.schema import check_schema
 from langchain_segmind._tool_calling.toolset import (
@@ -106,13 +106,13 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
     constraint = response_format(tools, choice, strict=strict, answer=answer)
     if constraint is not None:
         fields["response_format"] = constraint
-    text = render_tools(tools, choice, parallel=parallel)
     wrapped = strict and not choice.is_forced and answer is None
     turns = [text_of_wire(message) for message in wire if message["role"] == "user"]
     forced = choice.allowed if choice.is_forced else ()
     tools = replace(tools, conversation=Conversation(turns), forced=forced)
     wire = _with_schema_in_words(wire, form, "Call a function, or if none helps reply")
-    return Prompt(_ahead_of_first_user(wire, text), fields, tools, wrapped)
+    wire = _with_tools(wire, render_tools(tools, choice, parallel=parallel))
+    return Prompt(wire, fields, tools, wrapped)
 
 
 def _format_from(form: object) -> Any:
@@ -157,20 +157,16 @@ def _tools_from(tools: Sequence[Any] | None, tool_choice: object) -> tuple[ToolS
     return (tools.compiled if choice.allowed else None), choice
 
 
-def _ahead_of_first_user(wire: Sequence[WireMessage], text: str) -> list[WireMessage]:
-    """Put text where the model was trained to find its tools: in the first user message."""
-    for index, message in enumerate(wire):
-        if message["role"] == "user":
-            return [*wire[:index], _prefixed(message, text), *wire[index + 1 :]]
-    system = sum(1 for message in wire if message["role"] == "system")
-    return [*wire[:system], {"role": "user", "content": text}, *wire[system:]]
-
-
-def _prefixed(message: WireMessage, text: str) -> WireMessage:
-    content = message["content"]
-    if isinstance(content, str):
-        return {"role": message["role"], "content": text + content}
-    return {"role": message["role"], "content": [TextPart(type="text", text=text), *content]}
+def _with_tools(wire: Sequence[WireMessage], text: str) -> list[WireMessage]:
+    """Put tools where the model was trained to find them: ahead of the first user's words."""
+    turns = list(wire)
+    roles = [turn["role"] for turn in turns]
+    if "user" in roles:
+        at = roles.index("user")
+        turns[at] = {"role": "user", "content": _joined(text, turns[at]["content"])}
+    else:
+        turns.insert(roles.count("system"), {"role": "user", "content": text})
+    return turns
 
 
 def _with_schema_in_words(
@@ -180,22 +176,22 @@ def _with_schema_in_words(
     match form:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
             described = defused(json.dumps(schema, ensure_ascii=False))
-            text = (
-                f"\n\n{reply} with one JSON object and nothing else: no prose, no code fence. "
-                f"It must fit this JSON schema:\n{described}"
-            )
+            fit = f" It must fit this JSON schema:\n{described}"
         case {"type": "json_object"}:
-            text = f"\n\n{reply} with one JSON object and nothing else: no prose, no code fence."
+            fit = ""
         case _:
             return wire
-    for index in reversed(range(len(wire))):
-        if wire[index]["role"] == "user":
-            return [*wire[:index], _suffixed(wire[index], text), *wire[index + 1 :]]
-    return [*wire, {"role": "user", "content": text.strip()}]
+    text = f"\n\n{reply} with one JSON object and nothing else: no prose, no code fence.{fit}"
+    turns = list(wire)
+    for at in reversed(range(len(turns))):
+        if turns[at]["role"] == "user":
+            turns[at] = {"role": "user", "content": _joined(turns[at]["content"], text)}
+            return turns
+    return [*turns, {"role": "user", "content": text.strip()}]
 
 
-def _suffixed(message: WireMessage, text: str) -> WireMessage:
-    content = message["content"]
-    if isinstance(content, str):
-        return {"role": message["role"], "content": content + text}
-    return {"role": message["role"], "content": [*content, TextPart(type="text", text=text)]}
+def _joined(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:
+    if isinstance(first, str) and isinstance(second, str):
+        return first + second
+    lists = [[text_part(each)] if isinstance(each, str) else each for each in (first, second)]
+    return [*lists[0], *lists[1]]

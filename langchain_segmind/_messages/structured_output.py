@@ -15,7 +15,6 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import ConfigDict
 
 from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
@@ -108,13 +107,8 @@ def _name_of(schema: dict[str, Any] | type) -> str:
 
 
 def _json_schema(schema: dict[str, Any] | type) -> dict[str, Any]:
-    if (
-        isinstance(schema, type)
-        and is_basemodel_subclass(schema)
-        and hasattr(schema, "model_json_schema")
-    ):
-        return dict(schema.model_json_schema())
-    return convert_to_json_schema(schema)
+    write = getattr(schema, "model_json_schema", None)
+    return convert_to_json_schema(schema) if write is None else dict(write())
 
 
 class StructuredOutputParser(BaseGenerationOutputParser[Any]):
@@ -123,8 +117,6 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
     form: Any
     """The pydantic class, TypedDict or JSON schema."""
     method: Method
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Read the first generation.
@@ -140,13 +132,13 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
                 raise
             return fit_arguments(found[0], self._schema)  # As other models' chains give it.
 
-    def check(self, message: AIMessage) -> None:
-        """Check that a reply holds an object that fits, also where any would be returned.
-
-        Raises:
-            OutputParserException: It does not.
-        """
-        self._first_fit(*self._objects(ChatGeneration(message=message)))
+    def misfit(self, message: AIMessage) -> str | None:
+        """Say why a reply holds no object that fits, also where any would be returned, or None."""
+        try:
+            self._first_fit(*self._objects(ChatGeneration(message=message)))
+        except OutputParserException as error:
+            return str(error)
+        return None
 
     def _objects(self, generation: Generation) -> tuple[list[dict[str, Any]], str]:
         """The objects that a reply holds, and its text."""
@@ -201,26 +193,25 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         )
 
     def _built(self, found: dict[str, Any]) -> Any:
+        fitted = fit_arguments(found, self._schema)
         if self._is_class:
             # pydantic.v1 classes are still about, and LangChain takes them.
             model: Any = self.form
             build = getattr(model, "model_validate", None) or model.parse_obj
-            return build(fit_arguments(found, self._schema))
-        fitted = fit_arguments(found, self._schema)
-        if (why := misfit(fitted, self._schema)) is not None:
-            raise ValueError(why)
+            return build(fitted)
+        _check_fit(fitted, self._schema)
         return fitted
 
 
-def misfit(value: object, schema: dict[str, Any]) -> str | None:
-    """Say what about a value does not fit a JSON schema, or None."""
-    from jsonschema import Draft202012Validator
+def _check_fit(value: object, schema: dict[str, Any]) -> None:
+    from jsonschema import Draft202012Validator, ValidationError
 
     try:
-        error = next(Draft202012Validator(schema).iter_errors(value), None)
-    except re.error:  # A pattern of ECMA 262 that Python does not know says nothing here.
-        return None
-    return None if error is None else f"{error.json_path}: {error.message}"
+        Draft202012Validator(schema).validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{error.json_path}: {error.message}") from None
+    except re.error:
+        pass  # A pattern of ECMA 262 that Python does not know says nothing here.
 
 
 def _repairing(
@@ -231,40 +222,32 @@ def _repairing(
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Ask again, at most so often, while the reply does not fit; every time is a paid call."""
 
-    def wrong(reply: AIMessage) -> str | None:
-        try:
-            parser.check(reply)
-        except OutputParserException as error:
-            return str(error)
-        return None
-
     def invoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
         reply = asked.invoke(prompt, config, **options)
         for number in range(1, max_repairs + 1):
-            if (why := wrong(reply)) is None:
+            if (why := parser.misfit(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
-            reply = asked.invoke(prompt, config, **_of_repair(number, options, key))
+            reply = asked.invoke(prompt, config, **of_repair(number, options))
         return reply
 
     async def ainvoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
         reply = await asked.ainvoke(prompt, config, **options)
         for number in range(1, max_repairs + 1):
-            if (why := wrong(reply)) is None:
+            if (why := parser.misfit(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
-            reply = await asked.ainvoke(prompt, config, **_of_repair(number, options, key))
+            reply = await asked.ainvoke(prompt, config, **of_repair(number, options))
         return reply
 
-    def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
-        messages = to_messages(prompt)
-        asked_again = f"{why}\n\nReply again with one JSON object that fits the schema."
-        return [*messages, reply, HumanMessage(asked_again)]
+    def of_repair(number: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Give a repair an idempotency key of its own: it is another call than the first."""
+        own = options.get("idempotency_key", key)
+        return options if own is None else {**options, "idempotency_key": f"{own}/repair-{number}"}
 
     return RunnableLambda(invoke, ainvoke)
 
 
-def _of_repair(number: int, options: dict[str, Any], key: object) -> dict[str, Any]:
-    """Give a repair an idempotency key of its own: it is another call than the first."""
-    key = options.get("idempotency_key", key)
-    return options if key is None else {**options, "idempotency_key": f"{key}/repair-{number}"}
+def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
+    question = f"{why}\n\nReply again with one JSON object that fits the schema."
+    return [*to_messages(prompt), reply, HumanMessage(question)]

@@ -61,6 +61,11 @@ class Broken:
     closed: bool
     """Whether the last thing read is a string or a container, to which nothing can be missing."""
 
+    @property
+    def missing(self) -> str:
+        """The brackets that would close what is open."""
+        return "".join(_CLOSERS.get(frame.opener, ")") for frame in reversed(self.frames))
+
 
 @dataclass(slots=True)
 class Frame:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from langchain_segmind._tool_calling.intent import meant_calls
 from langchain_segmind._tool_calling.literals import read_literal, read_objects
-from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead
+from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead, skip
 from langchain_segmind._tool_calling.shapes import forced_request, sort_calls
 from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
@@ -159,7 +159,7 @@ def _text_besides(text: str, found: Sequence[Found]) -> str:
 
 
 def _leading_space(text: str, position: int) -> str:
-    return text[position : _skip(_SPACE, text, position)]
+    return text[position : skip(_SPACE, text, position)]
 
 
 def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
@@ -167,7 +167,7 @@ def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
     groups: list[tuple[int, int]] = []
     for item in found:
         start, end = item.start, item.end
-        if groups and _skip(_BETWEEN, text, groups[-1][1]) >= item.start:
+        if groups and skip(_BETWEEN, text, groups[-1][1]) >= item.start:
             groups[-1] = (groups[-1][0], end)
         else:
             groups.append((start, end))
@@ -175,13 +175,13 @@ def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
 
 
 def _grown(text: str, start: int, end: int) -> tuple[int, int]:
-    end = _skip(_STRAY, text, end)
+    end = skip(_STRAY, text, end)
     left = _start_of_wrapping(text, start)
     fenced = "```" in text[left:start]
     closing = _CLOSING_FENCE.match(text, end)
     if fenced and closing is None:  # The block holds more than calls: it keeps its marks.
         left = _without_space(text, start)
-    return left, _skip(_AFTER, text, end) if closing is None else closing.end()
+    return left, skip(_AFTER, text, end) if closing is None else closing.end()
 
 
 def _without_space(text: str, position: int) -> int:
@@ -199,11 +199,6 @@ def _start_of_wrapping(text: str, position: int) -> int:
             break
         position = mark.start()
     return position
-
-
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    found = pattern.match(text, position)
-    return found.end() if found else position
 
 
 _MOST_MARKS = 16

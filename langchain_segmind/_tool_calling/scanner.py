@@ -7,7 +7,7 @@ be read to its end loses only itself: the scanner goes on at the next place that
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_segmind._tool_calling.literals import (
     Broken,
@@ -114,8 +114,8 @@ class _Scanner:
         if self._truncated:
             return read
         end = closing.start("tag") if closing["tag"] else closing.end("brackets")
-        value, elements = _folded(read.frames)
-        return Whole(value, position, end, elements)
+        mended = read_value(self._text[: read.at] + read.missing, position)
+        return replace(mended, end=end)
 
     def _is_mended_by(self, closing: re.Match[str], broken: Broken) -> bool:
         """Whether all that is wrong with a value are the brackets at the very end."""
@@ -152,18 +152,18 @@ class _Scanner:
     def _take_elements(self, values: list[Value], spans: list[Span]) -> None:
         """Take the calls of a list, if calls are all it holds."""
         taken = [self._requests(value, spans[0][0]) for value in values]
-        if any(taken) and all(map(_is_call, taken, values)):
+        if all(map(_are_calls, taken, values)):
             for requests, (start, end) in zip(taken, spans, strict=True):
-                self.found += [Found(start, end, request) for request in requests or ()]
+                self.found += [Found(start, end, request) for request in requests]
 
-    def _requests(self, value: Value, start: int) -> list[Request] | None:
+    def _requests(self, value: Value, start: int) -> list[Request]:
         """The calls of a value: of bound tools, or of unknown ones where only calls precede it."""
         requests = requests_in(value, self._tools)
         unknown = None if requests else unknown_request(value)
         if unknown is None:
             return requests
         end = self.found[-1].end if self.found else 0
-        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else None
+        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else []
 
     # A value whose reading stopped.
 
@@ -202,9 +202,9 @@ class _Scanner:
         self.reach = after
         if after == len(self._text):
             return after
-        arguments_at = _skip(_AFTER_NAME, self._text, after)
+        arguments_at = skip(_AFTER_NAME, self._text, after)
         if self._text[arguments_at : arguments_at + 1] != "{":
-            return self._read_empty_tag(start, after, name)
+            return self._read_tag_without_object(start, after, name)
         read = self._value_at(arguments_at)
         if isinstance(read, Broken):
             return self._take_broken(start, read, name, arguments_at)
@@ -212,28 +212,25 @@ class _Scanner:
 
     def _take_named(self, start: int, name: str, read: Whole) -> int:
         """Take a call whose name stands outside of what was read."""
-        closing = _CLOSING_TAG.match(self._text, _skip(_JUNK, self._text, read.end))
-        end = _skip(_STRAY, self._text, read.end) if closing is None else closing.end()
+        closing = _CLOSING_TAG.match(self._text, skip(_JUNK, self._text, read.end))
+        end = skip(_STRAY, self._text, read.end) if closing is None else closing.end()
         return self._take(start, end, with_arguments(name, read.value, self._tools))
 
-    def _read_empty_tag(self, start: int, after: int, name: str) -> int:
+    def _read_tag_without_object(self, start: int, after: int, name: str) -> int:
         """`<function=name></function>`: a call of a tool that needs no arguments."""
-        closing = _EMPTY_TAG.match(self._text, after)
-        if closing is None:
-            return self._read_odd_tag(start, after, name)
-        request = with_arguments(name, {}, self._tools)
-        if closing["closed"] is None and (self._truncated or self._tools.required(name)):
-            request = Request(name, {}, "", "The reply stops inside the call.")
-        return self._take(start, closing.end(), request)
-
-    def _read_odd_tag(self, start: int, after: int, name: str) -> int:
-        self.reach = _skip(_TAG_CONTENT, self._text, after)
-        closing = _CLOSING_TAG.match(self._text, self.reach)
-        if closing is None:
+        self.reach = skip(_TAG_CONTENT, self._text, after)
+        raw = self._text[after : self.reach].strip(" \r\n\t>")
+        is_empty = not raw.strip(" \r\n\t>/(){}")
+        closing = _END_OF_TAG.match(self._text, self.reach)
+        if closing is None or not (is_empty or closing["tag"]):
             return after
-        raw = self._text[after : closing.start()].strip(" \n\t>")
-        error = "The arguments are not a JSON object."
-        return self._take(start, closing.end(), Request(name, {}, raw, error))
+        if not is_empty:
+            request = Request(name, {}, raw, "The arguments are not a JSON object.")
+        elif closing["tag"] is None and (self._truncated or self._tools.required(name)):
+            request = Request(name, {}, "", "The reply stops inside the call.")
+        else:
+            request = with_arguments(name, {}, self._tools)
+        return self._take(start, closing.end(), request)
 
     # `name(…)`, `name {…}`, `name>{…}</function>`
 
@@ -242,7 +239,7 @@ class _Scanner:
         if not self._stands_alone(start):
             return after
         name = self._tools.named(written) or written
-        arguments_at = _skip(_BARE_GAP, self._text, after)
+        arguments_at = skip(_BARE_GAP, self._text, after)
         if self._text[arguments_at : arguments_at + 1] == "{":
             is_marked = ">" in self._text[after:arguments_at]
             return self._read_bare_object(start, name, arguments_at, is_marked=is_marked)
@@ -261,7 +258,7 @@ class _Scanner:
         value = read.value
         fits = isinstance(value, dict) and (value.keys() <= known or looks_like_a_call(value))
         is_apart = is_marked or _LINE_END.match(self._text, read.end)
-        closing = _CLOSING_TAG.match(self._text, _skip(_JUNK, self._text, read.end))
+        closing = _CLOSING_TAG.match(self._text, skip(_JUNK, self._text, read.end))
         return self._take_named(start, name, read) if closing or (fits and is_apart) else read.end
 
     def _read_bare_python(self, start: int, name: str, after: int) -> int:
@@ -272,7 +269,7 @@ class _Scanner:
             return _resume_at(read)
         if _LINE_END.match(self._text, read.end):
             as_code = not _SPECIAL_BEFORE.search(self._text, max(0, start - _LOOK), start)
-            for request in requests_in(read.value, self._tools) or ():
+            for request in requests_in(read.value, self._tools):
                 self.found.append(Found(start, read.end, request, as_code=as_code))
         return read.end
 
@@ -288,22 +285,8 @@ class _Scanner:
         return starts_here and _MARKS.fullmatch(self._text, max(line, begin), start) is not None
 
 
-def _is_call(requests: list[Request] | None, value: Value) -> bool:
+def _are_calls(requests: list[Request], value: Value) -> bool:
     return bool(requests) or looks_like_a_call(value)
-
-
-def _folded(frames: list[Frame]) -> tuple[Value, list[Span]]:
-    """The value of containers that were left open, as if they were closed here."""
-    value: Value = frames[-1].value()
-    for outer, inner in zip(frames[-2::-1], frames[:0:-1], strict=True):
-        if outer.key is None:
-            outer.items.append(value)
-            outer.spans.append((inner.start, inner.start))
-        else:
-            outer.named[outer.key] = value
-            outer.key = None
-        value = outer.value()
-    return value, frames[0].spans
 
 
 def _is_between_items(frame: Frame) -> bool:
@@ -326,16 +309,15 @@ def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     places += (at for at in map(re.Match.start, brackets) if _UNDECIDED.match(text, at))
     line = text.rfind("\n", max(0, len(text) - reach)) + 1
     if line > 0 or len(text) <= reach:
-        names = range(max(line, position), _skip(_MARKS, text, line) + 1)
-        places += (at for at in names if _may_name_a_tool(text[at:], tools))
+        for at in range(max(line, position), skip(_MARKS, text, line) + 1):
+            rest = text[at:]
+            if any(name.startswith(rest) or rest.startswith(name) for name in tools.spellings):
+                places.append(at)
     return min(at for at in places if at >= 0)
 
 
-def _may_name_a_tool(text: str, tools: ToolSet) -> bool:
-    return any(name.startswith(text) or text.startswith(name) for name in tools.spellings)
-
-
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
+def skip(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Give the place behind what a pattern matches here, if it does."""
     found = pattern.match(text, position)
     return found.end() if found else position
 
@@ -360,7 +342,7 @@ _CLOSING = re.compile(
 _AFTER_NAME = re.compile(r"[\s>=:,()\[`\"']{0,40}")
 _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")
-_EMPTY_TAG = re.compile(rf"[\s>/(){{}}]{{0,40}}(?:(?P<closed>{_TAG})|(?:<\|\w{{1,32}}\|>\s*+)*\Z)")
+_END_OF_TAG = re.compile(rf"(?P<tag>{_TAG}|<function\s{{0,4}}/?>)|(?:<\|\w{{1,32}}\|>\s*+)*\Z")
 _TAG_CONTENT = re.compile(r"[^<]{0,2000}+")
 _JUNK = re.compile(r"[\s>})\]`\"';]{0,40}")
 _STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")

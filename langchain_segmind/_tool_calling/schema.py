@@ -50,8 +50,8 @@ def _check_kinds(node: Mapping[str, Any]) -> None:
 
 def _check_types(types: object) -> None:
     for name in types if isinstance(types, list) else [types]:
-        if name not in _TYPES:
-            raise ValueError(f"the type {_shown(name)} is none of {', '.join(_TYPES)}")
+        if name not in TYPES:
+            raise ValueError(f"the type {_shown(name)} is none of {', '.join(TYPES)}")
 
 
 def _check_pattern(pattern: object) -> None:
@@ -104,7 +104,7 @@ def _shown(value: object) -> str:
     return repr(value)[:80]
 
 
-_TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
+TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _PLAIN = (
     *("anyOf", "allOf", "oneOf", "prefixItems", "items", "contains", "propertyNames"),

@@ -23,6 +23,7 @@ from langchain_segmind._tool_calling.literals import (
     holds_call,
     read_literal,
 )
+from langchain_segmind._tool_calling.schema import TYPES, as_mapping
 from langchain_segmind._tool_calling.toolset import ToolSet
 
 
@@ -55,39 +56,40 @@ def sort_calls(
 NAME_KEYS = ("name", "function_name", "tool_name", "tool", "function")
 ARGUMENT_KEYS = ("parameters", "arguments", "args", "params", "input", "kwargs")
 _CONTAINERS = ("tool_calls", "tool_call", "function_calls", "function_call", "calls", "functions")
-_CALL_TYPES = frozenset({"function", "function_call", "tool_call", "tool_use", "tool", "custom"})
+_CALL_TYPES = ("function", "function_call", "tool_call", "tool_use", "tool", "custom")
 _LABELS = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
 
 
-def requests_in(value: Value, tools: ToolSet) -> list[Request] | None:
-    """The calls that a value asks for; None if it is no call of a bound tool."""
+def requests_in(value: Value, tools: ToolSet) -> list[Request]:
+    """The calls of bound tools that a value asks for, where it is nothing but calls."""
     match value:
         case PythonCall():
             request = _from_python(value, tools)
         case dict():
             contained = _container(value)
             if contained is not None:
-                return _from_all(contained, tools)
+                found = [requests_in(inner, tools) for inner in contained]
+                return [each for requests in found for each in requests] if all(found) else []
             request = _from_object(value, tools)
         case list():
             return _pairs(value, tools)
         case _:
-            request = None
-    return None if request is None else [request]
+            return []
+    return [] if request is None else [request]
 
 
-def _pairs(values: list[Value], tools: ToolSet) -> list[Request] | None:
-    """The calls of `["name", {…}, "name", {…}]`; None if a list is anything else."""
+def _pairs(values: list[Value], tools: ToolSet) -> list[Request]:
+    """The calls of `["name", {…}, "name", {…}]`."""
     found: list[Request] = []
     for name, written in zip(values[::2], values[1::2], strict=False):
         tool = tools.named(name) if isinstance(name, str) else None
         arguments = _read_object(written) if isinstance(written, str) else written
         if tool is None or not isinstance(arguments, dict):
-            return None
+            return []
         if not arguments.keys() <= tools.properties(tool).keys():
-            return None
+            return []
         found.append(with_arguments(tool, arguments, tools))
-    return found if len(values) == 2 * len(found) else None
+    return found if len(values) == 2 * len(found) else []
 
 
 def unknown_request(value: Value) -> Request | None:
@@ -119,17 +121,6 @@ def looks_like_a_call(value: Value) -> bool:
         return False
     value = _unwrapped(value)
     return isinstance(_name(value), str) and any(key in value for key in ARGUMENT_KEYS)
-
-
-def _from_all(values: list[Value], tools: ToolSet) -> list[Request] | None:
-    """All the calls of a list, or None if an element is something else."""
-    found: list[Request] = []
-    for value in values:
-        requests = requests_in(value, tools)
-        if requests is None:
-            return None
-        found += requests
-    return found or None
 
 
 def _container(value: dict[str, Value]) -> list[Value] | None:
@@ -177,17 +168,12 @@ def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> Re
     """A call with no word of arguments, or with the arguments beside the name."""
     rest = {key: item for key, item in value.items() if key not in _LABELS}
     rest = {key: item for key, item in rest.items() if key not in NAME_KEYS or item != name}
-    kind = value.get("type")
-    typed = isinstance(kind, str) and kind in _CALL_TYPES
-    if not rest and (typed or not tools.required(name)):
-        return with_arguments(name, {}, tools)
-    if (
-        rest
-        and rest.keys() <= tools.properties(name).keys()
-        and tools.required(name) <= rest.keys()
-    ):
-        return with_arguments(name, rest, tools)
-    return None
+    if not rest:
+        is_call = value.get("type") in _CALL_TYPES or not tools.required(name)
+    else:
+        known = tools.properties(name).keys()
+        is_call = tools.required(name) <= rest.keys() <= known
+    return with_arguments(name, rest, tools) if is_call else None
 
 
 def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
@@ -271,9 +257,8 @@ def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
             return with_arguments(name, arguments, tools)
         case [only] if len(properties) == 1 and not call.keywords:
             return with_arguments(name, {properties[0]: only}, tools)
-        case _:
-            reason = "The arguments have no names."
-            return _invalid(name, [*call.positional, call.keywords], reason)
+        case positional:
+            return _invalid(name, [*positional, call.keywords], "The arguments have no names.")
 
 
 # A schema where values should be.
@@ -298,7 +283,8 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
         arguments = inner
     plain: dict[str, Value] = {}
     for key, item in arguments.items():
-        if not _is_schema(item) or _wants_object(properties.get(key)):
+        wanted = as_mapping(properties.get(key)).get("type")
+        if not _is_schema(item) or wanted == "object" or wanted not in _SCHEMA_TYPES:
             plain[key] = item
         elif isinstance(item, dict) and "value" in item:
             plain[key] = item["value"]
@@ -315,15 +301,12 @@ def _is_frame(arguments: Mapping[str, Value], properties: Mapping[str, Any]) -> 
 
 _FRAME = frozenset({"type", "required", "additionalProperties"})
 _SCHEMA_KEYS = frozenset({"type", "description", "title", "default", "enum", "format", "items"})
-_SCHEMA_TYPES = frozenset(
-    {"string", "integer", "number", "boolean", "array", "object", "null", "float", "str", "int"}
-)
+_SCHEMA_TYPES = (*TYPES, "float", "str", "int")
 
 
 def _is_schema(item: Value) -> bool:
     """Whether a value is a schema, perhaps with the true value under `value` inside."""
-    kind = item.get("type") if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(kind, str) or kind not in _SCHEMA_TYPES:
+    if not isinstance(item, dict) or item.get("type") not in _SCHEMA_TYPES:
         return False
     return item.keys() <= _SCHEMA_KEYS | {"value"}
 
@@ -335,21 +318,11 @@ def _is_bare_schema(item: Value) -> bool:
 _REFERRING = _SCHEMA_KEYS | {"$ref", "anyOf", "allOf", "oneOf", "const"}
 
 
-def _wants_object(schema: Any) -> bool:
-    """Whether the tool asks for an object here, which then may well have a `type` of its own."""
-    if not isinstance(schema, Mapping):
-        return True
-    kind = schema.get("type")
-    return not isinstance(kind, str) or kind not in _SCHEMA_TYPES - {"object"}
-
-
 def _invalid(name: str, arguments: Value, error: str) -> Request:
-    raw = arguments if isinstance(arguments, str) else json.dumps(arguments, default=_python_source)
+    raw = arguments
+    if not isinstance(raw, str):
+        raw = json.dumps(arguments, default=lambda call: f"{call.name}(...)")
     return Request(name, {}, raw, error)
-
-
-def _python_source(call: PythonCall) -> str:
-    return f"{call.name}(...)"
 
 
 # A call whose reading stopped.

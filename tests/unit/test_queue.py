@@ -504,7 +504,7 @@ class TestPacing:
 
     def test_a_wait_for_the_limit_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         refused = reply({}, 429, retry_after="20")
-        driver = Driver(by_path(status=in_turn(refused, DONE)))
+        driver = Driver(by_path(polls=in_turn(refused, RESULT)))
         with caplog.at_level(logging.INFO, "langchain_segmind"):
             driver.run(running(driver))
         assert caplog.messages == ["Polls are at the plan's limit, waiting 20.0 s"]

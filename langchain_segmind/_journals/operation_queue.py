@@ -30,7 +30,7 @@ class _Order(NamedTuple):
     """What a task has handed in."""
 
     operation: Operation[Any]
-    durable: bool
+    durable: bool | None
     future: asyncio.Future[Any] | None
     """None where nobody waits for it."""
 
@@ -101,13 +101,14 @@ class OperationQueue:
             self.database.close()
             self.database = None
 
-    def _connect(self, *, durable: bool) -> Database:
-        if self.file is not None and (durable or self.database is None):
+    def _connect(self, *, durable: bool | None) -> Database:
+        if self.file is not None and (durable is not None or self.database is None):
             check_file(self.path, self.file)
         if self.database is None:
             self.database = Database(self.path, self.sync_seconds)
             self.file = identify(self.path)
-        self.database.synchronize(durable=durable)
+        if durable is not None:
+            self.database.synchronize(durable=durable)
         return self.database
 
     # --- The thread ---

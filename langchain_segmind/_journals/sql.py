@@ -116,11 +116,11 @@ class SqlJournal(Journal):
 
     def forget(self, key: str) -> bool:
         """Delete the entry of a key, whatever its state."""
-        return self._run(Task(partial(steps.forget, key)))
+        return self._run(Task(partial(steps.forget, key), durable=False))
 
     async def aforget(self, key: str) -> bool:
         """Do as `forget`."""
-        return await self._arun(Task(partial(steps.forget, key)))
+        return await self._arun(Task(partial(steps.forget, key), durable=False))
 
     def purge(self, *, older_than: timedelta | float) -> int:
         """Delete what has not changed for so long."""
@@ -202,7 +202,7 @@ def _claim(
 
 def _release(entry: JournalEntry) -> Task[bool]:
     first = partial(steps.release, entry.key, entry.claim_id, entry.state)
-    return Task(first, second=partial(first, is_second=True))
+    return Task(first, durable=False, second=partial(first, is_second=True))
 
 
 def _pages(keys: Iterable[str]) -> Generator[list[str], None, None]:
@@ -214,4 +214,4 @@ def _pages(keys: Iterable[str]) -> Generator[list[str], None, None]:
 
 def _purge(span: timedelta | float) -> Task[int]:
     seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
-    return Task(partial(steps.purge_page, seconds))
+    return Task(partial(steps.purge_page, seconds), durable=False)

@@ -27,8 +27,8 @@ class Task(Generic[T]):
     """An operation, and what a store should know of it."""
 
     operation: Operation[T]
-    durable: bool = False
-    """It should outlive the machine, and not the process alone."""
+    durable: bool | None = None
+    """What it writes should outlive the machine, and not the process alone; None where it reads."""
     second: Operation[T] | None = None
     """Takes its place where a first attempt may have been done unheard."""
     undo: Operation[Any] | None = None

@@ -103,6 +103,9 @@ def test_a_deleted_file_is_an_error_until_it_is_back(path: Path) -> None:
             SegmindJournalError, match=r"was deleted or replaced.*Put the file back"
         ):
             journal.claim("b", "f", lease_seconds=60)
+    for change in (lambda: journal.update(entry, state="unknown"), lambda: journal.forget("a")):
+        with pytest.raises(SegmindJournalError, match="was deleted or replaced"):
+            change()
     path.with_suffix(".old").rename(path)
     assert journal.get("a") == entry
     journal.close()

@@ -41,6 +41,9 @@ class Tally:
     """Answers that did not say what they cost."""
     cut: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    """By their class."""
+    words: dict[str, str] = field(default_factory=dict)
+    """What the first of each class said."""
     started: float = field(default_factory=time.monotonic)
 
     def count(self, result: BatchResult) -> None:
@@ -49,7 +52,9 @@ class Tally:
             self.done += 1
             self.replayed += result.replayed
         else:
-            self.errors[type(result.error).__name__] += 1
+            name = type(result.error).__name__
+            self.errors[name] += 1
+            self.words.setdefault(name, result.error.message)
             self.unknown += result.is_unknown
             self.failed += not result.is_unknown
         if result.raw is not None and not result.replayed:
@@ -162,7 +167,8 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     ]
     if balance is not None:
         lines[-1] += f"; {format_money(balance)} left on the account"
-    lines += [f"{count:,} x {name}" for name, count in tally.errors.most_common(5)]
+    for name, count in tally.errors.most_common(5):
+        lines.append(f"{count:,} x {name}: {tally.words[name]}")
     if tally.unstated:
         lines.append(f"{tally.unstated:,} answers did not say what they cost")
     if tally.cut:

@@ -25,6 +25,7 @@ from langchain_segmind._batch.progress import progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
+from langchain_segmind.chat_models import nearest_model
 from langchain_segmind.cli.batch_options import model_of
 from langchain_segmind.exceptions import (
     SegmindAuthenticationError,
@@ -149,6 +150,8 @@ class _Command:
             answered = history.states["answered"]
             plan = (check, options.samples, left, answered)
             _say(report.describe_plan(*plan, guess=guess, answer=answer))
+            if meant := nearest_model(llm.model):
+                _say(f"The model {llm.model} is not known here. Did you mean {meant}?")
             if _is_asked(options) and not _is_yes():
                 _say("Nothing was sent.")
                 return INTERRUPTED

@@ -65,7 +65,9 @@ def run_batch(options: argparse.Namespace) -> int:
     except ValidationError as error:
         for each in error.errors():
             _say(f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}")
-    except (SegmindError, OSError, ValueError) as error:
+    except OSError as error:
+        _say(f"{error.strerror}: {error.filename}" if error.filename else f"{error}")
+    except (SegmindError, ValueError) as error:
         _say(f"{error}")
     return BAD_INPUT
 

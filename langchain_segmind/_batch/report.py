@@ -131,7 +131,7 @@ def describe_plan(
     return (
         f"{check.count * samples:,} answers{rest}; {left:,} to pay for. All prompts have some "
         f"{prompts:,.0f} tokens. Estimate for what is left: {format_money(guess)} credits, at "
-        f"{ASSUMED_PRICE * 1e6:g} a million tokens and {answer} of them an answer."
+        f"{ASSUMED_PRICE * 1e6:g} credit a million tokens and {answer} tokens an answer."
     )
 
 

@@ -352,7 +352,7 @@ COST = (
     Panel("sync", "µs of CPU time: an invoke", "cpu", (OURS, *PEERS)),
     Panel("parallel", "µs of CPU time: an ainvoke, 64 of them in flight", "cpu", (OURS, *PEERS)),
 )
-_WIDTH, _BAR, _LEFT = 720, 18, 190
+_WIDTH, _BAR, _LEFT = 500, 18, 185
 _STYLE = """<style>
 svg { --paper: #fff; --ink: #24292f; --own: #0a7d5a; --other: #9aa5b1 }
 @media (prefers-color-scheme: dark) {
@@ -393,7 +393,7 @@ def chart(found: Mapping[str, Results], panels: Sequence[Panel]) -> str:
                 f'<text x="{_LEFT + length + 6:.0f}" y="{top}">{value:,.0f}</text>',
             ]
         top += 14
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 8}">'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="560" viewBox="0 0 {_WIDTH} {top + 8}">'
     paper = f'<rect class="paper" width="{_WIDTH}" height="{top + 8}" rx="6"/>'
     return "\n".join([head, _STYLE, paper, *drawn, "</svg>", ""])
 

@@ -122,7 +122,10 @@ class TokensDict(TypedDict):
 
 
 class CreditsCallbackHandler(BaseCallbackHandler):
-    """Adds up what Segmind's answers cost; `get_credits_callback` puts one in place."""
+    """Adds up what Segmind's answers cost, and tells the bill where it is printed.
+
+    `get_credits_callback` puts one in place.
+    """
 
     def __init__(self, outer: CreditsCallbackHandler | None = None) -> None:
         """Start at nothing; what is counted here is also counted by `outer`."""
@@ -244,7 +247,7 @@ def get_credits_callback() -> Iterator[CreditsCallbackHandler]:
         llm = ChatSegmindLlama()
         with get_credits_callback() as spent:
             llm.batch(["Tell me a joke on cats", "Tell me a joke on dogs"])
-        print(spent.cost, spent.calls, spent.remaining, spent.tokens["total_tokens"])
+        print(spent, spent.cost, spent.tokens["total_tokens"])
         ```
     """
     _hook_in()

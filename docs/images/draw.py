@@ -20,8 +20,10 @@ from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 
 HERE = Path(__file__).parent
 COUNT, BUDGET = 600, 0.12
+COLUMNS = 68
+"""As few as the command has, so that a phone's letters can be read."""
 COMMAND = "langchain-segmind batch prompts.jsonl answers.jsonl --budget 0.12"
-TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg"
+TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" width="560"
  viewBox="0 0 {terminal_width} {terminal_height}">
 <style>text {{ font: 20px monospace; white-space: pre; }} {styles}</style>
 <rect width="100%" height="100%" rx="8" fill="#292929"/>
@@ -47,7 +49,7 @@ def main() -> None:
     rows = ({"id": n, "prompt": f"Tell a story of number {n}."} for n in range(COUNT))
     tally, spent = Tally(COUNT), [(0.0, 0.0)]
     console = Console(
-        record=True, width=100, file=io.StringIO(), force_terminal=True, highlight=False
+        record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False
     )
     with tempfile.TemporaryDirectory() as folder, serve(Settings(), engine) as gateway:
         llm = ChatSegmindLlama(

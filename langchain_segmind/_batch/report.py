@@ -41,6 +41,9 @@ class Tally:
     """Answers that did not say what they cost."""
     cut: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    """By their class."""
+    words: dict[str, str] = field(default_factory=dict)
+    """What the first of each class said."""
     started: float = field(default_factory=time.monotonic)
 
     def count(self, result: BatchResult) -> None:
@@ -49,7 +52,9 @@ class Tally:
             self.done += 1
             self.replayed += result.replayed
         else:
-            self.errors[type(result.error).__name__] += 1
+            name = type(result.error).__name__
+            self.errors[name] += 1
+            self.words.setdefault(name, result.error.message)
             self.unknown += result.is_unknown
             self.failed += not result.is_unknown
         if result.raw is not None and not result.replayed:
@@ -116,8 +121,8 @@ def estimate(
     return credits, (
         f"{check.count * samples:,} answers{rest}; {left:,} to pay for. All prompts have some "
         f"{check.prompt_tokens * samples:,.0f} tokens. Estimate for what is left: "
-        f"{format_money(credits)} credits, at {ASSUMED_PRICE * 1e6:g} a million tokens and "
-        f"{answer} of them an answer."
+        f"{format_money(credits)} credits, at {ASSUMED_PRICE * 1e6:g} credit a million tokens and "
+        f"{answer} tokens an answer."
     )
 
 
@@ -148,7 +153,8 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     ]
     if balance is not None:
         lines[-1] += f"; {format_money(balance)} left on the account"
-    lines += [f"{count:,} x {name}" for name, count in tally.errors.most_common(5)]
+    for name, count in tally.errors.most_common(5):
+        lines.append(f"{count:,} x {name}: {tally.words[name]}")
     if tally.unstated:
         lines.append(f"{tally.unstated:,} answers did not say what they cost")
     if tally.cut:

@@ -25,6 +25,7 @@ from langchain_segmind._batch.progress import show_progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
 from langchain_segmind._batch.schemas import Form, load_schema
+from langchain_segmind.chat_models import nearest_model
 from langchain_segmind.cli.batch_options import model_of
 from langchain_segmind.cli.setup_checks import describe_faults
 from langchain_segmind.exceptions import (
@@ -64,7 +65,9 @@ def run_batch(options: argparse.Namespace) -> int:
             return _Command(options, stack).run()
     except ValidationError as error:
         _say(describe_faults(error))
-    except (SegmindError, OSError, ValueError) as error:
+    except OSError as error:
+        _say(f"{error.strerror}: {error.filename}" if error.filename else f"{error}")
+    except (SegmindError, ValueError) as error:
         _say(f"{error}")
     return BAD_INPUT
 
@@ -147,6 +150,8 @@ class _Command:
         guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
         if left:
             _say(plan)
+            if meant := nearest_model(llm.model):
+                _say(f"The model {llm.model} is not known here. Did you mean {meant}?")
             if _is_asked(options) and not _is_yes():
                 _say("Nothing was sent.")
                 return INTERRUPTED

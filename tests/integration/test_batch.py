@@ -185,6 +185,15 @@ def test_what_failed_is_told_and_asked_anew(batch: Batch) -> None:
     batch.check_bill()
 
 
+def test_a_wrong_model_is_told_in_words(batch: Batch) -> None:
+    """Before anything is sent, and in the bill with what Segmind said."""
+    batch.ask(2)
+    code, _, err = batch.run("--model", "llama-3.1-70b-instruct")
+    assert code == 1
+    assert "Did you mean llama-v3p1-70b-instruct?" in err
+    assert "2 x SegmindModelNotFoundError: Segmind answered 404: " in err
+
+
 def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
     with serve(Settings(post_faults=Faults(drop_after_rate=0.3))) as gateway:
         batch = Batch(tmp_path, gateway)

@@ -75,13 +75,6 @@ class RequestFile:
         """Close it; a copy is deleted."""
         self._file.close()
 
-    def is_file(self, path: str) -> bool:
-        """Tell whether a path leads to this very file."""
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))
-        except OSError:
-            return False
-
     def check(self, doubt: Callable[[BatchRequest], object]) -> Check:
         """Read every line; what is not plainly right is judged by `doubt`, which may raise."""
         check = Check()

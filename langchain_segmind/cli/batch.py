@@ -82,10 +82,8 @@ class _Command:
     def run(self) -> int:
         """Check, ask, answer, and tell the bill."""
         options = self._options
-        files = [name for name in (options.answers, options.errors) if name is not None]
-        if len({Path(name).resolve() for name in files}) < len(files) or any(
-            self._requests.is_file(name) for name in files
-        ):
+        names = [name for name in (options.requests, options.answers, options.errors) if name]
+        if len({Path(name).resolve() for name in names}) < len(names):
             raise ValueError("REQUESTS, ANSWERS and --errors have to be different files.")
         check = self._requests.check(lambda request: prepare(self._llm, request, self._form))
         if check.problem_count:

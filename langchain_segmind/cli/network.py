@@ -64,9 +64,9 @@ def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Find
 
 
 class _WayError(Exception):
-    def __init__(self, subject: str, told: str, advice: str) -> None:
-        super().__init__(told)
-        self.finding = Finding(subject, "problem", told, advice)
+    def __init__(self, subject: str, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.finding = Finding(subject, "problem", message, advice)
 
 
 @contextmanager
@@ -81,8 +81,8 @@ def _connect(way: Way) -> Iterator[socket.socket]:
         advice = _NO_ADDRESS if way.proxy is None else _NO_PROXY
         raise _WayError("name", f"{first.hostname} has no address: {why}.", advice) from None
     except OSError as error:
-        told = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
-        raise _WayError("connection", told, _advice_on(way)) from None
+        message = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
+        raise _WayError("connection", message, _advice_on(way)) from None
     with connection:
         yield connection
 
@@ -114,14 +114,14 @@ def _tunnel(connection: socket.socket, way: Way) -> Finding:
             answer.begin()
             status, reason = answer.status, answer.reason
     except (OSError, http.client.HTTPException) as error:
-        told = f"The proxy broke off: {str(error) or type(error).__name__}."
-        raise _WayError("tunnel", told, _advice_on(way)) from None
+        message = f"The proxy broke off: {str(error) or type(error).__name__}."
+        raise _WayError("tunnel", message, _advice_on(way)) from None
     if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
         advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
         raise _WayError("tunnel", "The proxy wants a user and a password.", advice)
     if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-        told = f"The proxy refuses to connect to {target}: {status} {reason}."
-        raise _WayError("tunnel", told, f"Ask who runs the proxy to allow {target}.")
+        message = f"The proxy refuses to connect to {target}: {status} {reason}."
+        raise _WayError("tunnel", message, f"Ask who runs the proxy to allow {target}.")
     return Finding("tunnel", "ok", f"The proxy connects to {target}.")
 
 
@@ -131,14 +131,14 @@ def _handshake(connection: socket.socket, way: Way) -> Finding:
         with ssl_context().wrap_socket(connection, server_hostname=host) as secured:
             return Finding("encryption", "ok", f"{secured.version()}, and {host} is who it says.")
     except ssl.SSLCertVerificationError as error:
-        told = f"The certificate is not trusted: {error.verify_message}."
-        raise _WayError("encryption", told, _advice_on_certificate(error.verify_code)) from None
+        message = f"The certificate is not trusted: {error.verify_message}."
+        raise _WayError("encryption", message, _advice_on_certificate(error.verify_code)) from None
     except OSError as error:
         reason = getattr(error, "reason", None) or _why(error, way.timeout)
         is_plain = any(word in str(reason) for word in _NO_TLS)
         advice = "Does it speak http:// instead?" if is_plain else _advice_on(way)
-        told = f"{_place(way.target)} does not answer with TLS ({reason})."
-        raise _WayError("encryption", told, advice) from None
+        message = f"{_place(way.target)} does not answer with TLS ({reason})."
+        raise _WayError("encryption", message, advice) from None
 
 
 def _advice_on_certificate(code: int) -> str:

@@ -24,7 +24,7 @@ from langchain_segmind._batch.output import OutputFile, count_answers
 from langchain_segmind._batch.progress import show_progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
-from langchain_segmind._batch.schemas import Form, load_schema
+from langchain_segmind._batch.schemas import AnswerSchema, load_schema
 from langchain_segmind.cli.batch_options import model_of
 from langchain_segmind.cli.setup_checks import describe_faults
 from langchain_segmind.exceptions import (
@@ -75,7 +75,7 @@ class _Command:
         self._llm = model_of(options)
         self._journal: Journal = self._llm.journal
         schema = None if options.schema is None else load_schema(options.schema)
-        self._form = None if schema is None else Form(self._llm, schema)
+        self._schema = None if schema is None else AnswerSchema(self._llm, schema)
         self._requests = RequestFile(options.requests, options.system)
         stack.callback(self._requests.close)
 
@@ -85,7 +85,7 @@ class _Command:
         names = [name for name in (options.requests, options.answers, options.errors) if name]
         if len({Path(name).resolve() for name in names}) < len(names):
             raise ValueError("REQUESTS, ANSWERS and --errors have to be different files.")
-        check = self._requests.check(lambda request: prepare(self._llm, request, self._form))
+        check = self._requests.check(lambda request: prepare(self._llm, request, self._schema))
         if check.problem_count:
             _say(report.describe_problems(self._requests.name, check))
             return BAD_INPUT
@@ -129,7 +129,7 @@ class _Command:
                 min_credits=options.min_credits,
                 balance=lambda: ledger.balance,
             ),
-            form=self._form,
+            schema=self._schema,
             schema_retries=options.schema_retries,
             is_written=output.answered.__contains__,
             pilot=PILOT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding, show
-from langchain_segmind.cli.network import check_way
+from langchain_segmind.cli.network import check_route
 from langchain_segmind.cli.setup_checks import (
     BILLING,
     CONSOLE,
@@ -104,7 +104,7 @@ def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
         yield (of_certificates := check_certificates())
         if of_certificates.verdict == "problem":
             return False
-    for finding in check_way(address, proxy, timeout):
+    for finding in check_route(address, proxy, timeout):
         yield finding
         if finding.verdict == "problem":
             return False

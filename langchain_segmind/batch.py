@@ -13,7 +13,7 @@ from langchain_segmind._batch.iteration import iterate
 from langchain_segmind._batch.requests import BadRequestError, BatchRequest
 from langchain_segmind._batch.results import BatchResult, SchemaMismatchError
 from langchain_segmind._batch.runner import Requests, Runner, as_samples
-from langchain_segmind._batch.schemas import Form
+from langchain_segmind._batch.schemas import AnswerSchema
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
@@ -97,7 +97,7 @@ async def run(
         as_samples(requests, samples),
         in_flight=in_flight,
         budget=money,
-        form=None if schema is None else Form(llm, schema),
+        schema=None if schema is None else AnswerSchema(llm, schema),
         schema_retries=schema_retries,
     )
     async with aclosing(runner.results()) as results:

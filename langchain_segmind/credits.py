@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_segmind._protocol.per_process import PerProcess
@@ -113,14 +114,6 @@ def _date(headers: Mapping[str, str]) -> datetime | None:
         return None
 
 
-class TokensDict(TypedDict):
-    """Tokens, added up."""
-
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-
-
 class CreditsCallbackHandler(BaseCallbackHandler):
     """Adds up what Segmind's answers cost, and tells the bill where it is printed.
 
@@ -137,7 +130,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         """Answers that came from LangChain's cache: they cost nothing and are no calls."""
         self.remaining: float | None = None
         """The balance that the last answer named."""
-        self.tokens: TokensDict = TokensDict(input_tokens=0, output_tokens=0, total_tokens=0)
+        self.tokens: UsageMetadata = add_usage(None, None)
         """Tokens of the answers that came from Segmind."""
         self._outer = outer
         self._lock = PerProcess(threading.Lock)
@@ -198,11 +191,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
             self._spend(metadata["credits"])
             if metadata["credits"]["cost"] is None:
                 self._note_unknown(metadata.get("request_id"))
-            usage = message.usage_metadata
-            if usage is not None:
-                self.tokens["input_tokens"] += usage["input_tokens"]
-                self.tokens["output_tokens"] += usage["output_tokens"]
-                self.tokens["total_tokens"] += usage["total_tokens"]
+            self.tokens = add_usage(self.tokens, message.usage_metadata)
 
     def _spend(self, credits: CreditsDict) -> None:
         self.cost = round(self.cost + (credits["cost"] or 0.0), DECIMALS)

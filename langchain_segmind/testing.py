@@ -63,18 +63,18 @@ def _race(journal: Journal, start: Any, results: Any) -> None:
     journal.close()
 
 
-def _hold(journal: Journal, where: str, lease_seconds: float, told: Connection) -> None:
+def _hold(journal: Journal, where: str, lease_seconds: float, pipe: Connection) -> None:
     """Claim a key, and be killed with it."""
     if where == "elsewhere":
         holders._machine = lambda: ("another", "1")  # noqa: SLF001 - There is but one machine here.
-    told.send(_claim(journal, "held", lease_seconds).created_at)
-    told.recv()
+    pipe.send(_claim(journal, "held", lease_seconds).created_at)
+    pipe.recv()
 
 
-def _claim_at(journal: Journal, clock: float, told: Connection) -> None:
+def _claim_at(journal: Journal, clock: float, pipe: Connection) -> None:
     """Claim a key on a machine whose clock is wrong."""
     time.time = lambda: clock
-    told.send(_claim(journal, "skewed").created_at)
+    pipe.send(_claim(journal, "skewed").created_at)
     journal.close()
 
 

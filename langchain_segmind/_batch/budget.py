@@ -68,7 +68,7 @@ class Prices:
             self._prompt = min(self._prompt, cost / prompt)
             self._completion = min(self._completion, cost / completion)
 
-    def dearest(self, prompt: float, completion: float) -> float:
+    def bound_cost(self, prompt: float, completion: float) -> float:
         """Bound what calls may cost whose prompts and answers have so many tokens together."""
         prompt, completion = prompt * self._underestimate, completion * self._overrun
         if self._prompt == float("inf"):
@@ -160,8 +160,8 @@ class Budget:
         return why
 
     def _obstacle(self, prompt: int, completion: int) -> str:
-        counted = self.prices.dearest(self._prompt, self._completion)
-        one = self.prices.dearest(prompt, completion)
+        counted = self.prices.bound_cost(self._prompt, self._completion)
+        one = self.prices.bound_cost(prompt, completion)
         more = f"and one more call may cost {format_credits(one)}."
         if counted:
             more = f"{format_credits(counted)} more may be, {more}"

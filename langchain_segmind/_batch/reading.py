@@ -75,15 +75,8 @@ class RequestFile:
         """Close it; a copy is deleted."""
         self._file.close()
 
-    def is_file(self, path: str) -> bool:
-        """Tell whether a path leads to this very file."""
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))
-        except OSError:
-            return False
-
-    def check(self, doubt: Callable[[BatchRequest], object]) -> Check:
-        """Read every line; what is not plainly right is judged by `doubt`, which may raise."""
+    def check(self, validate: Callable[[BatchRequest], object]) -> Check:
+        """Read every line; what is not plainly right is judged by `validate`, which may raise."""
         check = Check()
         add = check.ids.add
         tokens = counted = size = 0
@@ -96,7 +89,7 @@ class RequestFile:
                 if custom_id is None:
                     request = BatchRequest.from_record(record)
                     custom_id = request.custom_id
-                    doubt(request)
+                    validate(request)
             except ValueError as error:
                 check.note(number, _first_line(error))
                 continue

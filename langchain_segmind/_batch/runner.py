@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from langchain_segmind._batch.budget import Budget
-    from langchain_segmind._batch.schemas import Form
+    from langchain_segmind._batch.schemas import AnswerSchema
     from langchain_segmind._journals.entries import Journal, JournalEntry
     from langchain_segmind._messages.incoming import Call
     from langchain_segmind._protocol.answers import Finished
@@ -45,9 +45,9 @@ PAGE = 256
 """Requests that the journal is asked about at a time, ahead of those that answer them."""
 GRACE = 10.0
 """Seconds that submits under way have when a run is stopped; then their outcome is unknown."""
-MOST_IN_VAIN = 100
+MOST_UNANSWERED = 100
 """Calls in a row to which nobody answers until the run ends: a laptop may have lost its network."""
-_IN_VAIN = (SegmindConnectionError, SegmindTimeoutError, SegmindAPIError, SegmindRateLimitError)
+_OUTAGES = (SegmindConnectionError, SegmindTimeoutError, SegmindAPIError, SegmindRateLimitError)
 _ENDS_THE_RUN = (
     BudgetReachedError,
     SegmindAuthenticationError,
@@ -110,7 +110,7 @@ class Runner:
         *,
         in_flight: int,
         budget: Budget,
-        form: Form | None = None,
+        schema: AnswerSchema | None = None,
         schema_retries: int = 0,
         is_written: Callable[[str], bool] = lambda _: False,
         pilot: int | None = None,
@@ -122,7 +122,7 @@ class Runner:
             samples: What to answer.
             in_flight: How many calls are under way at most.
             budget: What may be spent.
-            form: What answers have to fit.
+            schema: What answers have to fit.
             schema_retries: How often one that does not is asked for again.
             is_written: Tells a key whose answer is written already.
             pilot: How many calls are begun before `go_on` is set.
@@ -131,14 +131,14 @@ class Runner:
         self._journal: Journal = llm.journal
         self._samples = samples
         self._budget = budget
-        self._form = form
-        self._retries = schema_retries if form is not None else 0
+        self._schema = schema
+        self._retries = schema_retries if schema is not None else 0
         self._is_written = is_written
         self._slots = asyncio.Semaphore(in_flight)
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._is_ending = self._is_stopped = False
-        self._in_vain = 0
+        self._unanswered = 0
         self._begun, self._pilot = 0, pilot
         self.finished = 0
         """How many of the calls that were begun have come to a result."""
@@ -229,7 +229,7 @@ class Runner:
                     yield sample.result(error)
 
     def _prepare(self, sample: Sample, key: str, entry: JournalEntry | None) -> _Attempt:
-        call, clients = prepare(self._llm, sample.request, self._form, idempotency_key=key)
+        call, clients = prepare(self._llm, sample.request, self._schema, idempotency_key=key)
         return _Attempt(sample, key, call, clients, entry)
 
     # --- Answering ------------------------------------------------------------------------------
@@ -256,8 +256,8 @@ class Runner:
         else:
             self.finished += not result.replayed
             self._results.put_nowait(result)
-            self._in_vain = self._in_vain + 1 if isinstance(result.error, _IN_VAIN) else 0
-            if self._in_vain >= MOST_IN_VAIN:
+            self._unanswered = self._unanswered + 1 if isinstance(result.error, _OUTAGES) else 0
+            if self._unanswered >= MOST_UNANSWERED:
                 self.end(result.error)
 
     async def _answer_once(self, attempt: _Attempt) -> BatchResult:
@@ -336,10 +336,10 @@ class Runner:
 
     def _result_of(self, attempt: _Attempt, finished: Finished) -> BatchResult:
         accounting, error, parsed = finished.accounting, None, None
-        if self._form is not None:
+        if self._schema is not None:
             try:
                 result = attempt.call.result_of(finished.completion, accounting)
-                parsed = self._form.read(result, accounting.request_id)
+                parsed = self._schema.read(result, accounting.request_id)
             except SchemaMismatchError as mismatch:
                 error = mismatch
         return attempt.sample.result(
@@ -353,7 +353,7 @@ class Runner:
 
 
 def prepare(
-    llm: ChatSegmindLlama, request: BatchRequest, form: Form | None = None, **options: Any
+    llm: ChatSegmindLlama, request: BatchRequest, schema: AnswerSchema | None = None, **options: Any
 ) -> tuple[Call, Clients]:
     """Check a request and write its body, as the model does for any call.
 
@@ -362,8 +362,8 @@ def prepare(
     """
     messages = to_messages(request.messages)
     options |= request.parameters
-    if form is not None:
-        options |= form.options
+    if schema is not None:
+        options |= schema.options
     return llm._prepare(messages, None, None, options)  # noqa: SLF001 - of this package.
 
 

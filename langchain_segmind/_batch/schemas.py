@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_segmind.chat_models import ChatSegmindLlama
 
 
-class Form:
+class AnswerSchema:
     """A schema, as a call asks for it and as an answer is checked against it."""
 
     def __init__(self, llm: ChatSegmindLlama, schema: dict[str, Any] | type) -> None:

@@ -24,7 +24,7 @@ from langchain_segmind._batch.output import OutputFile, count_answers
 from langchain_segmind._batch.progress import show_progress
 from langchain_segmind._batch.reading import RequestFile
 from langchain_segmind._batch.runner import Runner, Sample, prepare
-from langchain_segmind._batch.schemas import Form, load_schema
+from langchain_segmind._batch.schemas import AnswerSchema, load_schema
 from langchain_segmind.chat_models import nearest_model
 from langchain_segmind.cli.batch_options import model_of
 from langchain_segmind.cli.setup_checks import describe_faults
@@ -59,7 +59,7 @@ def run_batch(options: argparse.Namespace) -> int:
     """Run the command; give its exit code."""
     logger = logging.getLogger("langchain_segmind")
     logger.setLevel(logging.INFO)
-    logger.addHandler(_Told())
+    logger.addHandler(_LogHandler())
     try:
         with ExitStack() as stack:
             return _Command(options, stack).run()
@@ -72,7 +72,7 @@ def run_batch(options: argparse.Namespace) -> int:
     return BAD_INPUT
 
 
-class _Told(logging.Handler):
+class _LogHandler(logging.Handler):
     """Tells errors, and a long wait that Segmind asked for, once for all calls that it holds.
 
     What else goes wrong is in the files and in the bill, and a job that is left is in the journal.
@@ -108,19 +108,17 @@ class _Command:
         self._llm = model_of(options)
         self._journal: Journal = self._llm.journal
         schema = None if options.schema is None else load_schema(options.schema)
-        self._form = None if schema is None else Form(self._llm, schema)
+        self._schema = None if schema is None else AnswerSchema(self._llm, schema)
         self._requests = RequestFile(options.requests, options.system)
         stack.callback(self._requests.close)
 
     def run(self) -> int:
         """Check, ask, answer, and tell the bill."""
         options = self._options
-        files = [name for name in (options.answers, options.errors) if name is not None]
-        if len({Path(name).resolve() for name in files}) < len(files) or any(
-            self._requests.is_file(name) for name in files
-        ):
+        names = [name for name in (options.requests, options.answers, options.errors) if name]
+        if len({Path(name).resolve() for name in names}) < len(names):
             raise ValueError("REQUESTS, ANSWERS and --errors have to be different files.")
-        check = self._requests.check(lambda request: prepare(self._llm, request, self._form))
+        check = self._requests.check(lambda request: prepare(self._llm, request, self._schema))
         if check.problem_count:
             _say(report.describe_problems(self._requests.name, check))
             return BAD_INPUT
@@ -166,7 +164,7 @@ class _Command:
                 min_credits=options.min_credits,
                 balance=lambda: ledger.balance,
             ),
-            form=self._form,
+            schema=self._schema,
             schema_retries=options.schema_retries,
             is_written=output.answered.__contains__,
             pilot=PILOT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from langchain_segmind.chat_models import DEFAULT_MODEL, ChatSegmindLlama
 from langchain_segmind.cli.findings import Finding, show
-from langchain_segmind.cli.network import check_way
+from langchain_segmind.cli.network import check_route
 from langchain_segmind.cli.setup_checks import (
     BILLING,
     CONSOLE,
@@ -104,7 +104,7 @@ def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
         yield (of_certificates := check_certificates())
         if of_certificates.verdict == "problem":
             return False
-    for finding in check_way(address, proxy, timeout):
+    for finding in check_route(address, proxy, timeout):
         yield finding
         if finding.verdict == "problem":
             return False
@@ -127,24 +127,24 @@ def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
 
 def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
     if balance.total <= 0:
-        told = "The key is accepted, but the account is empty: every call will be refused."
-        return Finding("credits", "problem", told, f"Top up at {BILLING}")
-    told = f"The key is accepted; {balance.total:.6f} credits are left"
+        message = "The key is accepted, but the account is empty: every call will be refused."
+        return Finding("credits", "problem", message, f"Top up at {BILLING}")
+    message = f"The key is accepted; {balance.total:.6f} credits are left"
     gift = f", {balance.free_credits:.6f} of them a gift" if balance.free_credits else ""
-    return Finding("credits", "ok", f"{told}{gift} (answered in {seconds:.1f} s).")
+    return Finding("credits", "ok", f"{message}{gift} (answered in {seconds:.1f} s).")
 
 
 def _describe_refusal(error: SegmindError) -> Finding:
-    told = str(error)
+    message = str(error)
     for kind, _ in _ADVICE:
-        told = told.replace(kind.advice, "").strip()  # What it says of us, we say better.
+        message = message.replace(kind.advice, "").strip()  # What it says of us, we say better.
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), error.advice)
-    return Finding("credits", "problem", told, advice)
+    return Finding("credits", "problem", message, advice)
 
 
 def _describe_clock(skew: float) -> Finding:
     if abs(skew) <= CLOCK_TOLERANCE:
         return Finding("clock", "ok", "agrees with the server's")
-    told = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
+    message = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
     advice = "Set it: waits that rate limits ask for are reckoned by it."
-    return Finding("clock", "note", f"This machine's clock is {told}", advice)
+    return Finding("clock", "note", f"This machine's clock is {message}", advice)

@@ -26,7 +26,7 @@ class Finding:
 
     subject: str
     verdict: Verdict
-    told: str
+    message: str
     advice: str = ""
 
 
@@ -36,7 +36,7 @@ def show(finding: Finding) -> None:
     mark = f"{finding.verdict:<9}"
     if is_coloured:
         mark = f"\033[{_COLOURS[finding.verdict]}m{mark}\033[0m"
-    first, *rest = _wrap(finding.told, "")
+    first, *rest = _wrap(finding.message, "")
     lines = [f"{mark}{finding.subject:<15}{first.lstrip()}", *rest]
     lines += _wrap(finding.advice, "-> ") if finding.advice else []
     sys.stdout.write("\n".join(lines) + "\n")

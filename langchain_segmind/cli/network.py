@@ -1,4 +1,4 @@
-"""The way to Segmind, step by step: name, connection, tunnel, TLS. No request is sent."""
+"""The route to Segmind, step by step: name, connection, tunnel, TLS. No request is sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NAMES = (62, 64)
 
 
 @dataclass(frozen=True)
-class Way:
+class Route:
     """Where connections go."""
 
     target: SplitResult
@@ -45,44 +45,44 @@ class Way:
         return self.proxy or self.target
 
 
-def check_way(base_url: str, proxy: str | None, timeout: float) -> Iterator[Finding]:
-    """Go the way to the server as far as it leads; the first problem ends it."""
-    way = Way(urlsplit(base_url), urlsplit(proxy) if proxy else None, timeout)
+def check_route(base_url: str, proxy: str | None, timeout: float) -> Iterator[Finding]:
+    """Follow the route to the server as far as it leads; the first problem ends it."""
+    route = Route(urlsplit(base_url), urlsplit(proxy) if proxy else None, timeout)
     try:
-        with _connect(way) as connection:
+        with _connect(route) as connection:
             address = connection.getpeername()[0]
-            yield Finding("connection", "ok", f"{_place(way.first)} answers, from {address}.")
-            if way.target.scheme != "https":
+            yield Finding("connection", "ok", f"{_place(route.first)} answers, from {address}.")
+            if route.target.scheme != "https":
                 return
-            if way.proxy is not None:
-                yield _tunnel(connection, way)
-            if way.first.scheme == "https" and way.proxy is not None:
+            if route.proxy is not None:
+                yield _tunnel(connection, route)
+            if route.first.scheme == "https" and route.proxy is not None:
                 return  # TLS inside TLS is more than a socket can do; the credits will tell.
-            yield _handshake(connection, way)
-    except _WayError as end:
+            yield _handshake(connection, route)
+    except _RouteError as end:
         yield end.finding
 
 
-class _WayError(Exception):
-    def __init__(self, subject: str, told: str, advice: str) -> None:
-        super().__init__(told)
-        self.finding = Finding(subject, "problem", told, advice)
+class _RouteError(Exception):
+    def __init__(self, subject: str, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.finding = Finding(subject, "problem", message, advice)
 
 
 @contextmanager
-def _connect(way: Way) -> Iterator[socket.socket]:
-    first = way.first
+def _connect(route: Route) -> Iterator[socket.socket]:
+    first = route.first
     try:
-        connection = socket.create_connection((first.hostname, _port(first)), way.timeout)
-        if way.proxy is not None and first.scheme == "https":
+        connection = socket.create_connection((first.hostname, _port(first)), route.timeout)
+        if route.proxy is not None and first.scheme == "https":
             connection = ssl_context().wrap_socket(connection, server_hostname=first.hostname)
     except (socket.gaierror, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "it is no name"
-        advice = _NO_ADDRESS if way.proxy is None else _NO_PROXY
-        raise _WayError("name", f"{first.hostname} has no address: {why}.", advice) from None
+        advice = _NO_ADDRESS if route.proxy is None else _NO_PROXY
+        raise _RouteError("name", f"{first.hostname} has no address: {why}.", advice) from None
     except OSError as error:
-        told = f"{_place(first)} cannot be reached: {_why(error, way.timeout)}."
-        raise _WayError("connection", told, _advice_on(way)) from None
+        message = f"{_place(first)} cannot be reached: {_why(error, route.timeout)}."
+        raise _RouteError("connection", message, _advice_on(route)) from None
     with connection:
         yield connection
 
@@ -93,19 +93,19 @@ def _why(error: OSError, timeout: float) -> str:
     return error.strerror or str(error)
 
 
-def _advice_on(way: Way) -> str:
-    if way.proxy is not None:
+def _advice_on(route: Route) -> str:
+    if route.proxy is not None:
         return "That is the proxy: correct HTTPS_PROXY, unset it, or ask who runs it."
-    if way.target.hostname in LOCAL:
+    if route.target.hostname in LOCAL:
         return f"Is the local Segmind running? {GATEWAY}"
     return "A firewall may be in the way; if this network needs a proxy, set HTTPS_PROXY."
 
 
-def _tunnel(connection: socket.socket, way: Way) -> Finding:
-    target = f"{way.target.hostname}:{_port(way.target)}"
+def _tunnel(connection: socket.socket, route: Route) -> Finding:
+    target = f"{route.target.hostname}:{_port(route.target)}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    if way.proxy is not None and way.proxy.username:
-        name, password = unquote(way.proxy.username), unquote(way.proxy.password or "")
+    if route.proxy is not None and route.proxy.username:
+        name, password = unquote(route.proxy.username), unquote(route.proxy.password or "")
         credentials = b64encode(f"{name}:{password}".encode()).decode()
         lines.append(f"Proxy-Authorization: Basic {credentials}")
     try:
@@ -114,31 +114,32 @@ def _tunnel(connection: socket.socket, way: Way) -> Finding:
             answer.begin()
             status, reason = answer.status, answer.reason
     except (OSError, http.client.HTTPException) as error:
-        told = f"The proxy broke off: {str(error) or type(error).__name__}."
-        raise _WayError("tunnel", told, _advice_on(way)) from None
+        message = f"The proxy broke off: {str(error) or type(error).__name__}."
+        raise _RouteError("tunnel", message, _advice_on(route)) from None
     if status == http.client.PROXY_AUTHENTICATION_REQUIRED:
         advice = "Name both in HTTPS_PROXY: http://user:password@host:port"
-        raise _WayError("tunnel", "The proxy wants a user and a password.", advice)
+        raise _RouteError("tunnel", "The proxy wants a user and a password.", advice)
     if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
-        told = f"The proxy refuses to connect to {target}: {status} {reason}."
-        raise _WayError("tunnel", told, f"Ask who runs the proxy to allow {target}.")
+        message = f"The proxy refuses to connect to {target}: {status} {reason}."
+        raise _RouteError("tunnel", message, f"Ask who runs the proxy to allow {target}.")
     return Finding("tunnel", "ok", f"The proxy connects to {target}.")
 
 
-def _handshake(connection: socket.socket, way: Way) -> Finding:
-    host = way.target.hostname
+def _handshake(connection: socket.socket, route: Route) -> Finding:
+    host = route.target.hostname
     try:
         with ssl_context().wrap_socket(connection, server_hostname=host) as secured:
             return Finding("encryption", "ok", f"{secured.version()}, and {host} is who it says.")
     except ssl.SSLCertVerificationError as error:
-        told = f"The certificate is not trusted: {error.verify_message}."
-        raise _WayError("encryption", told, _advice_on_certificate(error.verify_code)) from None
+        message = f"The certificate is not trusted: {error.verify_message}."
+        advice = _advice_on_certificate(error.verify_code)
+        raise _RouteError("encryption", message, advice) from None
     except OSError as error:
-        reason = getattr(error, "reason", None) or _why(error, way.timeout)
+        reason = getattr(error, "reason", None) or _why(error, route.timeout)
         is_plain = any(word in str(reason) for word in _NO_TLS)
-        advice = "Does it speak http:// instead?" if is_plain else _advice_on(way)
-        told = f"{_place(way.target)} does not answer with TLS ({reason})."
-        raise _WayError("encryption", told, advice) from None
+        advice = "Does it speak http:// instead?" if is_plain else _advice_on(route)
+        message = f"{_place(route.target)} does not answer with TLS ({reason})."
+        raise _RouteError("encryption", message, advice) from None
 
 
 def _advice_on_certificate(code: int) -> str:

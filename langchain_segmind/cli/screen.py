@@ -83,7 +83,7 @@ class Screen:
     @contextlib.contextmanager
     def log(self, name: str) -> Iterator[None]:
         """Show what is logged meanwhile: why an answer is waited for, and what went wrong."""
-        logger, handler = logging.getLogger(name), _Told(self)
+        logger, handler = logging.getLogger(name), _LogHandler(self)
         level = logger.level
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
@@ -108,7 +108,7 @@ class Screen:
         readline.parse_and_bind("bind ^I rl_complete" if by_libedit else "tab: complete")
 
 
-class _Told(logging.Handler):
+class _LogHandler(logging.Handler):
     """Says what is logged."""
 
     def __init__(self, screen: Screen) -> None:

@@ -94,8 +94,8 @@ class Session:
             if line.strip():
                 self._hear(line)
         if self._calls:
-            told = f"{self._calls} calls cost" if self._calls > 1 else "One call cost"
-            self._screen.say(f"{told} {self._spent:.6f} credits.", "dim")
+            start = f"{self._calls} calls cost" if self._calls > 1 else "One call cost"
+            self._screen.say(f"{start} {self._spent:.6f} credits.", "dim")
         return 0
 
     def _offer(self, line: str) -> list[str]:
@@ -151,8 +151,8 @@ class Session:
         elif name in self._commands:
             self._commands[name](rest.strip())
         else:
-            told = f"There is no command {name}. /help lists them; with a space before it, it is"
-            self._screen.say(f"{told} sent as text.", "yellow")
+            start = f"There is no command {name}. /help lists them; with a space before it, it is"
+            self._screen.say(f"{start} sent as text.", "yellow")
 
     def _tell_of_lost(self) -> None:
         if self._submitted:

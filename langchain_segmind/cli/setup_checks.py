@@ -39,8 +39,8 @@ def check_versions() -> Finding:
     """Name what a report of a bug should name."""
     core = version("langchain-core")
     system = f"Python {platform.python_version()} on {platform.system()}"
-    told = f"langchain-segmind {__version__}, langchain-core {core}, {system}"
-    return Finding("versions", "ok", told)
+    message = f"langchain-segmind {__version__}, langchain-core {core}, {system}"
+    return Finding("versions", "ok", message)
 
 
 def how_to_set(variable: str, value: str) -> str:
@@ -58,9 +58,9 @@ def check_key(key: str | None) -> Finding:
         advice = f"Copy the key again from {CONSOLE}."
         return Finding("key", "problem", f"SEGMIND_API_KEY {fault}.", advice)
     if not _KEY.fullmatch(key):
-        told = "SEGMIND_API_KEY is set, but a Segmind key looks like SG_ and 16 of 0-9 and a-f."
+        message = "SEGMIND_API_KEY is set, but a Segmind key looks like SG_ and 16 of 0-9 and a-f."
         advice = "If it is refused below, see whether a part was lost when it was copied."
-        return Finding("key", "note", told, advice)
+        return Finding("key", "note", message, advice)
     return Finding("key", "ok", "SEGMIND_API_KEY is set and has the form of a key.")
 
 
@@ -110,12 +110,12 @@ def check_address(given: str | None) -> tuple[Finding, str | None]:
     base_url = _model(base_url=url).base_url
     if base_url == SEGMIND:
         return Finding("address", "ok", f"{base_url} (Segmind itself)"), base_url
-    told = f"{base_url}, from {source}"
+    message = f"{base_url}, from {source}"
     parts = urlsplit(base_url)
     if parts.scheme == "http" and parts.hostname not in LOCAL:
         advice = "With http:// the key can be read on its way; use https:// if there is one."
-        return Finding("address", "note", f"{told}, without encryption.", advice), base_url
-    return Finding("address", "ok", f"{told} (not Segmind itself)"), base_url
+        return Finding("address", "note", f"{message}, without encryption.", advice), base_url
+    return Finding("address", "ok", f"{message} (not Segmind itself)"), base_url
 
 
 def check_proxy(base_url: str) -> tuple[Finding, str | None]:
@@ -147,12 +147,12 @@ def check_certificates() -> Finding:
     except SegmindError as error:
         return Finding("certificates", "problem", str(error))
     store = trust_store()
-    told = {
+    message = {
         "operating system": "those of the operating system",
         "certifi": "those that come with certifi, since the operating system has none",
     }.get(store.source, f"those of {store.source}={store.location}")
     # Those of a folder are loaded when they are needed.
-    return Finding("certificates", "ok", f"{told}{f' ({count})' if count else ''}")
+    return Finding("certificates", "ok", f"{message}{f' ({count})' if count else ''}")
 
 
 def check_model(slug: str) -> Finding:
@@ -160,10 +160,10 @@ def check_model(slug: str) -> Finding:
     if fault := fault_of(model=slug):
         return Finding("model", "problem", fault, f"Known ones: {', '.join(MODELS)}")
     if slug in MODELS:
-        told = f"{slug} is a Llama that Segmind is known to serve."
+        message = f"{slug} is a Llama that Segmind is known to serve."
         caveat = "Whether it is served today, and to this key, only a paid call can tell."
-        return Finding("model", "ok", f"{told} {caveat}")
-    told = f"{slug} has the form of a name, but is not known here; only a paid call can tell."
+        return Finding("model", "ok", f"{message} {caveat}")
+    message = f"{slug} has the form of a name, but is not known here; only a paid call can tell."
     meant = f"Did you mean {close}? " if (close := nearest_model(slug)) else ""
     advice = f"{meant}Segmind's models: https://www.segmind.com/models"
-    return Finding("model", "note", told, advice)
+    return Finding("model", "note", message, advice)

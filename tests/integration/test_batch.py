@@ -157,6 +157,18 @@ def test_a_file_of_something_else_is_never_written_over(batch: Batch) -> None:
     assert batch.gateway.account.post_count == 0
 
 
+def test_one_file_cannot_be_two_things(batch: Batch) -> None:
+    batch.ask(2)
+    batch.answers.symlink_to(batch.requests)
+    code, _, err = batch.run()
+    assert (code, err.strip()) == (
+        2,
+        "REQUESTS, ANSWERS and --errors have to be different files.",
+    )
+    assert batch.run("--errors", str(batch.requests))[0] == 2
+    assert batch.gateway.account.post_count == 0
+
+
 # --- What fails -----------------------------------------------------------------------------------
 
 

@@ -31,8 +31,8 @@ from langchain_segmind.cli.setup_checks import check_address, check_key, check_m
 def test_a_key_is_judged_and_not_shown(key: str | None, verdict: str, word: str) -> None:
     finding = check_key(key)
     assert finding.verdict == verdict
-    assert word in finding.told
-    assert "0123" not in finding.told + finding.advice
+    assert word in finding.message
+    assert "0123" not in finding.message + finding.advice
     assert finding.advice or verdict == "ok"
 
 
@@ -49,7 +49,7 @@ def test_a_key_is_judged_and_not_shown(key: str | None, verdict: str, word: str)
 def test_an_address_is_judged(url: str, verdict: str, address: str | None) -> None:
     finding, found = check_address(url)
     assert (finding.verdict, found) == (verdict, address)
-    assert "SG_" not in finding.told
+    assert "SG_" not in finding.message
 
 
 def test_the_address_is_segmind_unless_told_otherwise() -> None:
@@ -79,7 +79,7 @@ def test_a_proxy_is_named_by_its_variable_without_its_password(
     monkeypatch.setenv(name, "http://me:secret@proxy.example:3128")
     monkeypatch.delenv("NO_PROXY", raising=False)
     finding, proxy = check_proxy("https://api.segmind.com")
-    assert finding.told == f"http://proxy.example:3128, from {name}"
+    assert finding.message == f"http://proxy.example:3128, from {name}"
     assert proxy == "http://me:secret@proxy.example:3128"
 
 

@@ -80,14 +80,13 @@ class ToolSet:
         """
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
-        pattern = (
-            "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True)) or "(?!)"
-        )
+        whole = [{"type": "function", "function": function} for function in functions]
+        names = "|".join(map(re.escape, sorted(schemas, key=len, reverse=True))) or "(?!)"
         return cls(
             names=tuple(schemas),
-            prompt="\n\n".join(_render(function) for function in functions),
+            prompt=defused("\n\n".join(_JSON.encode(tool) for tool in whole)),
             spellings=(*schemas, *(f"functions.{name}" for name in schemas)),
-            starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
+            starts=re.compile(_STARTS.replace("NAMES", names), re.VERBOSE),
             _schemas=schemas,
         )
 
@@ -233,9 +232,7 @@ def _parameters(function: Mapping[str, Any]) -> JsonSchema:
     return dict(schema)
 
 
-def _render(function: Mapping[str, Any]) -> str:
-    tool = {"type": "function", "function": function}
-    return defused(json.dumps(tool, indent=4, ensure_ascii=False))
+_JSON = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
 def defused(encoded: str) -> str:

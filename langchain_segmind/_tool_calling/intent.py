@@ -56,26 +56,17 @@ def _groups(text: str, found: Sequence[Found]) -> Iterator[list[Found]]:
 
 def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quotation", ""]:
     """What the words before a call, and those right behind it, say of it."""
-    words = _last_paragraph(text[max(previous_end, item.start - _NEAR) : item.start])
+    before = text[max(previous_end, item.start - _NEAR) : item.start]
+    words = _OPENING.sub("", before).rstrip().rpartition("\n\n")[2]
     if _EXAMPLE_BEFORE.search(words) or _REFUSAL_BEFORE.search(words):
         return "example"
-    if _EXAMPLE_AFTER.search(_next_line(text[item.end : item.end + _NEAR])):
+    after = text[item.end : item.end + _NEAR].replace("</function>", "").lstrip("` \t\r\n;,.)")
+    if _EXAMPLE_AFTER.search(after.partition("\n")[0][: _NEAR // 2]):
         return "example"
     if _WORD.search(words) is None or _SENTENCE_END.search(words):
         return ""
     announced = _ANNOUNCEMENT.search(words) and not _QUOTING.search(words)
     return "" if announced else "quotation"
-
-
-def _last_paragraph(before: str) -> str:
-    """The words that lead up to a call, without the fence or tag that opens it."""
-    words = _OPENING.sub("", before).rstrip()
-    return words.rpartition("\n\n")[2]
-
-
-def _next_line(after: str) -> str:
-    """The words that follow a call, without the fence or tag that closes it."""
-    return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][: _NEAR // 2]
 
 
 def _is_quoted_in_its_line(text: str, item: Found) -> bool:

@@ -57,12 +57,10 @@ class _Fitting:
     def _fit_branch(self, value: Any, branches: list[Any], depth: int) -> Any:
         """The value as it is if a branch takes it; else as the first branch that can be fitted."""
         resolved = [self._resolved(branch) for branch in branches]
-        for branch in resolved:
-            if self._takes(branch, value):
-                return self.fit(value, branch, depth - 1)
-        for branch in resolved:
+        taking = [branch for branch in resolved if self._takes(branch, value)]
+        for branch in taking or resolved:
             fitted = self.fit(value, branch, depth - 1)
-            if self._takes(branch, fitted):
+            if taking or self._takes(branch, fitted):
                 return fitted
         return value
 

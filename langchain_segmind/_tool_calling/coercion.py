@@ -1,6 +1,7 @@
 """Fit the values of a call to its tool's schema, where nothing is lost by it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Any
 
 from langchain_segmind._tool_calling.literals import read_literal
@@ -56,12 +57,10 @@ class _Fitting:
     def _fit_branch(self, value: Any, branches: list[Any], depth: int) -> Any:
         """The value as it is if a branch takes it; else as the first branch that can be fitted."""
         resolved = [self._resolved(branch) for branch in branches]
-        for branch in resolved:
-            if self._takes(branch, value):
-                return self.fit(value, branch, depth - 1)
-        for branch in resolved:
+        taking = [branch for branch in resolved if self._takes(branch, value)]
+        for branch in taking or resolved:
             fitted = self.fit(value, branch, depth - 1)
-            if self._takes(branch, fitted):
+            if taking or self._takes(branch, fitted):
                 return fitted
         return value
 
@@ -105,15 +104,15 @@ def _accepts(schema: JsonSchema, value: Any) -> bool:
     choices = schema.get("enum")
     if isinstance(choices, list) and value not in choices:
         return False
-    check = _CHECKS.get(schema.get("type", ""))
-    return check is None or check(value)
+    wanted = _CLASSES.get(schema.get("type", ""), object)
+    return isinstance(value, wanted) and (not isinstance(value, bool) or wanted in (bool, object))
 
 
 def _converted(value: Any, schema: JsonSchema) -> Any:
     """The value in the type that is asked for; Llama writes most values as strings."""
-    kind = schema.get("type")
     if _accepts(schema, value):
         return value
+    kind = schema.get("type")
     try:
         converted = read_literal(value) if isinstance(value, str) else value
     except ValueError:
@@ -125,12 +124,12 @@ def _converted(value: Any, schema: JsonSchema) -> Any:
     return converted if _accepts(schema, converted) else value
 
 
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
+_CLASSES: Mapping[str, type | UnionType] = {
+    "string": str,
+    "integer": int,
+    "number": int | float,
+    "boolean": bool,
+    "null": NoneType,
+    "array": list,
+    "object": dict,
 }

@@ -6,12 +6,12 @@ call.
 """
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from langchain_segmind._tool_calling.literals import Span
 from langchain_segmind._tool_calling.scanner import Found
 from langchain_segmind._tool_calling.toolset import ToolSet
 
@@ -21,37 +21,47 @@ _NEAR = 240
 
 def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found]:
     """Those that are meant as calls; examples, quotations and program text stay text."""
-    if not found:
-        return []
-    code = _blocks(text, found) if any(item.as_code for item in found) else []
-    quotations = _quotations(text)
+    quotations = _quotations(text) if found else []
     meant: list[Found] = []
-    lead, quoted = "", False
-    for previous, item in pairwise([None, *found]):
-        if item is None:
-            continue
-        end = 0 if previous is None else previous.end
-        if previous is None or not _SEPARATORS.fullmatch(text, min(end, item.start), item.start):
-            lead = _lead(text, end, item)
-        if previous is None or "\n" in text[end : item.start]:
-            quoted = _is_quoted_in_its_line(text, item)
-        if not (
-            lead == "example"
-            or quoted
-            or _is_within(item, quotations)
-            or (lead == "quotation" and _words_of(text, item) in tools.conversation)
-            or (item.as_code and _is_program(text, item, code))
-        ):
-            meant.append(item)
+    end, is_quoted = 0, False
+    for group in _groups(text, found):
+        lead = _lead(text, end, group[0])
+        is_program = _is_program(text, group)
+        for item in group:
+            if end == 0 or "\n" in text[end : item.start]:
+                is_quoted = _is_quoted_in_its_line(text, item)
+            end = item.end
+            if not (
+                lead == "example"
+                or is_quoted
+                or (item.as_code and is_program)
+                or _is_within(item, quotations)
+                or (lead == "quotation" and _words_of(text, item) in tools.conversation)
+            ):
+                meant.append(item)
     return meant
+
+
+def _groups(text: str, found: Sequence[Found]) -> Iterator[list[Found]]:
+    """Put together the calls between which only separators stand."""
+    group: list[Found] = []
+    for item in found:
+        if group and not _SEPARATORS.fullmatch(text, min(group[-1].end, item.start), item.start):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quotation", ""]:
     """What the words before a call, and those right behind it, say of it."""
-    words = _last_paragraph(text[max(previous_end, item.start - _NEAR) : item.start])
+    before = text[max(previous_end, item.start - _NEAR) : item.start]
+    words = _OPENING.sub("", before).rstrip().rpartition("\n\n")[2]
     if _EXAMPLE_BEFORE.search(words) or _REFUSAL_BEFORE.search(words):
         return "example"
-    if _EXAMPLE_AFTER.search(_next_line(text[item.end : item.end + _NEAR])):
+    after = text[item.end : item.end + _NEAR].replace("</function>", "").lstrip("` \t\r\n;,.)")
+    if _EXAMPLE_AFTER.search(after.partition("\n")[0][: _NEAR // 2]):
         return "example"
     if _WORD.search(words) is None or _SENTENCE_END.search(words):
         words = re.split(r"[\n{\[<]", text[item.end : item.end + _NEAR])[0]
@@ -66,17 +76,6 @@ def _words_of(text: str, item: Found) -> str:
     return text[item.start : item.end].strip("[] \n")
 
 
-def _last_paragraph(before: str) -> str:
-    """The words that lead up to a call, without the fence or tag that opens it."""
-    words = _OPENING.sub("", before).rstrip()
-    return words.rpartition("\n\n")[2]
-
-
-def _next_line(after: str) -> str:
-    """The words that follow a call, without the fence or tag that closes it."""
-    return after.replace("</function>", "").lstrip("` \t\r\n;,.)").partition("\n")[0][: _NEAR // 2]
-
-
 def _is_quoted_in_its_line(text: str, item: Found) -> bool:
     """Whether a call's line begins as a quotation, or has words before the call in inline code."""
     line = text.rfind("\n", 0, item.start) + 1
@@ -88,32 +87,22 @@ def _is_quoted_in_its_line(text: str, item: Found) -> bool:
     return is_inline and _WORD.search(before) is not None
 
 
-def _is_program(text: str, item: Found, code: "Sequence[_Block]") -> bool:
-    """Whether a bare line of Python belongs to a program that the model shows."""
-    if (block := _is_within(item, code)) is not None:
-        return block.is_program
-    before = text[max(0, item.start - _NEAR) : item.start].rstrip().rpartition("\n")[2]
-    after = text[item.end : item.end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
+def _is_program(text: str, group: Sequence[Found]) -> bool:
+    """Whether the line before or after bare lines of Python belongs to a program."""
+    start, end = group[0].start, group[-1].end
+    before = _OPENING.sub("", text[max(0, start - _NEAR) : start]).rpartition("\n")[2]
+    after = text[end : end + _NEAR].lstrip("` \t\r\n;,").partition("\n")[0]
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
 
 
-class _Block(NamedTuple):
-    """The inside of a fenced block, or of an element that holds what somebody else said."""
-
-    start: int
-    end: int
-    is_program: bool = False
-    """Whether it holds anything besides calls."""
+def _is_within(item: Found, stretches: Sequence[Span]) -> bool:
+    at = bisect_right(stretches, item.start, key=itemgetter(0)) - 1
+    return at >= 0 and item.end <= stretches[at][1]
 
 
-def _is_within(item: Found, blocks: Sequence[_Block]) -> _Block | None:
-    at = bisect_right(blocks, item.start, key=itemgetter(0)) - 1
-    return blocks[at] if at >= 0 and item.end <= blocks[at].end else None
-
-
-def _quotations(text: str) -> list[_Block]:
-    """The elements such as `<tool_response>…</tool_response>`; one may lack its end."""
-    blocks: list[_Block] = []
+def _quotations(text: str) -> list[Span]:
+    """Where somebody else speaks: `<tool_response>…</tool_response>`; one may lack its end."""
+    stretches: list[Span] = []
     opening: re.Match[str] | None = None
     end = 0
     for tag in _QUOTING_TAG.finditer(text):
@@ -122,34 +111,13 @@ def _quotations(text: str) -> list[_Block]:
         elif opening is not None and tag["closing"]:
             end = tag.start()  # Of it, or of what is quoted in it.
             if tag["name"].lower() == opening["name"].lower():
-                blocks.append(_Block(opening.end(), end))
+                stretches.append((opening.end(), end))
                 opening = None
     if opening is not None:
-        blocks.append(_Block(opening.end(), end if opening["line"] is None else len(text)))
-    return blocks
+        stretches.append((opening.end(), end if opening["line"] is None else len(text)))
+    return stretches
 
 
-def _blocks(text: str, found: Sequence[Found]) -> list[_Block]:
-    """The fenced blocks, each looked at once however many calls it holds; the last may be open."""
-    fences = [fence.span() for fence in _FENCE.finditer(text)]
-    fences.append((len(text), len(text)))
-    starts = [item.start for item in found]
-    blocks: list[_Block] = []
-    for (_, start), (end, _) in zip(fences[::2], fences[1::2], strict=False):
-        first, last = bisect_left(starts, start), bisect_left(starts, end)
-        inside = [item for item in found[first:last] if item.end <= end]
-        blocks.append(_Block(start, end, bool(inside) and _rest_of(text, start, end, inside) != ""))
-    return blocks
-
-
-def _rest_of(text: str, start: int, end: int, inside: Sequence[Found]) -> str:
-    """What a code block holds besides calls."""
-    edges = [start, *(edge for item in inside for edge in (item.start, item.end)), end]
-    rest = "".join(text[left:right] for left, right in zip(edges[::2], edges[1::2], strict=True))
-    return re.sub(r"[\s;,\[\]]+|^\s*#.*$", "", rest, flags=re.MULTILINE)
-
-
-_FENCE = re.compile(r"```[\w+\-]{0,20}")
 # Each backtick for itself: a run of them can be divided in more ways than there is time to try.
 _OPENING = re.compile(
     r"(?:(?m:^)[ \t]{0,8}\d{1,3}[.)]|\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z"
@@ -180,8 +148,9 @@ _QUOTING_TAG = re.compile(
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 _PROGRAM_LINE = re.compile(
-    r"\s*(?:import |from \w+ import|def |class |for |if |while |return\b|print\(|with |try:|"
-    r"[\w.]+\s*=(?!=)|#|//|>>>|\$ )"
+    r"\s*(?:import |from \w+ import|(?:async )?(?:def|for|with) |class |if |while |return\b|await "
+    r"|(?:else|elif|except|finally|try)\b.{0,80}:|print\(|(?!functions\.)\w+\.[\w.]+\("
+    r"|[\w.]+\s*=(?!=)|@|//|>>>|\$ )"
 )
 _EXAMPLE_BEFORE = re.compile(
     r"""\b(?: for\ (?:example|instance) | e\.g\. | hypothetical | would\ write | something\ like

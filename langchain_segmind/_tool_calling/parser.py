@@ -49,7 +49,9 @@ def parse_tool_calls(
     known = [item for item in found if item.request.name in tools]
     if len(known) < len(found) and _text_besides(text, found).strip():
         found = known  # An unknown name counts only in a reply that is nothing but calls.
-    return _taken_apart(text, found or _bare_arguments(text, tools), new_id)
+    found = found or _bare_arguments(text, tools)
+    calls, invalid = sort_calls((item.request, new_id()) for item in found)
+    return ParsedReply(_text_besides(text, found), calls, invalid)
 
 
 class ToolCallStream:
@@ -134,13 +136,6 @@ def _bare_arguments(text: str, tools: ToolSet) -> list[Found]:
 # What remains of the text.
 
 
-def _taken_apart(text: str, found: Sequence[Found], new_id: Callable[[], str]) -> ParsedReply:
-    if not found:
-        return ParsedReply(text)
-    calls, invalid = sort_calls((item.request, new_id()) for item in found)
-    return ParsedReply(_text_besides(text, found), calls, invalid)
-
-
 def _text_besides(text: str, found: Sequence[Found]) -> str:
     """The text without its calls, their separators and the marks wrapped around them."""
     pieces: list[str] = []
@@ -151,27 +146,21 @@ def _text_besides(text: str, found: Sequence[Found]) -> str:
         if piece:
             pieces += [gap, piece]
             gap = ""
-        gap = gap or _leading_space(text, start) if pieces else ""
+        gap = gap or text[start : skip(_SPACE, text, start)] if pieces else ""
         position = end
     if text[position:]:
         pieces += [gap, text[position:]]
     return "".join(pieces)
 
 
-def _leading_space(text: str, position: int) -> str:
-    return text[position : skip(_SPACE, text, position)]
-
-
 def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
     """The stretches that calls take up, grown over what only belongs to them."""
-    groups: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for item in found:
-        start, end = item.start, item.end
-        if groups and skip(_BETWEEN, text, groups[-1][1]) >= item.start:
-            groups[-1] = (groups[-1][0], end)
-        else:
-            groups.append((start, end))
-    return [_grown(text, start, end) for start, end in groups]
+        is_joined = stretches and skip(_BETWEEN, text, stretches[-1][1]) >= item.start
+        start = stretches.pop()[0] if is_joined else item.start
+        stretches.append((start, item.end))
+    return [_grown(text, start, end) for start, end in stretches]
 
 
 def _grown(text: str, start: int, end: int) -> tuple[int, int]:

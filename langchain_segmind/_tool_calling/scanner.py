@@ -7,11 +7,10 @@ be read to its end loses only itself: the scanner goes on at the next place that
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from langchain_segmind._tool_calling.literals import (
     Broken,
-    Frame,
     Span,
     Value,
     Whole,
@@ -114,8 +113,11 @@ class _Scanner:
         if self._truncated:
             return read
         end = closing.start("tag") if closing["tag"] else closing.end("brackets")
-        mended = read_value(self._text[: read.at] + read.missing, position)
-        return replace(mended, end=end)
+        match read_value(self._text[position : read.at] + read.missing, 0):
+            case Whole(value, elements=elements):
+                spans = [(position + first, position + last) for first, last in elements]
+                return Whole(value, position, end, spans)
+        return read
 
     def _is_mended_by(self, closing: re.Match[str], broken: Broken) -> bool:
         """Whether all that is wrong with a value are the brackets at the very end."""
@@ -124,7 +126,9 @@ class _Scanner:
         is_finished = broken.closed or closing[0].strip()  # A number may have been cut short.
         if not (is_last and is_finished and broken.frames) or broken.string_at == broken.at:
             return False
-        return len(broken.frames) - brackets <= 1 and _is_between_items(broken.frames[-1])
+        frame = broken.frames[-1]
+        is_between_items = frame.expects == "separator" and not lacks_arguments(frame)
+        return is_between_items and len(broken.frames) - brackets <= 1
 
     # A JSON object, a JSON list, or a Python list of calls.
 
@@ -137,7 +141,10 @@ class _Scanner:
             return read.end
         if is_quoted:
             return _resume_at(read)
-        self._take_finished_elements(read)
+        calls = list_of_calls(read)
+        if calls is not None and calls.spans:  # Those that were finished before the list broke.
+            self._take_elements(calls.items, [(start, calls.spans[0][1]), *calls.spans[1:]])
+            start = calls.spans[-1][1]
         call = broken_call_in(read, self._tools, cut=read.end >= len(self._text))
         return _resume_at(read) if call is None else self._take_broken(start, read, *call)
 
@@ -167,20 +174,10 @@ class _Scanner:
 
     # A value whose reading stopped.
 
-    def _take_finished_elements(self, broken: Broken) -> None:
-        """Take the calls of a broken list that were finished before it broke."""
-        calls = list_of_calls(broken)
-        if calls is not None and calls.spans:
-            spans = [(broken.start, calls.spans[0][1]), *calls.spans[1:]]
-            self._take_elements(calls.items, spans)
-
     def _take_broken(self, start: int, broken: Broken, name: str, arguments_at: int) -> int:
         end = self._end_of_broken(broken)
         cut = end == len(self._text) and broken.end >= end
         error = "The reply stops inside the call." if cut else "The call cannot be read."
-        calls = list_of_calls(broken)
-        if calls is not None and calls.spans:
-            start = calls.spans[-1][1]
         raw = self._text[arguments_at:end].strip()
         return self._take(start, end, Request(name, {}, raw, error))
 
@@ -287,11 +284,6 @@ class _Scanner:
 
 def _are_calls(requests: list[Request], value: Value) -> bool:
     return bool(requests) or looks_like_a_call(value)
-
-
-def _is_between_items(frame: Frame) -> bool:
-    """Whether nothing but the closing bracket is missing from a container."""
-    return frame.expects == "separator" and not lacks_arguments(frame)
 
 
 def _resume_at(broken: Broken) -> int:

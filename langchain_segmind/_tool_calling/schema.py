@@ -18,60 +18,55 @@ def check_schema(schema: Mapping[str, Any], owner: str) -> None:
             checked by, or a `$ref` leads to nothing or out of the schema: the network is never
             asked.
     """
-    try:
-        _check_all(schema)
-    except ValueError as error:
-        raise ValueError(f"The schema of {owner} cannot be used: {error}.") from None
-
-
-def _check_all(schema: Mapping[str, Any]) -> None:
     waiting: list[Any] = [schema]
     for node in waiting:
+        if fault := next(_faults(node, schema), None):
+            raise ValueError(f"The schema of {owner} cannot be used: {fault}.")
         if isinstance(node, Mapping):
-            _check_kinds(node)
-            _check_types(node.get("type", []))
-            for pattern in (node.get("pattern", ""), *as_mapping(node.get("patternProperties"))):
-                _check_pattern(pattern)
-            for keyword in ("$ref", "$dynamicRef"):
-                _check_reference(node.get(keyword, "#"), schema)
             waiting += _subschemas(node)
-        elif not isinstance(node, bool):
-            raise ValueError(  # noqa: TRY004 - a schema is data, and has no types of Python's.
-                f"{_shown(node)} stands where a schema should"
-            )
 
 
-def _check_kinds(node: Mapping[str, Any]) -> None:
+def _faults(node: object, schema: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with one schema of those that make up the whole."""
+    if isinstance(node, Mapping):
+        yield from _faults_of_values(node)
+        for keyword in ("$ref", "$dynamicRef"):
+            yield from _faults_of_reference(node.get(keyword, "#"), schema)
+    elif not isinstance(node, bool):
+        yield f"{_shown(node)} stands where a schema should"
+
+
+def _faults_of_values(node: Mapping[str, Any]) -> Iterator[str]:
     for words, kind, keywords in _KINDS:
         for keyword in keywords:
             if keyword in node and not isinstance(node[keyword], kind):
-                raise ValueError(f"{keyword} is {_shown(node[keyword])} and should be {words}")
-
-
-def _check_types(types: object) -> None:
+                yield f"{keyword} is {_shown(node[keyword])} and should be {words}"
+    types = node.get("type", [])
     for name in types if isinstance(types, list) else [types]:
         if name not in TYPES:
-            raise ValueError(f"the type {_shown(name)} is none of {', '.join(TYPES)}")
+            yield f"the type {_shown(name)} is none of {', '.join(TYPES)}"
+    for pattern in (node.get("pattern", ""), *as_mapping(node.get("patternProperties"))):
+        if why := _fault_of_pattern(pattern):
+            yield f"the pattern {_shown(pattern)} is none: {why}"
 
 
-def _check_pattern(pattern: object) -> None:
+def _faults_of_reference(reference: object, schema: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        yield (
+            f"the $ref {_shown(reference)} leads out of the schema, and nothing is fetched: put "
+            "what it means under $defs"
+        )
+    elif not isinstance(resolve(reference, schema), Mapping | bool):
+        yield f"the $ref {_shown(reference)} leads to nothing in the schema"
+
+
+def _fault_of_pattern(pattern: object) -> str | None:
     try:
         re.compile(pattern if isinstance(pattern, str) else "(")
     except re.error as error:
         # What only Python does not know may be a good pattern of ECMA 262, as JSON Schema has them.
-        if error.msg.startswith(_BAD_ANYWHERE):
-            raise ValueError(f"the pattern {_shown(pattern)} is none: {error}") from None
-
-
-def _check_reference(reference: object, schema: Mapping[str, Any]) -> None:
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        raise ValueError(
-            f"the $ref {_shown(reference)} leads out of the schema, and nothing is fetched: put "
-            "what it means under $defs"
-        )
-    is_schema = isinstance(resolve(reference, schema), Mapping | bool)
-    if not is_schema:
-        raise ValueError(f"the $ref {_shown(reference)} leads to nothing in the schema")
+        return str(error) if error.msg.startswith(_BAD_ANYWHERE) else None
+    return None
 
 
 def resolve(reference: str, schema: Mapping[str, Any]) -> Any:

@@ -83,7 +83,7 @@ def _pairs(values: list[Value], tools: ToolSet) -> list[Request]:
     found: list[Request] = []
     for name, written in zip(values[::2], values[1::2], strict=False):
         tool = tools.named(name) if isinstance(name, str) else None
-        arguments = _read_object(written) if isinstance(written, str) else written
+        arguments = _as_object(written) if isinstance(written, str) else written
         if tool is None or not isinstance(arguments, dict):
             return []
         if not arguments.keys() <= tools.properties(tool).keys():
@@ -148,9 +148,6 @@ def _from_object(value: dict[str, Value], tools: ToolSet) -> Request | None:
 def _unwrapped(value: dict[str, Value]) -> dict[str, Value]:
     """The inside of `{"type": "function", "function": {...}}`, with what stands beside it."""
     inner = value.get("function")
-    if isinstance(inner, str) and inner.lstrip().startswith("{"):
-        read = _read_object(inner)
-        inner = inner if read is None else read
     if not isinstance(inner, dict):
         return value
     return {**{key: item for key, item in value.items() if key != "function"}, **inner}
@@ -191,20 +188,10 @@ def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
 
 
 def _as_object(arguments: Value) -> dict[str, Value] | None:
-    match arguments:
-        case dict():
-            return arguments
-        case None | [] | "":
-            return {}
-        case str():
-            return _read_object(arguments)
-        case _:
-            return None
-
-
-def _read_object(text: str) -> dict[str, Value] | None:
+    if arguments in (None, [], ""):
+        return {}
     try:
-        read = read_literal(text)
+        read = read_literal(arguments) if isinstance(arguments, str) else arguments
     except ValueError:
         return None
     return read if isinstance(read, dict) else None
@@ -279,7 +266,8 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
     """The arguments freed from a schema's form around them; None where no value can be told."""
     properties = schema.get("properties") or {}
     inner = arguments.get("properties")
-    if isinstance(inner, dict) and _is_frame(arguments, properties):
+    is_frame = bool(properties) and "properties" not in properties
+    if is_frame and isinstance(inner, dict) and arguments.keys() <= {"properties", *_FRAME}:
         arguments = inner
     plain: dict[str, Value] = {}
     for key, item in arguments.items():
@@ -291,12 +279,6 @@ def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> A
         else:
             return None
     return plain
-
-
-def _is_frame(arguments: Mapping[str, Value], properties: Mapping[str, Any]) -> bool:
-    if not properties or "properties" in properties:
-        return False
-    return arguments.keys() <= {"properties", *_FRAME}
 
 
 _FRAME = frozenset({"type", "required", "additionalProperties"})

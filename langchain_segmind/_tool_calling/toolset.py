@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from langchain_core.messages import InvalidToolCall
 from langchain_core.messages.tool import ToolCall
 
-from langchain_segmind._tool_calling.schema import check_schema
+from langchain_segmind._tool_calling.schema import as_mapping, check_schema
 
 JsonSchema: TypeAlias = dict[str, Any]
 
@@ -80,14 +80,13 @@ class ToolSet:
         """
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
-        pattern = (
-            "|".join(re.escape(name) for name in sorted(schemas, key=len, reverse=True)) or "(?!)"
-        )
+        whole = [{"type": "function", "function": function} for function in functions]
+        names = "|".join(map(re.escape, sorted(schemas, key=len, reverse=True))) or "(?!)"
         return cls(
             names=tuple(schemas),
-            prompt="\n\n".join(_render(function) for function in functions),
+            prompt=defused("\n\n".join(_JSON.encode(tool) for tool in whole)),
             spellings=(*schemas, *(f"functions.{name}" for name in schemas)),
-            starts=re.compile(_STARTS.replace("NAMES", pattern), re.VERBOSE),
+            starts=re.compile(_STARTS.replace("NAMES", names), re.VERBOSE),
             _schemas=schemas,
         )
 
@@ -101,8 +100,7 @@ class ToolSet:
 
     def properties(self, name: str) -> Mapping[str, Any]:
         """A tool's parameters by name."""
-        properties = self._schemas[name].get("properties")
-        return properties if isinstance(properties, Mapping) else {}
+        return as_mapping(self._schemas[name].get("properties"))
 
     def required(self, name: str) -> frozenset[str]:
         """The parameters a tool cannot do without."""
@@ -190,7 +188,10 @@ def response_format(
     if not choice.allowed or (answer is None and not choice.is_forced):
         return None
     definitions: JsonSchema = {}
-    branches = [_call_schema(tools, name, definitions) for name in choice.allowed]
+    branches = []
+    for index, name in enumerate(choice.allowed):
+        parameters = _hoisted(tools.schema(name), str(index), definitions)
+        branches.append(_exact_object({"name": {"const": name}, "parameters": parameters}))
     if answer is not None and not choice.is_forced:
         branches.append(_hoisted(answer, ANSWER_KEY, definitions))
     schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
@@ -201,12 +202,6 @@ def response_format(
         "type": "json_schema",
         "json_schema": {"name": title, "strict": True, "schema": schema},
     }
-
-
-def _call_schema(tools: ToolSet, name: str, definitions: JsonSchema) -> JsonSchema:
-    """One call as a schema; the tool's own definitions move up under names of their own."""
-    schema = _hoisted(tools.schema(name), str(tools.names.index(name)), definitions)
-    return _exact_object({"name": {"const": name}, "parameters": schema})
 
 
 def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
@@ -241,9 +236,7 @@ def _parameters(function: Mapping[str, Any]) -> JsonSchema:
     return dict(schema)
 
 
-def _render(function: Mapping[str, Any]) -> str:
-    tool = {"type": "function", "function": function}
-    return defused(json.dumps(tool, indent=4, ensure_ascii=False))
+_JSON = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
 def defused(encoded: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages.tool import tool_call
 
-from langchain_segmind._tool_calling import intent, scanner
+from langchain_segmind._tool_calling import scanner
 from langchain_segmind._tool_calling.literals import Broken, read_value
 from langchain_segmind._tool_calling.parser import ToolCallStream, parse_tool_calls
 from langchain_segmind._tool_calling.prompt import render_tool_calls
@@ -290,22 +290,6 @@ def test_a_hostile_reply_is_read_a_bounded_number_of_times(
     text = "get " + unit * (30_000 // len(unit))
     parse_tool_calls(text, TOOLS)
     assert sum(read) <= 4 * len(text)
-
-
-@pytest.mark.parametrize("text", ["```\n" + "get()\n" * 2000 + "```", "```\nget()\n```\n" * 2000])
-def test_a_block_is_looked_at_once_however_many_calls_it_holds(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[int] = []
-
-    def counted(text: str, start: int, end: int, inside: Any) -> str:
-        read.append(end - start + len(inside))
-        return rest_of(text, start, end, inside)
-
-    rest_of = intent._rest_of
-    monkeypatch.setattr(intent, "_rest_of", counted)
-    assert len(parse_tool_calls(text, TOOLS).tool_calls) == 2000
-    assert sum(read) <= 2 * len(text)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import json
 import pickle
 import re
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -208,7 +207,7 @@ def events(data: bytes) -> None:
     call = Call("llama", b"{}", tools=_tools_for(whole), stop=("STOP",), redact=_REDACTOR.text)
     seen = [_streamed(call, parts) for parts in (pieces, [whole])]
     assert seen[0] == seen[1]
-    _attempt(lambda: _check_result(call.result(replace(_STREAM, is_stream=False, body=whole))))
+    _attempt(lambda: _check_result(call.result(_STREAM._replace(is_stream=False, body=whole))))
 
 
 _STREAM = Response(200, {"content-type": "text/event-stream"}, is_stream=True)

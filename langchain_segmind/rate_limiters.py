@@ -163,7 +163,9 @@ class SegmindRateLimiter(BaseRateLimiter):
 
 def pause_of(limiter: BaseRateLimiter | None) -> Callable[[float], object] | None:
     """Give what a limiter of the user's is told of a 429 by; ours knows from its account."""
-    return None if isinstance(limiter, SegmindRateLimiter) else getattr(limiter, "pause", None)
+    if limiter is None or isinstance(limiter, SegmindRateLimiter):
+        return None
+    return getattr(limiter, "pause", None)
 
 
 class DeferredRateLimiter(BaseRateLimiter):

@@ -318,7 +318,7 @@ class Runner:
                     flow.throw(_StoppedError())
                 attempt.is_sending = attempt.is_sending or method == "claim"
                 if isinstance(command, Request) and method == "POST" and attempt.body is not None:
-                    command = replace(command, body=attempt.body)
+                    command = command._replace(body=attempt.body)
                 outcome = yield command
                 if method in {"claim", "update", "release"}:
                     attempt.is_sending = getattr(outcome, "is_new", False)

@@ -165,6 +165,8 @@ class _Converter:
 
     def convert(self, message: BaseMessage) -> list[WireMessage]:
         match message:
+            case HumanMessage():  # First: to see that a message is of another class takes long.
+                return self._turn("user", message)
             case AIMessage():
                 return [{"role": "assistant", "content": _content(self._spoken(message))}]
             case ToolMessage():
@@ -175,8 +177,6 @@ class _Converter:
                 return [self.result_of(message.content, message.name, None, failed=False)]
             case SystemMessage():
                 return self._turn("system", message)
-            case HumanMessage():
-                return self._turn("user", message)
             case ChatMessage() if message.role.lower() in _CHAT_ROLES:
                 return self._turn(_CHAT_ROLES[message.role.lower()], message)
             case _:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind._protocol.bounded_json import loads_bounded
 from langchain_segmind._protocol.responses import (
@@ -24,13 +23,12 @@ if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Response
 
 
-@dataclass(frozen=True, slots=True)
-class Accounting:
+class Accounting(NamedTuple):
     """What an answer says about itself beside its text."""
 
     credits: Credits
-    request_id: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None
+    extra: Mapping[str, Any]
     """More for `response_metadata`: times, the seed."""
 
     @classmethod
@@ -51,14 +49,13 @@ class Accounting:
         return cls(Credits.from_metrics(metrics), request_id, known)
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """An answer that was read to its end."""
 
     completion: Mapping[str, Any]
     """The provider's chat completion, in OpenAI's shape."""
     accounting: Accounting
-    raw: bytes = field(repr=False)
+    raw: bytes
     """The completion as JSON, as the provider wrote it where it wrote JSON."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
@@ -224,7 +224,7 @@ class JournaledCall:
             if request.deadline is not None:
                 # As with the limiter, waiting for a turn is not held against the call.
                 waited = self.clock.monotonic() - arrived_at
-                request = replace(request, deadline=request.deadline + waited)
+                request = request._replace(deadline=request.deadline + waited)
             return (yield from self._record(request))
         finally:
             self.submits.release()
@@ -372,7 +372,7 @@ def _to_keep(answer: bytes, accounting: Accounting) -> Change:
 
 def _to_keep_unusable(answer: bytes, error: SegmindResponseError) -> Change:
     """Say the same of what a later version may be able to read."""
-    accounting = Accounting(error.credits or Credits(), error.request_id)
+    accounting = Accounting(error.credits or Credits(), error.request_id, {})
     return {**_to_keep(answer, accounting), "error": error.message}
 
 

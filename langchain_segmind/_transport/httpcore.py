@@ -103,10 +103,9 @@ class HttpcoreTransport:
         url, content, headers = self._origin, request.content, request.headers.raw
         if content:
             headers.append((b"Content-Length", b"%d" % len(content)))
-        target = request.url.raw_path
         built = httpcore2.Request(
             request.method,
-            httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=target),
+            _core_url(scheme=url.scheme, host=url.host, port=url.port, target=request.url.raw_path),
             headers=headers,
             content=content,
             extensions=request.extensions,
@@ -135,13 +134,13 @@ class HttpcoreTransport:
         return line
 
     def _put_back(self, line: _Line) -> None:
-        now = line.idle_since = time.monotonic()
+        line.idle_since = time.monotonic()
         with self._lock:
-            if line.stream is not None:
+            is_kept = line.stream is not None and not self._is_closed
+            if is_kept:
                 self._idle.append(line)
-            expired = self._pop_expired(math.inf if self._is_closed else now)
-        for each in expired:
-            each.pool.close()
+        if not is_kept:
+            line.pool.close()
 
     def _pop_expired(self, now: float) -> list[_Line]:
         oldest, expired = now - self._patience.seconds, []
@@ -264,6 +263,9 @@ class _Stream(httpcore2.NetworkStream):
 @lru_cache(maxsize=64)
 def _url(url: str) -> httpx2.URL:
     return httpx2.URL(url)
+
+
+_core_url = lru_cache(maxsize=64)(httpcore2.URL)
 
 
 def _host(base_url: str) -> str:

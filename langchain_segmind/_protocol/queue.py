@@ -22,7 +22,13 @@ from langchain_segmind._protocol.responses import (
     shorten,
     words_of,
 )
-from langchain_segmind._protocol.retry import announced_wait, backoff, may_pass, read_rate_limit
+from langchain_segmind._protocol.retry import (
+    announced_wait,
+    backoff,
+    may_pass,
+    read_rate_limit,
+    retry_after,
+)
 from langchain_segmind._protocol.types import (
     AcquireSlot,
     Request,
@@ -244,10 +250,11 @@ class _Job:
         self._last = f"the last poll failed ({what})"
 
     def _note_refusal(self, reply: Response) -> None:
-        reset = announced_wait(reply.headers, self._clock.unix_time())
+        headers, unix_time = reply.headers, self._clock.unix_time()
         now, jitter = self._clock.monotonic(), self._clock.jitter()
-        self._polls.record_refusal(reset, now=now, jitter=jitter)
-        self._is_due = reset is not None
+        # A moment that is past, as one in whole seconds may be, is no reason to stop all jobs.
+        self._polls.record_refusal(retry_after(headers, unix_time), now=now, jitter=jitter)
+        self._is_due = announced_wait(headers, unix_time) is not None
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""

@@ -114,12 +114,12 @@ class BaseSegmindChatModel(BaseChatModel):
             raise TypeError(
                 f"{name} takes its arguments by name, as {name}(model='llama-v3p1-70b-instruct')"
             )
-        refused: Exception
+        refused: BaseException
         try:
             super().__init__(**settings)
         except ValidationError as error:
             refused = _without_inputs(error)
-        except (SegmindAuthenticationError, TypeError) as error:
+        except (SegmindAuthenticationError, TypeError, KeyboardInterrupt) as error:
             refused = error.with_traceback(None)
         else:
             return

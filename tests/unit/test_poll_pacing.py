@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SEEDS = range(1, 6)
 
 
-def refuse_briefly(times: int, every: int) -> Refuse:
-    """Refuse so many polls, one in `every`, for 0.05 s."""
+def refuse_briefly(times: int, every: int, seconds: float = 0.05) -> Refuse:
+    """Refuse so many polls, one in `every`, for so long."""
     seen = refused = 0
 
     def refuse(now: float) -> dict[str, str] | None:
@@ -28,7 +28,7 @@ def refuse_briefly(times: int, every: int) -> Refuse:
         if refused == times or seen % every:
             return None
         refused += 1
-        return {"x_rate_limit_reset_at_utc": f"{UNIX + now + 0.05:.3f}"}
+        return {"x_rate_limit_reset_at_utc": f"{UNIX + now + seconds:.3f}"}
 
     return refuse
 
@@ -53,6 +53,13 @@ class TestTheLastJob:
         """At the start, or spread over the run."""
         clean = Simulation(jobs=jobs, seed=seed).run()
         refused = Simulation(refuse_briefly(6, every), jobs=jobs, seed=seed).run()
+        assert refused.now <= 2.5 * max(clean.now, 1.0)
+
+    @pytest.mark.parametrize("jobs", [4, 100])
+    def test_waits_little_for_six_whose_moment_is_past(self, jobs: int, seed: int) -> None:
+        """As one named in whole seconds is, or any for a clock that is ahead."""
+        clean = Simulation(jobs=jobs, seed=seed).run()
+        refused = Simulation(refuse_briefly(6, 1, -0.5), jobs=jobs, seed=seed).run()
         assert refused.now <= 2.5 * max(clean.now, 1.0)
 
     @pytest.mark.parametrize("reset", ["named", "unnamed"])

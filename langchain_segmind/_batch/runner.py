@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -324,13 +323,6 @@ class Runner:
                     attempt.is_sending = getattr(outcome, "is_new", False)
         except StopIteration as stop:
             return stop.value
-        except GeneratorExit:
-            if not attempt.is_sending:
-                # Thrown, and not closed: a flow warns of what it is made to forget, and here the
-                # journal has it.
-                with suppress(_StoppedError):
-                    flow.throw(_StoppedError())
-            raise
         finally:
             flow.close()
 

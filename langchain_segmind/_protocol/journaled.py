@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
@@ -16,7 +17,7 @@ from langchain_segmind._journals.entries import Change, Journal, JournalEntry
 from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
 from langchain_segmind._protocol.answers import Accounting, Finished, read_output, read_response
 from langchain_segmind._protocol.calls import Clock, may_be_billed
-from langchain_segmind._protocol.queue import read_request_id
+from langchain_segmind._protocol.queue import read_request_id, warn_of_lost_submit
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
     completion_from,
@@ -201,7 +202,9 @@ class JournaledCall:
             yield from self._keep_unusable(entry, error)
             raise
         finally:
-            flow.close()
+            # Thrown, and not closed: it warns of what it is made to forget, and the journal has it.
+            with suppress(_OvertakenError):
+                flow.throw(_OvertakenError())
         if isinstance(answer, Response):
             return read_response(answer)  # Raises: it was no answer before, either.
         if entry is not None and finished is None:
@@ -234,6 +237,8 @@ class JournaledCall:
         try:
             outcome = yield request
         except GeneratorExit:
+            if self.submits is not None:
+                warn_of_lost_submit()
             self._note_cancelled(entry)
             raise
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:

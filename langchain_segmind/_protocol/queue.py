@@ -85,14 +85,19 @@ def run_job(model: str, body: bytes, exchanges: Exchanges) -> Flow[Finished]:
     try:
         reply = yield from exchanges.post(f"/v2/{model}", body, timeout)
     except GeneratorExit:
-        logger.warning(
-            "A submit was cancelled before its answer came: if Segmind took it, its job runs and "
-            "is billed under an id that is not known here."
-        )
+        warn_of_lost_submit()
         raise
     request_id = read_request_id(reply)
     _notify(exchanges.on_submit, request_id)
     return (yield from wait_for_job(request_id, exchanges, submitted_at=sent_at))
+
+
+def warn_of_lost_submit() -> None:
+    """Warn of a submit that was cancelled on its way."""
+    logger.warning(
+        "A submit was cancelled before its answer came: if Segmind took it, its job runs and is "
+        "billed under an id that is not known here."
+    )
 
 
 def wait_for_job(

@@ -63,6 +63,16 @@ def test_a_source_is_read_as_slots_come_free(llm: ChatSegmindLlama) -> None:
     assert {entry.state for entry in llm.journal.entries()} <= {"answered", "submitted"}
 
 
+def test_leaving_early_warns_of_nothing_that_was_not_sent(
+    llm: ChatSegmindLlama, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls that wait for their turn are dropped, and the journal has those that were sent."""
+    results = batch.run_sync(rows(300), llm)
+    next(results)
+    results.close()
+    assert caplog.messages == []
+
+
 def test_what_the_journal_has_is_given_again(
     llm: ChatSegmindLlama, gateway: RunningGateway
 ) -> None:

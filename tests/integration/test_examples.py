@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,14 +298,29 @@ def test_a_list_of_topics_becomes_a_file_for_fine_tuning(stage: Stage, folder: P
         pairs = (folder / "distilled.jsonl").read_text("utf-8")
         cost = sum(charge.cost for charge in gateway.account.charges)
         assert gateway.account.post_count == 6 + 8
-        assert printed == f"8 pairs on 2 topics in distilled.jsonl; {cost:.6f} credits spent now.\n"
-        assert "0.000000 credits" in stage.run("distill", "topics.txt")
+        assert printed == f"8 pairs on 2 topics in distilled.jsonl; {cost:.6f} credits in all.\n"
+        assert stage.run("distill", "topics.txt") == printed
         assert gateway.account.post_count == 6 + 8
     turns = [json.loads(line)["messages"] for line in pairs.splitlines()]
     assert all(answer["content"] == f"This: {question['content']}" for question, answer in turns)
     assert [turn["role"] for turn in turns[0]] == ["user", "assistant"]
     again = (folder / "distilled.jsonl").read_text("utf-8")
     assert sorted(again.splitlines()) == sorted(pairs.splitlines())
+
+
+def test_the_budget_of_a_fine_tuning_file_holds_for_all_runs(stage: Stage, folder: Path) -> None:
+    """A longer list of topics has what the runs before it left, of both of their batches."""
+
+    def teach_at_length(body: dict[str, Any]) -> str:
+        return teach(body).replace("?", "? Please." + " Please." * 190)
+
+    topics = folder / "topics.txt"
+    with stage.answering(teach_at_length, prompt_price=0.0, completion_price=1e-4) as gateway:
+        for text in ("the tides", "the tides\nknots", "the tides\nknots\nthe Silk Road"):
+            topics.write_text(text, "utf-8")
+            with suppress(SystemExit):
+                stage.run("distill", "topics.txt")
+        assert 0.4 < sum(charge.cost for charge in gateway.account.charges) <= 0.5
 
 
 # --- The notebook ------------------------------------------------------------------------------

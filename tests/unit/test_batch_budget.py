@@ -85,3 +85,13 @@ def test_what_the_account_is_to_keep_is_kept() -> None:
 
     with pytest.raises(BudgetReachedError, match="are to stay"):
         asyncio.run(reserve())
+
+
+async def test_a_model_that_ignores_max_tokens_passes_the_budget_but_once() -> None:
+    """Nobody can know before its first answer; from then on each call is counted as long."""
+    budget, size = Budget(0.001), Size(10, 100)
+    reserved = await budget.reserve(size)
+    budget.learn(reserved, {"prompt_tokens": 10, "completion_tokens": 400}, 0.0006)
+    budget.settle(reserved, 0.0006)
+    with pytest.raises(BudgetReachedError, match=r"one more call may cost 0\.0012\."):
+        await budget.reserve(size)

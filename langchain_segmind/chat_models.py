@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from pydantic import Field, field_validator, model_validator
 
-from langchain_segmind._messages.incoming import (
-    Call,
-    combined_llm_output,
-    free_of_charge,
-    with_llm_output,
-)
+from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
 from langchain_segmind._messages.outgoing import convert_prompt
 from langchain_segmind._messages.parameters import (
     PER_CALL,
@@ -590,12 +585,6 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = "segmind"
         return params
-
-    def _generate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
-        return with_llm_output(super()._generate_with_cache(*args, **kwargs))
-
-    async def _agenerate_with_cache(self, *args: Any, **kwargs: Any) -> ChatResult:
-        return with_llm_output(await super()._agenerate_with_cache(*args, **kwargs))
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
         return combined_llm_output(llm_outputs)

@@ -224,17 +224,6 @@ def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str
     return combined
 
 
-def with_llm_output(result: ChatResult) -> ChatResult:
-    """Give the result that LangChain made of a stream the `llm_output` of any other answer."""
-    message = result.generations[0].message
-    told = message.response_metadata
-    if result.llm_output is None and told.get("credits") != CACHED.as_dict():
-        result.llm_output = {name: told.get(name) for name in ("model_name", "credits")}
-        if isinstance(message, AIMessage) and message.usage_metadata is not None:
-            result.llm_output["token_usage"] = dict(message.usage_metadata)
-    return result
-
-
 def free_of_charge(generation: ChatGeneration) -> ChatGeneration:
     """Say that an answer from LangChain's cache cost nothing; the balance then is not known."""
     message = generation.message

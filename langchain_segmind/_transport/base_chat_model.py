@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import ensure_config
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import (
@@ -33,6 +34,7 @@ from langchain_segmind._transport.settings import (
     warn_of_plain_http,
 )
 from langchain_segmind._version import __version__
+from langchain_segmind.credits import CACHED
 from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryable
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
@@ -47,10 +49,14 @@ if TYPE_CHECKING:
     )
     from types import TracebackType
 
-    from langchain_core.callbacks import BaseRunManager
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForLLMRun,
+        BaseRunManager,
+        CallbackManagerForLLMRun,
+    )
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessage, AIMessageChunk
-    from langchain_core.outputs import LLMResult
+    from langchain_core.messages import AIMessageChunk, BaseMessage
+    from langchain_core.outputs import ChatResult
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.runnables import Runnable, RunnableConfig
 
@@ -193,15 +199,31 @@ class BaseSegmindChatModel(BaseChatModel):
     def _metadata_of(self, run_manager: BaseRunManager | None) -> Mapping[str, Any] | None:
         return _METADATA.get() if run_manager is None else run_manager.metadata
 
-    def generate(self, *prompts: Any, **options: Any) -> LLMResult:
-        """Do as langchain-core's."""
-        with self._remember(options.get("metadata")):
-            return super().generate(*prompts, **options)
+    # langchain-core has no public place between an answer it put together of a stream and the
+    # callbacks that are told of it; nor any that knows the run of such a stream.
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **options: Any,
+    ) -> ChatResult:
+        with self._remember(None if run_manager is None else run_manager.metadata):
+            return _with_llm_output(
+                super()._generate_with_cache(messages, stop, run_manager, **options)
+            )
 
-    async def agenerate(self, *prompts: Any, **options: Any) -> LLMResult:
-        """Do as langchain-core's."""
-        with self._remember(options.get("metadata")):
-            return await super().agenerate(*prompts, **options)
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **options: Any,
+    ) -> ChatResult:
+        with self._remember(None if run_manager is None else run_manager.metadata):
+            return _with_llm_output(
+                await super()._agenerate_with_cache(messages, stop, run_manager, **options)
+            )
 
     def stream(
         self,
@@ -395,3 +417,14 @@ def _without_inputs(error: ValidationError) -> ValidationError:
         for line in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     return ValidationError.from_exception_data(error.title, lines, hide_input=True)
+
+
+def _with_llm_output(result: ChatResult) -> ChatResult:
+    """Give the result that LangChain made of a stream the `llm_output` of any other answer."""
+    message = result.generations[0].message
+    told = message.response_metadata
+    if result.llm_output is None and told.get("credits") != CACHED.as_dict():
+        result.llm_output = {name: told.get(name) for name in ("model_name", "credits")}
+        if isinstance(message, AIMessage) and message.usage_metadata is not None:
+            result.llm_output["token_usage"] = dict(message.usage_metadata)
+    return result

@@ -112,6 +112,8 @@ class _Command:
         history = read_history(self._journal, check.ids, options.samples)
         total = check.count * options.samples
         known = history.states["answered"] + history.states["submitted"]
+        if not options.retry_unknown:
+            known += history.states["unknown"]
         left = max(total - max(known, len(output.answered)), 0)
         answer = report.assume_answer(options.max_tokens)
         guess = report.estimate(check, left, answer)

@@ -143,8 +143,10 @@ class _Command:
         history = read_history(self._journal, check.ids, options.samples)
         total = check.count * options.samples
         answered = history.states["answered"]
-        known = max(answered + history.states["submitted"], len(output.answered))
-        left = max(total - known, 0)
+        known = answered + history.states["submitted"]
+        if not options.retry_unknown:
+            known += history.states["unknown"]
+        left = max(total - max(known, len(output.answered)), 0)
         guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
         if left:
             _say(plan)

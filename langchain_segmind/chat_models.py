@@ -576,6 +576,8 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """As langchain-core's, without the way through its deprecated `dict` at each call."""
+        if type(self).dict is not ChatSegmindLlama.dict:  # A subclass adds to what is traced.
+            return super()._get_invocation_params(stop, **kwargs)
         return {**self._identifying_params, "_type": self._llm_type, "stop": stop, **kwargs}
 
     def _resolve_model_profile(self) -> ModelProfile | None:

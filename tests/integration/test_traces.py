@@ -15,6 +15,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
+from langchain_core.tracers.context import collect_runs
 from langsmith import Client
 from openinference.instrumentation.langchain import LangChainInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -306,3 +307,15 @@ def test_langsmith_can_add_up_costs_where_texts_are_hidden(
     everything = b"".join(received.body for received in langsmith.requests)
     assert SECRET.encode() not in everything
     assert ANSWER.encode() not in everything
+
+
+def test_what_a_subclass_adds_to_dict_is_traced(gateway: RunningGateway) -> None:
+    """langchain-core has deprecated `dict`, and keeps to what it says."""
+
+    class Tagged(ChatSegmindLlama):
+        def dict(self, **_: Any) -> dict[str, Any]:
+            return {"team": "umbrellas"}
+
+    with collect_runs() as runs, Tagged(api_key=KEY, base_url=gateway.url) as llm:
+        llm.invoke("hi")
+    assert (runs.traced_runs[0].extra or {})["invocation_params"]["team"] == "umbrellas"

@@ -90,8 +90,8 @@ def _is_quoted_in_its_line(text: str, item: Found) -> bool:
 def _is_program(text: str, group: Sequence[Found]) -> bool:
     """Whether the line before or after bare lines of Python belongs to a program."""
     start, end = group[0].start, group[-1].end
-    before = _OPENING.sub("", text[max(0, start - _NEAR) : start]).rpartition("\n")[2]
-    after = text[end : end + _NEAR].lstrip("` \t\r\n;,").partition("\n")[0]
+    before = text[max(0, start - _NEAR) : start].rstrip().rpartition("\n")[2]
+    after = text[end : end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_segmind._tool_calling.toolset import ToolSet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A call that is ready to be sent."""
 

@@ -152,7 +152,7 @@ def calls_of(message: AIMessage) -> list[ToolCall]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Converter:
     """Converts one message; knows its place, for the errors."""
 

@@ -70,7 +70,7 @@ _OWN_TYPES = (None, "function", "object", "custom")
 """Of tools that the user runs: a schema is an object, and Anthropic calls such tools custom."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
     """The messages and fields of a body, and the tools whose calls its answer may hold."""
 

@@ -191,7 +191,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
             self._spend(metadata["credits"])
             if metadata["credits"]["cost"] is None:
                 self._note_unknown(metadata.get("request_id"))
-            self.tokens = add_usage(self.tokens, message.usage_metadata)
+            self.tokens.update(add_usage(self.tokens, message.usage_metadata))
 
     def _spend(self, credits: CreditsDict) -> None:
         self.cost = round(self.cost + (credits["cost"] or 0.0), DECIMALS)

@@ -6,15 +6,15 @@ import json
 import pkgutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from langchain_core.exceptions import OutputParserException
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_segmind._batch.results import SchemaMismatchError
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatResult
 
+    from langchain_segmind._messages.structured_output import StructuredOutputParser
     from langchain_segmind.chat_models import ChatSegmindLlama
 
 
@@ -29,7 +29,7 @@ class AnswerSchema:
         """
         chain: Any = llm.with_structured_output(schema)
         self.options = {"response_format": chain.first.kwargs["response_format"]}
-        self._parser = chain.last
+        self._parser: StructuredOutputParser = chain.last
 
     def read(self, result: ChatResult, request_id: str | None) -> Any:
         """Give the object of an answer.
@@ -37,14 +37,13 @@ class AnswerSchema:
         Raises:
             SchemaMismatchError: There is none, or it does not fit.
         """
-        try:
-            self._parser.check(result.generations[0].message)
-            return self._parser.parse_result(result.generations)
-        except OutputParserException as error:
-            why = str(error).partition("\nThe reply was:")[0]
+        generation = result.generations[0]
+        if misfit := self._parser.misfit(cast("AIMessage", generation.message)):
+            why = misfit.partition("\nThe reply was:")[0]
             raise SchemaMismatchError(
                 f"{why}. It was paid for, and its text is kept.", request_id=request_id
-            ) from None
+            )
+        return self._parser.parse_result([generation])
 
 
 def load_schema(name: str) -> dict[str, Any] | type:

@@ -6,12 +6,13 @@ import json
 import pkgutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.exceptions import OutputParserException
 
 from langchain_segmind._batch.results import SchemaMismatchError
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatResult
 
     from langchain_segmind._messages.structured_output import StructuredOutputParser
@@ -37,13 +38,13 @@ class AnswerSchema:
         Raises:
             SchemaMismatchError: There is none, or it does not fit.
         """
-        generation = result.generations[0]
-        if misfit := self._parser.misfit(cast("AIMessage", generation.message)):
-            why = misfit.partition("\nThe reply was:")[0]
+        try:
+            return self._parser.read_fit(result.generations[0])
+        except OutputParserException as error:
+            why = str(error).partition("\nThe reply was:")[0]
             raise SchemaMismatchError(
                 f"{why}. It was paid for, and its text is kept.", request_id=request_id
-            )
-        return self._parser.parse_result([generation])
+            ) from None
 
 
 def load_schema(name: str) -> dict[str, Any] | type:

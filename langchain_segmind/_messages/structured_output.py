@@ -132,13 +132,13 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
                 raise
             return fit_arguments(found[0], self._schema)  # As other models' chains give it.
 
-    def misfit(self, message: AIMessage) -> str | None:
-        """Say why a reply holds no object that fits, also where any would be returned, or None."""
-        try:
-            self._first_fit(*self._objects(ChatGeneration(message=message)))
-        except OutputParserException as error:
-            return str(error)
-        return None
+    def read_fit(self, generation: Generation) -> Any:
+        """Read the object that fits, also where `parse_result` would return one that does not.
+
+        Raises:
+            OutputParserException: There is none.
+        """
+        return self._first_fit(*self._objects(generation))
 
     def _objects(self, generation: Generation) -> tuple[list[dict[str, Any]], str]:
         """The objects that a reply holds, and its text."""
@@ -222,10 +222,17 @@ def _repairing(
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Ask again, at most so often, while the reply does not fit; every time is a paid call."""
 
+    def misfit(reply: AIMessage) -> str | None:
+        try:
+            parser.read_fit(ChatGeneration(message=reply))
+        except OutputParserException as error:
+            return str(error)
+        return None
+
     def invoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
         reply = asked.invoke(prompt, config, **options)
         for number in range(1, max_repairs + 1):
-            if (why := parser.misfit(reply)) is None:
+            if (why := misfit(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
             reply = asked.invoke(prompt, config, **of_repair(number, options))
@@ -234,7 +241,7 @@ def _repairing(
     async def ainvoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
         reply = await asked.ainvoke(prompt, config, **options)
         for number in range(1, max_repairs + 1):
-            if (why := parser.misfit(reply)) is None:
+            if (why := misfit(reply)) is None:
                 break
             prompt = _once_more(prompt, reply, why)
             reply = await asked.ainvoke(prompt, config, **of_repair(number, options))

@@ -199,7 +199,8 @@ class Exchanges:
                 logger.info("%s, %s", _describe(outcome), why)
                 return outcomes
             how_often = f"{len(outcomes)} of {self.max_retries} retries"
-            logger.info("%s, waiting %.1f s, %s", _describe(outcome), delay, how_often)
+            facts = (_describe(outcome), delay, how_often)
+            logger.info("%s, waiting %.1f s, %s", *facts, extra={"wait_seconds": delay})
             yield Sleep(delay)
             if is_billable:
                 yield _SLOT

@@ -166,7 +166,8 @@ class _Job:
                 held = self._polls.seconds_until_allowed(now=self._clock.monotonic())
                 if held:
                     if held >= LOG_SECONDS:
-                        logger.info("Polls are at the plan's limit, waiting %.1f s", held)
+                        message = "Polls are at the plan's limit, waiting %.1f s"
+                        logger.info(message, held, extra={"wait_seconds": held})
                     yield from self._pause(held)
                     continue
                 sent = self._polls.sent

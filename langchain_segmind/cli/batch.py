@@ -87,12 +87,7 @@ class _LogHandler(logging.Handler):
             _say(record.getMessage())
 
     def _starts_wait(self, record: logging.LogRecord) -> bool:
-        # The pace of --requests-per-minute is one that was asked for.
-        if record.levelno != logging.INFO or record.module == "rate_limiters":
-            return False
-        numbers = record.args if isinstance(record.args, tuple) else ()
-        seconds = max((each for each in numbers if isinstance(each, float)), default=0.0)
-        now = time.monotonic()
+        seconds, now = getattr(record, "wait_seconds", 0.0), time.monotonic()
         if seconds < LONG_WAIT or now < self._waits_until:
             return False
         self._waits_until = now + seconds

@@ -49,7 +49,7 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
     while not (is_over or reader.seen.is_done):
         chunk = yield ReadChunk()
         if isinstance(chunk, TransportFailure) and not reader.seen.is_complete:
-            raise error_from_failure(chunk, insists=True)  # No stream is begun again.
+            raise error_from_failure(chunk, is_final=True)  # No stream is begun again.
         if is_over := not isinstance(chunk, bytes):
             chunk = b"\n\n"  # Not every server ends its last event with a blank line.
         for generation in reader.feed(chunk):

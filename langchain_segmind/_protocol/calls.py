@@ -160,7 +160,7 @@ class Exchanges:
         facts = {
             "to_queue": path.startswith("/v2/"),
             "after_unknown": any(map(may_be_billed, outcomes[:-1])),
-            "insists": self.retry_unknown_outcome,
+            "is_final": self.retry_unknown_outcome,
         }
         if isinstance(outcome, TransportFailure):
             if (answer := _answer_of(outcome)) is None:

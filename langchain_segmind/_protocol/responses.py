@@ -101,7 +101,7 @@ def error_from_response(
     to_queue: bool = False,
     billable: bool = True,
     after_unknown: bool = False,
-    insists: bool = False,
+    is_final: bool = False,
 ) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do.
 
@@ -111,7 +111,7 @@ def error_from_response(
         to_queue: Whether a job was to be submitted.
         billable: Whether the request could have cost anything.
         after_unknown: Whether an earlier attempt had an unknown outcome.
-        insists: Whether `retry_unknown_outcome` was set, or would have changed nothing.
+        is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
     """
     words = words_of(reply.body).removeprefix(f"{reply.status} ")
     kind = error_class(reply.status, words)
@@ -120,7 +120,7 @@ def error_from_response(
     who = "A proxy, not Segmind," if by_proxy else "Segmind"
     if by_proxy:
         what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
-        why = _not_repeated(insists=insists)
+        why = _not_repeated(is_final=is_final)
         advice = f"The request may have reached a model and been billed, {why} {what_to_do}"
     elif after_unknown and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
         advice = _earlier(to_queue=to_queue)
@@ -150,8 +150,8 @@ def _earlier(*, to_queue: bool) -> str:
     return f"{earlier} {_UNKNOWN_JOB}" if to_queue else earlier
 
 
-def _not_repeated(*, insists: bool) -> str:
-    if insists:
+def _not_repeated(*, is_final: bool) -> str:
+    if is_final:
         return "and is not sent again."
     return "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
 
@@ -161,7 +161,7 @@ def error_from_failure(
     *,
     to_queue: bool = False,
     after_unknown: bool = False,
-    insists: bool = False,
+    is_final: bool = False,
 ) -> SegmindError:
     """Turn a failed exchange into its error; what may have been billed says so.
 
@@ -169,7 +169,7 @@ def error_from_failure(
         failure: What happened.
         to_queue: Whether a job was to be submitted.
         after_unknown: Whether an earlier attempt had an unknown outcome.
-        insists: Whether `retry_unknown_outcome` was set, or would have changed nothing.
+        is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
     """
     head = failure.head
     facts: dict[str, Any] = {"outcome_unknown": failure.sent or after_unknown}
@@ -178,7 +178,7 @@ def error_from_failure(
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
     detail = shorten(failure.detail)
-    sent = f"The request had been sent and may have been billed, {_not_repeated(insists=insists)}"
+    sent = f"The request had been sent and may have been billed, {_not_repeated(is_final=is_final)}"
     if failure.kind == "timeout" and failure.sent:
         advice = f"Raise timeout=... {_UNKNOWN_JOB}" if to_queue else SegmindTimeoutError.advice
         return SegmindTimeoutError(f"Segmind gave {detail}. {sent} {advice}", **facts)

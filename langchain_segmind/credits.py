@@ -278,6 +278,14 @@ def format_credits(amount: float) -> str:
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
+def llm_output_of(message: AIMessage) -> dict[str, Any]:
+    """Give what LangChain's `llm_output` says of an answer: its model, credits and tokens."""
+    output = {name: message.response_metadata.get(name) for name in ("model_name", "credits")}
+    if message.usage_metadata is not None:
+        output["token_usage"] = dict(message.usage_metadata)
+    return output
+
+
 def _shown(amount: float | None) -> str:
     """Give an amount as a `repr` does, in which commas stand between the fields."""
     return "None" if amount is None else format_credits(amount).replace(",", "")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -17,7 +17,7 @@ from langchain_segmind._messages.stop import StopCutter
 from langchain_segmind._protocol.answers import Finished, read_response
 from langchain_segmind._protocol.responses import text_of
 from langchain_segmind._tool_calling.toolset import ParsedReply
-from langchain_segmind.credits import CACHED, PROVIDER
+from langchain_segmind.credits import CACHED, PROVIDER, llm_output_of
 from langchain_segmind.exceptions import SegmindJobNotFoundError, SegmindModelNotFoundError
 
 if TYPE_CHECKING:
@@ -76,13 +76,8 @@ class Call:
             self._generation(choice, others if index else completion, accounting)
             for index, choice in enumerate(completion["choices"])
         ]
-        llm_output: dict[str, Any] = {
-            "model_name": _model_name(completion, self.model),
-            "credits": accounting.credits.as_dict(),
-        }
-        if usage := usage_from(completion.get("usage")):
-            llm_output["token_usage"] = dict(usage)
-        return ChatResult(generations=generations, llm_output=llm_output)
+        first = cast("AIMessage", generations[0].message)  # `generation` makes no other.
+        return ChatResult(generations=generations, llm_output=llm_output_of(first))
 
     def _generation(
         self, choice: Mapping[str, Any], completion: Mapping[str, Any], accounting: Accounting

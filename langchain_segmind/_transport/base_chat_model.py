@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
 from langchain_core.runnables import ensure_config
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import (
@@ -34,7 +33,7 @@ from langchain_segmind._transport.settings import (
     warn_of_plain_http,
 )
 from langchain_segmind._version import __version__
-from langchain_segmind.credits import CACHED
+from langchain_segmind.credits import CACHED, llm_output_of
 from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryable
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
         CallbackManagerForLLMRun,
     )
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.messages import AIMessageChunk, BaseMessage
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.outputs import ChatResult
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -187,15 +186,6 @@ class BaseSegmindChatModel(BaseChatModel):
 
     # --- Metadata ---
 
-    @contextmanager
-    def _remember(self, metadata: Mapping[str, Any] | None) -> Iterator[None]:
-        """Let `_stream` know a config's metadata, also where a callback makes `invoke` stream."""
-        token = _METADATA.set({**(metadata or {}), **(self.metadata or {})})
-        try:
-            yield
-        finally:
-            _METADATA.reset(token)
-
     def _metadata_of(self, run_manager: BaseRunManager | None) -> Mapping[str, Any] | None:
         return _METADATA.get() if run_manager is None else run_manager.metadata
 
@@ -208,7 +198,7 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        with self._remember(None if run_manager is None else run_manager.metadata):
+        with _remember(None if run_manager is None else run_manager.metadata):
             return _with_llm_output(
                 super()._generate_with_cache(messages, stop, run_manager, **options)
             )
@@ -220,7 +210,7 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        with self._remember(None if run_manager is None else run_manager.metadata):
+        with _remember(None if run_manager is None else run_manager.metadata):
             return _with_llm_output(
                 await super()._agenerate_with_cache(messages, stop, run_manager, **options)
             )
@@ -234,7 +224,7 @@ class BaseSegmindChatModel(BaseChatModel):
         """Do as langchain-core's."""
         chunks = super().stream(input, config, **options)
         with closing(cast("Generator[AIMessageChunk]", chunks)):
-            with self._remember(ensure_config(config)["metadata"]):
+            with _remember({**ensure_config(config)["metadata"], **(self.metadata or {})}):
                 first = next(chunks, None)  # Until then `_stream` is told what it is to do.
             if first is not None:
                 yield first
@@ -249,7 +239,7 @@ class BaseSegmindChatModel(BaseChatModel):
         """Do as langchain-core's."""
         chunks = super().astream(input, config, **options)
         async with aclosing(cast("AsyncGenerator[AIMessageChunk]", chunks)):
-            with self._remember(ensure_config(config)["metadata"]):
+            with _remember({**ensure_config(config)["metadata"], **(self.metadata or {})}):
                 first = await anext(chunks, None)
             if first is not None:
                 yield first
@@ -419,12 +409,19 @@ def _without_inputs(error: ValidationError) -> ValidationError:
     return ValidationError.from_exception_data(error.title, lines, hide_input=True)
 
 
+@contextmanager
+def _remember(metadata: Mapping[str, Any] | None) -> Iterator[None]:
+    """Let `_stream` know a config's metadata, also where a callback makes `invoke` stream."""
+    token = _METADATA.set(metadata)
+    try:
+        yield
+    finally:
+        _METADATA.reset(token)
+
+
 def _with_llm_output(result: ChatResult) -> ChatResult:
     """Give the result that LangChain made of a stream the `llm_output` of any other answer."""
-    message = result.generations[0].message
-    told = message.response_metadata
-    if result.llm_output is None and told.get("credits") != CACHED.as_dict():
-        result.llm_output = {name: told.get(name) for name in ("model_name", "credits")}
-        if isinstance(message, AIMessage) and message.usage_metadata is not None:
-            result.llm_output["token_usage"] = dict(message.usage_metadata)
+    message = cast("AIMessage", result.generations[0].message)
+    if result.llm_output is None and message.response_metadata.get("credits") != CACHED.as_dict():
+        result.llm_output = llm_output_of(message)
     return result

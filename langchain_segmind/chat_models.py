@@ -129,7 +129,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
 
     queue: bool | None = None
     """Whether calls go through Segmind's queue (v2), which is made for slow generations: submitted
-    once, asked after, and fetched. The answers are the same, and one that was not waited for is
+    once, then asked for the answer. The answers are the same, and one that was not waited for is
     not lost: see `resume`. If not given, they do where there is a `journal`."""
 
     journal: Any = Field(default=None, exclude=True, repr=False)

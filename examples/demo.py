@@ -33,17 +33,15 @@ WIDTH = min(shutil.get_terminal_size().columns - 1, 76)
 def main() -> None:
     """Run every part against whichever Segmind there is."""
     with connected() as llm:
-        balance = llm.get_credits().total
-        say(f"Balance: {balance:.6f} credits", "dim")
+        say(f"Balance: {llm.get_credits().total:.2f} credits", "dim")
         with get_credits_callback() as spent:
             for title, part in PARTS:
                 heading(title)
                 with get_credits_callback() as here:
                     part(llm)
-                say(f"{count(here.calls, 'call')}, {here.cost:.6f} credits", "dim")
+                say(str(here), "dim")
         heading("Bill")
-        say(f"{count(spent.calls, 'call')} cost {spent.cost:.6f} credits.")
-        say(f"Balance: {balance:.6f} before, {llm.get_credits().total:.6f} after.")
+        say(str(spent))
 
 
 @contextmanager
@@ -186,11 +184,6 @@ def show_batch(llm: ChatSegmindLlama, prompts: list[str]) -> None:
     for prompt, answer in zip(prompts, llm.batch([*prompts]), strict=True):
         turn("human", prompt)
         turn("ai", answer.text)
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number of things."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

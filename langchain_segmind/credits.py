@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypedDict
@@ -274,7 +275,8 @@ def amount(value: object) -> float | None:
 
 def format_credits(amount: float) -> str:
     """Give an amount as money: two decimals, and more where it has them, as 0.0101475."""
-    whole, _, decimals = f"{amount:,.{DECIMALS}f}".partition(".")
+    # By its digits: a float of millions has noise in its tenth decimal. Nothing has no sign.
+    whole, _, decimals = f"{Decimal(str(amount)):z,.{DECIMALS}f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 

@@ -23,6 +23,7 @@ from langchain_segmind.cli.setup_checks import (
     check_model,
     check_proxy,
     check_versions,
+    describe_balance,
 )
 from langchain_segmind.exceptions import (
     SegmindAPIError,
@@ -129,9 +130,8 @@ def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
     if balance.total <= 0:
         message = "The key is accepted, but the account is empty: every call will be refused."
         return Finding("credits", "problem", message, f"Top up at {BILLING}")
-    message = f"The key is accepted; {balance.total:.6f} credits are left"
-    gift = f", {balance.free_credits:.6f} of them a gift" if balance.free_credits else ""
-    return Finding("credits", "ok", f"{message}{gift} (answered in {seconds:.1f} s).")
+    message = f"The key is accepted; {describe_balance(balance)} (answered in {seconds:.1f} s)."
+    return Finding("credits", "ok", message)
 
 
 def _describe_refusal(error: SegmindError) -> Finding:

@@ -22,10 +22,13 @@ from langchain_segmind._transport.environment import (
 )
 from langchain_segmind.chat_models import MODELS, ChatSegmindLlama, nearest_model
 from langchain_segmind.cli.findings import Finding
+from langchain_segmind.credits import format_credits
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from langchain_segmind.credits import CreditBalance
 
 SEGMIND = "https://api.segmind.com"
 CONSOLE = "https://cloud.segmind.com/console"
@@ -74,6 +77,13 @@ def _fault_of(key: str) -> str:
     if key.lower().startswith("bearer "):
         return "starts with 'Bearer': only the key itself belongs there"
     return ""
+
+
+def describe_balance(balance: CreditBalance) -> str:
+    """Say what is left to spend, and how much of it is a gift."""
+    left = f"{format_credits(balance.total)} credits are left"
+    gift = f", {format_credits(balance.free_credits)} of them a gift"
+    return f"{left}{gift}" if balance.free_credits else left
 
 
 def fault_of(**settings: str) -> str:

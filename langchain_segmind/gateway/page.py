@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import sha256
 from html import escape
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from langchain_segmind.gateway.account import DECIMALS
 from langchain_segmind.gateway.errors import ApiError
 from langchain_segmind.gateway.exchange import Response, html_response, printable
 from langchain_segmind.gateway.hosts import is_local
@@ -112,7 +114,7 @@ def _row(gateway: Gateway, exchange: Exchange) -> str:
 
 def credit_text(amount: float) -> str:
     """Write credits without an exponent, and without zeros at the end."""
-    return f"{amount:,.7f}".rstrip("0").rstrip(".")
+    return f"{Decimal(str(amount)):z,.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def _hash(tag: str) -> str:

@@ -132,7 +132,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     once, then asked for the answer. The answers are the same, and one that was not waited for is
     not lost: see `resume`. If not given, they do where there is a `journal`."""
 
-    journal: Any = Field(default=None, exclude=True, repr=False)
+    journal: Any = Field(default=None, exclude=True)
     """Where it is kept what was paid for, so that nothing is paid for twice: the path of a SQLite
     file, or a `Journal`.
 

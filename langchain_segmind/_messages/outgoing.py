@@ -84,7 +84,9 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
             sent; the sentence names both by their index.
     """
     if not messages:
-        raise SegmindInvalidInputError("There is no message to send: pass at least one.")
+        raise SegmindInvalidInputError(
+            "There is no message to send: pass at least one. Nothing was sent."
+        )
     names = _names_of_calls(messages)
     wire: list[WireMessage] = []
     for index, message in enumerate(messages):
@@ -118,13 +120,17 @@ def convert_prompt(
         SegmindInvalidInputError: It says nothing, or cannot be sent.
     """
     wire = to_wire(messages, model=model, images=images)
-    contents = (message["content"] for message in wire)
-    if all(isinstance(content, str) and not content.strip() for content in contents):
+    is_asked = wire[-1]["role"] == "user"  # As by a template whose variable was empty.
+    if all(_is_blank(message) for message in (wire[-1:] if is_asked else wire)):
         raise SegmindInvalidInputError(
             "The prompt is empty: there is nothing to answer in its messages, and an answer would "
             "be billed. Nothing was sent."
         )
     return wire
+
+
+def _is_blank(message: WireMessage) -> bool:
+    return isinstance(message["content"], str) and not message["content"].strip()
 
 
 def _names_of_calls(messages: Sequence[BaseMessage]) -> dict[str, str]:

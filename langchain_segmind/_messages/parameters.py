@@ -111,11 +111,12 @@ class CallParameters:
             try:
                 checked[name] = self._adapters[name].validate_python(checked[name])
             except ValidationError as error:
-                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                why = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+                end = "" if why.endswith("?") else "."
                 # What is given as a model may be a key; the reason shows it where it is none.
                 shown = name if name == "model" else f"{name}={checked[name]!r}"
                 raise SegmindInvalidInputError(
-                    f"{shown} is refused: {why.rstrip('.')}. Nothing was sent."
+                    f"{shown} is refused: {why}{end} Nothing was sent."
                 ) from None
         return checked
 

@@ -87,7 +87,8 @@ def nearest_slug(name: str) -> str | None:
     if version and size:
         return _known().get((version, size))
     of_version = [slug for known, slug in _known().items() if version in (None, known[0])]
-    return next(iter(difflib.get_close_matches(last, of_version, n=1)), None)
+    alike = 0.6 if version is None else 0.0  # `llama3.1` is like none of them, and is meant so.
+    return next(iter(difflib.get_close_matches(last, of_version, n=1, cutoff=alike)), None)
 
 
 def did_you_mean(name: str) -> str:

@@ -118,15 +118,15 @@ class Session:
 
     def _greet(self) -> None:
         with self._screen.waiting():
-            balance = self._llm.get_credits().total
+            balance = self._llm.get_credits()
         self._screen.say(f"{self._llm.model} at {self._llm.base_url}", "bold")
         self._tell_of_unknown_model()
         if self._llm.base_url != SEGMIND:
             self._screen.say("This is not Segmind itself: another model may answer.", "dim")
-        if balance <= 0:
+        if balance.total <= 0:
             self._screen.say(f"The account is empty: top up at {BILLING}, then /credits.", "yellow")
         else:
-            self._screen.say(f"{format_credits(balance)} credits are left. /tools shows tools, /help the rest.")
+            self._screen.say(f"{describe_balance(balance)}. /tools shows tools, /help the rest.")
 
     def _hear(self, line: str) -> int:
         """Do what a line says; what goes wrong is told, and the conversation goes on."""
@@ -184,7 +184,8 @@ class Session:
         self._calls += len(bills)
         self._spent += sum(costs)
         calls = f"{len(bills)} calls, " if len(bills) > 1 else ""
-        cost = f"{format_credits(sum(costs))} credits" if len(costs) == len(bills) else "cost not told"
+        is_told = len(costs) == len(bills)
+        cost = f"{format_credits(sum(costs))} credits" if is_told else "cost not told"
         balance = "" if left is None else f", {format_credits(left)} left"
         self._screen.say(f"{calls}{cost}{balance}", "dim")
         if left is not None and left < LITTLE:

@@ -225,11 +225,14 @@ def test_a_model_by_another_name_is_answered_with_its_own(
             list(getattr(llm, way)("hi"))
     with pytest.raises(ValidationError, match=r"Did you mean 'llama-v3p1-8b-instruct'\?"):
         ChatSegmindLlama(model="meta-llama/Llama-3.1-8B-Instruct", **given)
-    with pytest.raises(SegmindInvalidInputError, match=r"Did you mean 'llama-v3p1-8b-instruct'\?"):
+    told = r"Did you mean 'llama-v3p1-8b-instruct'\? Nothing was sent\.$"
+    with pytest.raises(SegmindInvalidInputError, match=told):
         llm.invoke("hi", model="meta-llama/Llama-3.1-8B-Instruct")
 
 
-@pytest.mark.parametrize("prompt", ["", " ", [], [("system", ""), ("user", "")]])
+@pytest.mark.parametrize(
+    "prompt", ["", " ", [], [("system", ""), ("user", "")], [("system", "Be brief."), ("user", "")]]
+)
 def test_an_empty_prompt_is_not_paid_for(
     prompt: Any, llm: ChatSegmindLlama, gateway: RunningGateway
 ) -> None:

@@ -125,6 +125,8 @@ def test_no_message_at_all_is_refused() -> None:
         [HumanMessage("")],
         [HumanMessage(" \n"), AIMessage("")],
         [SystemMessage(""), HumanMessage([])],
+        [SystemMessage("Be brief."), HumanMessage(" ")],
+        [HumanMessage("Hello"), AIMessage("Hi."), HumanMessage("")],
         [HumanMessage([{"type": "text", "text": ""}])],
         [HumanMessage([{"type": "reasoning", "reasoning": "Hm."}])],
     ],
@@ -133,6 +135,19 @@ def test_a_prompt_that_says_nothing_is_refused(messages: list[BaseMessage]) -> N
     """It would be answered, and billed."""
     with pytest.raises(SegmindInvalidInputError, match="prompt is empty"):
         convert_prompt(messages, model="llama", images=True)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [SystemMessage("Tell me a joke.")],
+        [HumanMessage("Tell me a joke."), AIMessage("")],
+        [HumanMessage(""), AIMessage("Hi."), HumanMessage("Hello")],
+        [HumanMessage("Hello"), AIMessage("Hi."), ToolMessage("", tool_call_id="1")],
+    ],
+)
+def test_a_prompt_that_says_something_is_not(messages: list[BaseMessage]) -> None:
+    assert len(convert_prompt(messages, model="llama", images=True)) == len(messages)
 
 
 def test_a_prompt_of_an_image_says_something() -> None:

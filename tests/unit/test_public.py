@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from langchain_core.language_models import BaseChatModel
 
 import langchain_segmind
@@ -29,9 +31,16 @@ def test_type_checkers_are_told_every_argument() -> None:
 def test_a_model_shows_itself_in_a_line() -> None:
     """Its slug, and what was set; no default, no key, no address in memory."""
     limiter = SegmindRateLimiter(requests_per_minute=50)
-    llm = ChatSegmindLlama(api_key="SG_0123456789abcdef", temperature=0, rate_limiter=limiter)
+    llm = ChatSegmindLlama(
+        api_key="SG_0123456789abcdef",
+        temperature=0,
+        rate_limiter=limiter,
+        journal="run.sqlite",
+        default_headers={"authorization": "secret"},
+    )
     assert repr(llm) == (
         "ChatSegmindLlama(model='llama-v3p1-70b-instruct', "
         "rate_limiter=SegmindRateLimiter(requests_per_minute=50), "
-        "api_key=SecretStr('**********'), temperature=0.0)"
+        "api_key=SecretStr('**********'), temperature=0.0, "
+        f"journal=SqliteJournal({str(Path('run.sqlite').absolute())!r}))"
     )

@@ -65,7 +65,7 @@ class SegmindRateLimiter(BaseRateLimiter):
         sleep: Callable[[float], object] = time.sleep,
         async_sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Set the pace.
+        """Let as many requests a minute through as the account's plan allows.
 
         Args:
             requests_per_minute: What the plan allows.

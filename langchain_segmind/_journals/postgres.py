@@ -43,7 +43,7 @@ class PostgresJournal(SqlJournal):
         encrypt: Cipher | None = None,
         decrypt: Cipher | None = None,
     ) -> None:
-        """Name the database; it is connected to on first use.
+        """Keep what was paid for in Postgres, which is connected to on first use.
 
         Args:
             conninfo: libpq's connection string or URL, or a pool of psycopg_pool.

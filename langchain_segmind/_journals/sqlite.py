@@ -40,7 +40,7 @@ class SqliteJournal(SqlJournal):
         decrypt: Cipher | None = None,
         sync_seconds: float = 0.0,
     ) -> None:
-        """Name the file; it is opened on first use.
+        """Keep what was paid for in a SQLite file, which is opened on first use.
 
         Args:
             path: The file, not on a network file system: its locks do not hold there.

@@ -221,7 +221,7 @@ class BaseSegmindChatModel(BaseChatModel):
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> Iterator[AIMessageChunk]:
-        """Do as langchain-core's."""
+        """Give the answer in pieces as they come; of Segmind, today, that is one."""
         chunks = super().stream(input, config, **options)
         with closing(cast("Generator[AIMessageChunk]", chunks)):
             with _remember({**ensure_config(config)["metadata"], **(self.metadata or {})}):
@@ -236,7 +236,7 @@ class BaseSegmindChatModel(BaseChatModel):
         config: RunnableConfig | None = None,
         **options: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Do as langchain-core's."""
+        """Give the answer in pieces as they come: see `stream`."""
         chunks = super().astream(input, config, **options)
         async with aclosing(cast("AsyncGenerator[AIMessageChunk]", chunks)):
             with _remember({**ensure_config(config)["metadata"], **(self.metadata or {})}):

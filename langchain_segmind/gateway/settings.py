@@ -56,7 +56,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Settings:
-    """How one gateway behaves."""
+    """How one gateway behaves; `langchain-segmind gateway --help` says what each setting does."""
 
     host: Annotated[str, "address to listen on"] = "127.0.0.1"
     """`serve` takes 127.0.0.1 in any case, and has a parameter of its own for the port."""

@@ -240,12 +240,22 @@ def test_every_page_can_be_found() -> None:
     assert sorted(nav) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
+def test_what_the_readme_says_of_others_and_of_itself_names_its_test() -> None:
+    """Each link from the table to a file of tests has the test's name as its title."""
+    rows = [row for row in README.read_text("utf-8").splitlines() if row.startswith("| ")]
+    proofs = re.findall(r"\]\(tests/[\w/]+\.py( \"test_\w+\")?\)", "".join(rows))
+    assert len(proofs) > 15
+    assert all(proofs)
+
+
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     """Those into the tree; the pages' own are checked when the site is built."""
-    links = re.findall(r"\]\((?!\w+:)([^)#]+)(?:#([^)]+))?\)", README.read_text("utf-8"))
+    link = r"\]\((?!\w+:)([^)# ]+)(?:#([^) ]+))?(?: \"(\w+)\")?\)"
+    links = re.findall(link, README.read_text("utf-8"))
     assert links
-    for path, anchor in links:
+    for path, anchor, test in links:
         target = ROOT / path
         assert target.is_file(), path
+        assert f"def {test}(" in target.read_text("utf-8") or not test, (path, test)
         titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
         assert not anchor or anchor in {slug(title) for title in titles}, (path, anchor)

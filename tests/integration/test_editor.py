@@ -117,6 +117,29 @@ def test_an_editor_shows_the_arguments_of_the_model(tmp_path: Path) -> None:
     assert "temperature: float | None = ..." in signature["label"]
 
 
+def test_an_editor_says_what_other_calls_are_for(tmp_path: Path) -> None:
+    """A constructor's own docstring is shown, not that of its class."""
+    imports = (
+        "from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter, batch, gateway",
+        "from langchain_segmind.journals import PostgresJournal, SqliteJournal",
+        "llm = ChatSegmindLlama()",
+    )
+    calls = {
+        "llm.stream(": "Give the answer in pieces",
+        "llm.bind_tools(": "tools: Functions, pydantic classes",
+        "llm.resume(": "request_id: From an error",
+        "SegmindRateLimiter(": "as the account's plan allows",
+        "SqliteJournal(": "Keep what was paid for in a SQLite file",
+        "PostgresJournal(": "Keep what was paid for in Postgres",
+        "batch.run(": "budget: Credits",
+        "gateway.Settings(": "--help` says what each",
+    }
+    with editing("\n".join([*imports, *(f"{call})" for call in calls)]), tmp_path) as editor:
+        for line, (call, words) in enumerate(calls.items(), len(imports)):
+            shown = editor.ask_at({"line": line, "character": len(call)}, "signatureHelp")
+            assert words in shown["signatures"][0]["documentation"]["value"]
+
+
 def test_help_begins_with_them() -> None:
     told = pydoc.plain(pydoc.render_doc(ChatSegmindLlama)).replace(" |  ", "")
     assert f"{SUMMARY}\n" in told[: told.index("Method resolution order")]

@@ -6,6 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
+from langchain_segmind.chat_models import MODELS
 from tests.servers import COLOURS, KEY, TRANSPORTS, ask, faults, model, streamed
 
 
@@ -24,6 +25,14 @@ def test_a_default_call_sends_the_documented_request_and_nothing_else(transport:
     assert sent.values("authorization") == []
     names = [name.lower() for name, _ in sent.headers]
     assert len(names) == len(set(names)), "a header was sent twice"
+
+
+@pytest.mark.parametrize("slug", [*MODELS, "llama-of-next-year"])
+def test_every_model_has_a_path_of_its_own(slug: str) -> None:
+    """Also one that is not known here."""
+    with faults() as server:
+        assert model(server, model=slug).invoke("Hello").text == "Hello!"
+    assert server.requests[0].line == f"POST /v1/{slug} HTTP/1.1"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

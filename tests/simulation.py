@@ -26,10 +26,11 @@ Refuse = Callable[[float], "dict[str, str] | None"]
 
 
 class Limit:
-    """So many polls in a window that the first of them begins."""
+    """So many polls in a window that the first of them begins; the client's clock may be ahead."""
 
-    def __init__(self, requests: int, *, names_rest: bool = False) -> None:
+    def __init__(self, requests: int, *, names_rest: bool = False, ahead: float = 0.0) -> None:
         self._requests, self._names_rest = requests, names_rest
+        self._ahead = ahead
         self._resets_at, self._used = 0.0, 0
 
     def __call__(self, now: float) -> dict[str, str] | None:
@@ -41,7 +42,7 @@ class Limit:
     @property
     def headers(self) -> dict[str, str]:
         """What an answer names."""
-        named = {"x_rate_limit_reset_at_utc": f"{UNIX + self._resets_at:.3f}"}
+        named = {"x_rate_limit_reset_at_utc": f"{UNIX + self._resets_at - self._ahead:.3f}"}
         if self._names_rest:
             named["x_rate_limit_remaining"] = str(max(0, self._requests - self._used))
         return named

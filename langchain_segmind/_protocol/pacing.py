@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from langchain_segmind._protocol import retry
 from langchain_segmind._protocol.retry import (
+    BEAT,
     JOBS_IN_STEP,
     LONGEST_RESET,
     RateLimit,
@@ -148,11 +149,11 @@ class RequestWindow:
 class PollPacing:
     """How often all jobs of the account are asked after, together.
 
-    A refusal that names its end stops everyone until then; where several in a row name none,
-    everyone backs off. Each refusal slows everyone down a little, and each poll that is answered
-    takes a part of that back: refusals here and there cost next to nothing, and under a limit the
-    pace settles where few are refused. Once one was, polls are known to count, and what answers
-    name as left is gone by.
+    A refusal that names its end stops everyone until then; several in a row that name none stop
+    everyone ever longer, between which one poll tries. Each refusal slows everyone down a little,
+    and each poll that is answered takes a part of that back: refusals here and there cost next to
+    nothing, and under a limit the pace settles where few are refused. Once one was, polls are known
+    to count, and what answers name as left is gone by.
     """
 
     def __init__(self) -> None:
@@ -163,6 +164,7 @@ class PollPacing:
         self._in_a_row = 0
         self._resume_at = LONG_AGO
         self._next_slot = LONG_AGO
+        self._probe_at = LONG_AGO
         self._sent = 0
         self._are_counted = False
         self._server = ServerWindow()
@@ -190,12 +192,14 @@ class PollPacing:
         with self._lock:
             if self._are_counted and self._server.is_used_up(now):
                 self._pause(self._server.resets_at)  # It would be refused.
-            if now >= self._resume_at:
+            if now >= max(self._resume_at, self._probe_at):
+                if self._in_a_row > 1:  # One at a time, until one is answered.
+                    self._probe_at = now + BEAT
                 self._sent += 1
                 self._server.left -= 1
                 return 0.0
             # Those who waited together do not come back together.
-            slot = max(self._next_slot, self._resume_at)
+            slot = max(self._next_slot, self._resume_at, self._probe_at)
             self._next_slot = slot + self._slowdown / retry.POLLS_PER_SECOND
             return slot - now
 
@@ -210,27 +214,24 @@ class PollPacing:
             self._server.observe(limit, self._sent - sent, now=now)
 
     def record_refusal(self, reset: float | None, *, now: float, jitter: float) -> None:
-        """Slow every job down: one of them was answered with 429."""
+        """Slow every job down: one of them was answered with 429, and maybe told until when."""
         with self._lock:
             self._are_counted = True
-            if reset is not None:
-                self._slow_down(now + min(reset, LONGEST_RESET))
-                return
-            self._slow_down(LONG_AGO)
-            if now >= self._resume_at:  # Those that were under way meanwhile count once.
+            if reset is None:
+                if now < self._resume_at:
+                    return  # It was under way when the pause began.
                 self._in_a_row += 1
-                if self._in_a_row > 1:
-                    self._pause(now + backoff(self._in_a_row, jitter))
+                if self._in_a_row > 1:  # The first pauses are short, in case that is all.
+                    self._pause(now + backoff(self._in_a_row / 2 - 3, jitter))
+            else:
+                self._pause(now + min(reset, LONGEST_RESET))
+            self._slowdown = min(self._slowdown * SLOWER, MOST_SLOWDOWN)
 
     def record_success(self) -> None:
         """Come back to speed."""
         with self._lock:
             self._in_a_row = 0
             self._slowdown = max(self._slowdown / FASTER, 1.0)
-
-    def _slow_down(self, until: float) -> None:
-        self._slowdown = min(self._slowdown * SLOWER, MOST_SLOWDOWN)
-        self._pause(until)
 
     def _pause(self, until: float) -> None:
         if until > self._resume_at:

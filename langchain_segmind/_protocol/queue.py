@@ -27,7 +27,6 @@ from langchain_segmind._protocol.retry import (
     backoff,
     may_pass,
     read_rate_limit,
-    retry_after,
 )
 from langchain_segmind._protocol.types import (
     AcquireSlot,
@@ -173,7 +172,6 @@ class _Job:
                 sent = self._polls.sent
                 yield _POLL
                 outcome = yield from self._exchanges.exchange(self._next_request())
-                self._asked += 1
                 self._observe(outcome, sent)
                 if (finished := self._judge(outcome)) is not None:
                     return finished
@@ -214,13 +212,15 @@ class _Job:
     def _judge(self, outcome: Response | TransportFailure) -> Finished | None:
         """Take the answer, remember what to ask next, or raise what will not pass."""
         self._is_due = False
+        if isinstance(outcome, Response) and outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._note_refusal(outcome)
+            return None
+        self._asked += 1
         if isinstance(outcome, TransportFailure):
             self._note_trouble(shorten(outcome.detail))
             return None
         if may_pass(outcome.status) or outcome.status in _PASSING_FOR_A_GET:
             self._note_trouble(_describe(outcome))
-            if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._note_refusal(outcome)
             return None
         self._polls.record_success()
         record = _read_record(outcome.body)
@@ -256,11 +256,11 @@ class _Job:
         self._last = f"the last poll failed ({what})"
 
     def _note_refusal(self, reply: Response) -> None:
-        headers, unix_time = reply.headers, self._clock.unix_time()
+        self._last = f"the last poll failed ({_describe(reply)})"
         now, jitter = self._clock.monotonic(), self._clock.jitter()
-        # A moment that is past, as one in whole seconds may be, is no reason to stop all jobs.
-        self._polls.record_refusal(retry_after(headers, unix_time), now=now, jitter=jitter)
-        self._is_due = announced_wait(headers, unix_time) is not None
+        wait = announced_wait(reply.headers, self._clock.unix_time())
+        self._polls.record_refusal(wait, now=now, jitter=jitter)
+        self._is_due = wait is not None
 
     def _check_refusal(self, reply: Response, record: object) -> None:
         """Raise an answer of 4xx, unless it may be a proxy's, or come of haste."""

@@ -102,9 +102,9 @@ def is_outcome_unknown(reply: Response) -> bool:
     return is_page or reply.status == HTTPStatus.BAD_GATEWAY
 
 
-def backoff(attempt: int, jitter: float) -> float:
+def backoff(attempt: float, jitter: float) -> float:
     """Give the seconds to wait after attempt 0, 1, 2, …: exponential, with jitter in 0..1."""
-    ceiling = min(BASE_DELAY * 2.0 ** min(attempt, 10), LONGEST_DELAY)
+    ceiling = min(BASE_DELAY * math.exp2(min(attempt, 10)), LONGEST_DELAY)
     return ceiling * (0.5 + jitter / 2)
 
 

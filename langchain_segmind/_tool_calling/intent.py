@@ -21,7 +21,7 @@ _NEAR = 240
 
 def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found]:
     """Those that are meant as calls; examples, quotations and program text stay text."""
-    quotations = _quotations(text) if found else []
+    quotations = _quotations(text, found, tools) if found else []
     meant: list[Found] = []
     end, is_quoted = 0, False
     for group in _groups(text, found):
@@ -35,7 +35,7 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
                 lead == "example"
                 or is_quoted
                 or (item.as_code and is_program)
-                or _is_within(item, quotations)
+                or _is_within(item.start, quotations)
                 or (lead == "quotation" and _words_of(text, item) in tools.conversation)
             ):
                 meant.append(item)
@@ -63,7 +63,7 @@ def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quot
     after = text[item.end : item.end + _NEAR].replace("</function>", "").lstrip("` \t\r\n;,.)")
     if _EXAMPLE_AFTER.search(after.partition("\n")[0][: _NEAR // 2]):
         return "example"
-    if _WORD.search(words) is None or _SENTENCE_END.search(words):
+    if not words.strip(_BULLETS) or _SENTENCE_END.search(words):
         words = re.split(r"[\n{\[<]", text[item.end : item.end + _NEAR])[0]
         if _WORD.search(words) is None:
             return ""
@@ -82,6 +82,8 @@ def _is_quoted_in_its_line(text: str, item: Found) -> bool:
     if _QUOTATION.match(text, line, item.start):
         return True
     before = text[max(line, item.start - _NEAR) : item.start]
+    if before.endswith(_QUOTATION_MARKS):
+        return True
     marks = _BACKTICKS.findall(before)
     is_inline = len(marks) % 2 == 1 and len(marks[-1]) < len("```")
     return is_inline and _WORD.search(before) is not None
@@ -95,34 +97,54 @@ def _is_program(text: str, group: Sequence[Found]) -> bool:
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
 
 
-def _is_within(item: Found, stretches: Sequence[Span]) -> bool:
-    at = bisect_right(stretches, item.start, key=itemgetter(0)) - 1
-    return at >= 0 and item.end <= stretches[at][1]
+def _is_within(position: int, stretches: Sequence[Span]) -> bool:
+    at = bisect_right(stretches, position, key=itemgetter(0)) - 1
+    return at >= 0 and position < stretches[at][1]
 
 
-def _quotations(text: str) -> list[Span]:
-    """Where somebody else speaks: `<tool_response>…</tool_response>`; one may lack its end."""
+def _quotations(text: str, found: Sequence[Found], tools: ToolSet) -> list[Span]:
+    """Where somebody else speaks: elements other than calls, and comments.
+
+    Those in which models are known to quote may lack their end.
+    """
+    calls = [(item.start, item.end) for item in found]
+    opened: dict[str, list[re.Match[str]]] = {}
     stretches: list[Span] = []
-    opening: re.Match[str] | None = None
-    end = 0
-    for tag in _QUOTING_TAG.finditer(text):
-        if opening is None and not tag["closing"]:
-            opening, end = tag, 0
-        elif opening is not None and tag["closing"]:
-            end = tag.start()  # Of it, or of what is quoted in it.
-            if tag["name"].lower() == opening["name"].lower():
-                stretches.append((opening.end(), end))
-                opening = None
-    if opening is not None:
-        stretches.append((opening.end(), end if opening["line"] is None else len(text)))
-    return stretches
+    last = 0
+    for tag in _TAG.finditer(text):
+        name = (tag["name"] or "!--").lower()
+        if _OWN.fullmatch(name) or name in tools or _is_within(tag.start(), calls):
+            continue
+        if not (tag["closing"] or tag["closed"]):
+            opened.setdefault(name, []).append(tag)
+            continue
+        last = tag.start()
+        if opened.get(name):
+            stretches.append((opened[name].pop().end(), last))
+    for name, tags in opened.items():
+        if _QUOTING_NAME.fullmatch(name):
+            stretches += [(tag.end(), last if tag["line"] is None else len(text)) for tag in tags]
+    return _merged(stretches)
+
+
+def _merged(stretches: list[Span]) -> list[Span]:
+    """Make one of those that overlap."""
+    merged: list[Span] = []
+    for start, end in sorted(stretches):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 # Each backtick for itself: a run of them can be divided in more ways than there is time to try.
 _OPENING = re.compile(
-    r"(?:(?m:^)[ \t]{0,8}\d{1,3}[.)]|\s|`\w{0,16}|<\|?[\w\-]{1,32}+\|?>|\[TOOL_CALLS\]){1,24}\Z"
+    r"(?:(?m:^)[ \t]{0,8}\d{1,3}[.)]|\s|`(?:json|py(?:thon)?|tool_\w{1,8})?|<\|?[\w\-]{1,32}+\|?>"
+    r"|\[TOOL_CALLS\]){1,24}\Z"
 )
 _SEPARATORS = re.compile(r"(?:[\s;,\[\]`*+\-\u2022]|\d{1,3}[.)]|<\|\w{1,32}\|>|json){0,80}")
+_BULLETS = "*+-\u2022 \t\n"
 _WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_A-Za-z]")
 _SENTENCE_END = re.compile(r"[.!?…\u3002\uff01\uff1f\u0964\u061f][\"')\]*_\u2019\u201d]{0,3}\Z")
 _ANNOUNCEMENT = re.compile(
@@ -134,18 +156,33 @@ _QUOTING = re.compile(
     re.IGNORECASE,
 )
 _QUOTATION = re.compile(
-    r"\s*(?:(?:[*+\-\u2022]|\(?(?:\d{1,3}|[a-z])[.)]|\[[\d x]{1,3}\])\s+){0,3}(?:>|&gt;)",
+    r"\s*(?:(?:[*+\-\u2022]|\(?(?:\d{1,3}|[a-z])[.)]|\[[\d x]{1,3}\])\s+){0,3}"
+    r"(?:>|&gt;|\||//|/\*)",
     re.IGNORECASE,
 )
+_QUOTATION_MARKS = ('"', "'", "\u201c", "\u2018", "\u201e", "\u00ab", "\u2039", "\u300c", "\u300e")
 _BACKTICKS = re.compile(r"`+")
-_QUOTING_TAG = re.compile(
-    r"""(?P<line> ^ \s{0,8} )? < \s{0,4} (?P<closing> / )? \s{0,4} (?P<name>
-          (?:tool|function|search|retrieval) [_\-]? (?:response|result|output)s? | (?:block)?quote
-        | observation | documents? | context | (?:web_?)?page | user | e?mail | message | q | cite
-        | results? | (?:document|page|web)_?content | user_(?:input|message|query) | article | html
-        | body | passage | excerpt | snippet | source | transcript | examples?
-        ) \b [^<>]{0,80} >""",
+_TAG = re.compile(
+    r"""(?P<line> ^ \s{0,8} )? (?:
+        < \s{0,4} (?P<closing> / )? \s{0,4} (?P<name> [a-z][\w:.\-]{0,40} ) \b [^<>]{0,80} >
+      | <!-- | (?P<closed> --> ) )""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+_OWN = re.compile(
+    r"""(?:(?:call|execute|invoke|run|use)[_\-])? (?:tool|function|api)s?
+          (?:[_\-]? (?:block|call|calling|code|invocation|request|use))? s?
+        | (?:\w+[_\-])?calls? | invoke | actions? | json | python(?:_tag)?
+        | (?:final_)?answer | response | reply | assistant""",
+    re.VERBOSE,
+)
+"""Elements in which a model writes a call of its own."""
+_QUOTING_NAME = re.compile(
+    r"""!-- | (?:tool|function|search|retrieval) [_\-]? (?:response|result|output)s?
+        | (?:block)?quote | observation | documents? | context | (?:web_?)?page | user | e?mail
+        | message | q | cite | results? | (?:document|page|web)_?content
+        | user_(?:input|message|query) | article | html | body | passage | excerpt | snippet
+        | source | transcript | examples? | output""",
+    re.VERBOSE,
 )
 _PROGRAM_LINE = re.compile(
     r"\s*(?:import |from \w+ import|(?:async )?(?:def|for|with) |class |if |while |return\b|await "

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 SEEDS = range(1, 6)
 
 
-def refuse_briefly(times: int, every: int, seconds: float = 0.05) -> Refuse:
-    """Refuse so many polls, one in `every`, for so long."""
+def refuse_briefly(
+    times: int, every: int, seconds: float | None = 0.05, *, first: int = 0
+) -> Refuse:
+    """Refuse so many polls, one in `every`, for so long, if that is named."""
     seen = refused = 0
 
     def refuse(now: float) -> dict[str, str] | None:
         nonlocal seen, refused
         seen += 1
-        if refused == times or seen % every:
+        if refused == times or seen < first or seen % every:
             return None
         refused += 1
+        if seconds is None:
+            return {}
         return {"x_rate_limit_reset_at_utc": f"{UNIX + now + seconds:.3f}"}
 
     return refuse
@@ -62,6 +66,19 @@ class TestTheLastJob:
         refused = Simulation(refuse_briefly(6, 1, -0.5), jobs=jobs, seed=seed).run()
         assert refused.now <= 2.5 * max(clean.now, 1.0)
 
+    @pytest.mark.parametrize("first", [1, 30, 60, 90, 136])
+    def test_waits_little_for_six_that_name_no_moment(self, first: int, seed: int) -> None:
+        clean = Simulation(seed=seed).run()
+        refused = Simulation(refuse_briefly(6, 1, None, first=first), seed=seed).run()
+        assert refused.refusals == 6
+        assert refused.now <= 2.5 * clean.now
+
+    @pytest.mark.parametrize("jobs", [1, 2, 4, 20])
+    def test_waits_little_for_six_at_first_that_name_none(self, jobs: int, seed: int) -> None:
+        clean = Simulation(jobs=jobs, seed=seed).run()
+        refused = Simulation(refuse_briefly(6, 1, None), jobs=jobs, seed=seed).run()
+        assert refused.now <= 2.5 * max(clean.now, 1.0)
+
     @pytest.mark.parametrize("reset", ["named", "unnamed"])
     def test_waits_little_where_three_in_a_hundred_are_refused(self, reset: str, seed: int) -> None:
         clean = Simulation(seed=seed).run()
@@ -84,6 +101,15 @@ class TestALimit:
         """One poll a job is the least; the jobs end with the window in which those are done."""
         run = Simulation(Limit(limit), longest=longest, seed=seed).run()
         assert run.now <= max(longest, 60.0 * (100 // limit)) + 5.0
+
+    @pytest.mark.parametrize(("limit", "longest"), [(50, 1.0), (500, 60.0), (1000, 60.0)])
+    def test_that_names_only_moments_past_is_kept_to(
+        self, limit: int, longest: float, seed: int
+    ) -> None:
+        """As for a clock that is an hour ahead: it is asked ever less often, one at a time."""
+        run = Simulation(Limit(limit, ahead=3600.0), longest=longest, seed=seed).run()
+        assert run.refusals <= 60
+        assert run.now <= max(longest, 60.0 * (100 // limit)) + 20.0
 
     def test_whose_rest_is_named_refuses_but_once(self, seed: int) -> None:
         """The polls under way when the first is refused; from then on polls are known to count."""
@@ -111,11 +137,31 @@ class TestPacing:
         polls = PollPacing()
         polls.record_refusal(None, now=0.0, jitter=0.5)
         assert polls.seconds_until_allowed(now=0.0) == 0.0
-        polls.record_refusal(None, now=0.0, jitter=0.5)
-        assert polls.seconds_until_allowed(now=0.0) == pytest.approx(1.5)
+        polls.record_refusal(None, now=0.0, jitter=1.0)
+        assert polls.seconds_until_allowed(now=0.0) == pytest.approx(0.125)
         polls.record_success()
         polls.record_refusal(None, now=9.0, jitter=0.5)
         assert polls.seconds_until_allowed(now=9.0) == 0.0
+
+    def test_pauses_grow_while_refusals_go_on(self) -> None:
+        polls = PollPacing()
+        now, waits = 0.0, []
+        for _ in range(16):
+            polls.record_refusal(None, now=now, jitter=1.0)
+            waits.append(polls.seconds_until_allowed(now=now))
+            now += waits[-1]
+        assert sum(waits[:6]) < 1.5
+        assert waits[:14] == sorted(waits[:14])
+        assert waits[-1] == pytest.approx(8.0)
+
+    def test_while_they_are_refused_one_poll_goes_at_a_time(self) -> None:
+        polls = PollPacing()
+        for _ in range(2):
+            polls.record_refusal(None, now=0.0, jitter=0.5)
+        assert polls.seconds_until_allowed(now=1.0) == 0.0
+        assert polls.seconds_until_allowed(now=1.0) == pytest.approx(0.1)
+        polls.record_success()
+        assert [polls.seconds_until_allowed(now=1.1) for _ in range(2)] == [0.0, 0.0]
 
     def test_what_is_left_matters_once_polls_are_known_to_count(self) -> None:
         """A plan whose requests are used up says nothing about polls that do not count."""

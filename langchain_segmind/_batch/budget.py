@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_segmind.credits import format_credits
+from langchain_segmind._batch.report import format_money
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
@@ -162,14 +162,14 @@ class Budget:
     def _obstacle(self, prompt: int, completion: int) -> str:
         counted = self.prices.bound_cost(self._prompt, self._completion)
         one = self.prices.bound_cost(prompt, completion)
-        more = f"and one more call may cost {format_credits(one)}."
+        more = f"and one more call may cost {format_money(one)}."
         if counted:
-            more = f"{format_credits(counted)} more may be, {more}"
+            more = f"{format_money(counted)} more may be, {more}"
         if self._limit is not None and self.spent + counted + one > self._limit:
-            spent, limit = format_credits(self.spent), format_credits(self._limit)
+            spent, limit = format_money(self.spent), format_money(self._limit)
             return f"{spent} of {limit} credits are spent, {more}"
         balance, least = self._balance(), self._least
         if least is not None and balance is not None and balance - counted - one < least:
-            left, least_left = format_credits(balance), format_credits(least)
+            left, least_left = format_money(balance), format_money(least)
             return f"{left} credits are left, {least_left} are to stay, {more}"
         return ""

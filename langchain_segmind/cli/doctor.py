@@ -24,6 +24,7 @@ from langchain_segmind.cli.setup_checks import (
     check_proxy,
     check_versions,
 )
+from langchain_segmind.credits import format_credits
 from langchain_segmind.exceptions import (
     SegmindAPIError,
     SegmindAuthenticationError,
@@ -129,8 +130,10 @@ def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
     if balance.total <= 0:
         message = "The key is accepted, but the account is empty: every call will be refused."
         return Finding("credits", "problem", message, f"Top up at {BILLING}")
-    message = f"The key is accepted; {balance.total:.6f} credits are left"
-    gift = f", {balance.free_credits:.6f} of them a gift" if balance.free_credits else ""
+    message = f"The key is accepted; {format_credits(balance.total)} credits are left"
+    gift = (
+        f", {format_credits(balance.free_credits)} of them a gift" if balance.free_credits else ""
+    )
     return Finding("credits", "ok", f"{message}{gift} (answered in {seconds:.1f} s).")
 
 

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_segmind.chat_models import MODELS, nearest_model
 from langchain_segmind.cli.demo_tools import demo_tools
 from langchain_segmind.cli.setup_checks import BILLING, SEGMIND, fault_of
+from langchain_segmind.credits import format_credits
 from langchain_segmind.exceptions import (
     SegmindContextOverflowError,
     SegmindError,
@@ -95,7 +96,7 @@ class Session:
                 self._hear(line)
         if self._calls:
             start = f"{self._calls} calls cost" if self._calls > 1 else "One call cost"
-            self._screen.say(f"{start} {self._spent:.6f} credits.", "dim")
+            self._screen.say(f"{start} {format_credits(self._spent)} credits.", "dim")
         return 0
 
     def _offer(self, line: str) -> list[str]:
@@ -125,7 +126,9 @@ class Session:
         if balance <= 0:
             self._screen.say(f"The account is empty: top up at {BILLING}, then /credits.", "yellow")
         else:
-            self._screen.say(f"{balance:.6f} credits are left. /tools shows tools, /help the rest.")
+            self._screen.say(
+                f"{format_credits(balance)} credits are left. /tools shows tools, /help the rest."
+            )
 
     def _hear(self, line: str) -> int:
         """Do what a line says; what goes wrong is told, and the conversation goes on."""
@@ -183,8 +186,10 @@ class Session:
         self._calls += len(bills)
         self._spent += sum(costs)
         calls = f"{len(bills)} calls, " if len(bills) > 1 else ""
-        cost = f"{sum(costs):.6f} credits" if len(costs) == len(bills) else "cost not told"
-        balance = "" if left is None else f", {left:.6f} left"
+        cost = (
+            f"{format_credits(sum(costs))} credits" if len(costs) == len(bills) else "cost not told"
+        )
+        balance = "" if left is None else f", {format_credits(left)} left"
         self._screen.say(f"{calls}{cost}{balance}", "dim")
         if left is not None and left < LITTLE:
             self._screen.say(f"That is little: top up at {BILLING}", "yellow")
@@ -194,8 +199,12 @@ class Session:
     def _show_credits(self, _: str) -> None:
         with self._screen.waiting():
             balance = self._llm.get_credits()
-        gift = f", {balance.free_credits:.6f} of them a gift" if balance.free_credits else ""
-        self._screen.say(f"{balance.total:.6f} credits are left{gift}.")
+        gift = (
+            f", {format_credits(balance.free_credits)} of them a gift"
+            if balance.free_credits
+            else ""
+        )
+        self._screen.say(f"{format_credits(balance.total)} credits are left{gift}.")
 
     def _choose_model(self, slug: str) -> None:
         if slug:

@@ -68,7 +68,7 @@ def test_all_is_well_and_nothing_was_spent(gateway: RunningGateway, doctor: Doct
     code, report = doctor(gateway.url, key=gateway.api_key)
     assert code == 0
     assert {verdict for verdict, _ in report.values()} == {"ok"}
-    assert "10.000000 credits are left" in report["credits"][1]
+    assert "10.00 credits are left" in report["credits"][1]
     assert "only a paid call can tell" in report["model"][1]
     assert report["clock"] == ("ok", "agrees with the server's")
     assert gateway.account.post_count == 0

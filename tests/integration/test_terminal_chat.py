@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind.cli.options import main
+from langchain_segmind.credits import format_credits
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, Settings, engines, serve
 from langchain_segmind.gateway.models import model_file
 from tests.servers import refused_url, wait_for
@@ -133,7 +134,7 @@ def test_a_conversation_is_remembered_and_its_cost_is_told() -> None:
         serve(engine=ScriptedEngine(lambda _: "It has **four** legs.\x1b]0;owned\x07")) as gateway,
         terminal(gateway) as person,
     ):
-        person.see("10.000000 credits are left")
+        person.see("10.00 credits are left")
         person.see("you> ")
         person.type("What is a cat?\n")
         shown = person.see(" left\n")
@@ -155,7 +156,7 @@ def test_a_conversation_is_remembered_and_its_cost_is_told() -> None:
     ]
     assert len(bodies[2]) == 1
     assert code == 0
-    assert f"3 calls cost {spent:.6f} credits." in last
+    assert f"3 calls cost {format_credits(spent)} credits." in last
 
 
 def test_what_is_pasted_is_one_message() -> None:
@@ -265,7 +266,7 @@ def test_commands_and_models_are_completed() -> None:
     with serve() as gateway, terminal(gateway) as person:
         person.see("you> ")
         person.type("/cre\t\n")
-        person.see("10.000000 credits are left.")
+        person.see("10.00 credits are left.")
         person.type("/mo\tllama-v3p1-8\t\n")
         person.see("The model is llama-v3p1-8b-instruct.")
         person.press_ctrl_d()
@@ -340,7 +341,7 @@ def test_an_empty_account_can_be_topped_up_meanwhile() -> None:
         person.see("/credits sees the new balance.")
         gateway.account.top_up(1.0)
         person.type("/credits\n")
-        person.see("1.000000 credits are left.")
+        person.see("1.00 credits are left.")
         person.type("/model nope\nHello?\n")
         person.see("/model takes another one.")
         person.type("/model llama-v3p1-8b-instruct\nHello?\n")
@@ -374,7 +375,7 @@ def test_what_is_piped_in_is_one_message_and_one_bill(gateway: RunningGateway, p
     gateway.engine = ScriptedEngine(lambda _: "# Fine\n\nAll **well**.")
     code, out, err = piped("Sum this up:\n\n/quit\nsecond line\n")
     assert (code, out) == (0, "# Fine\n\nAll **well**.\n")
-    assert re.fullmatch(r"0\.0000\d\d credits, 9\.9999\d\d left\n", err)
+    assert re.fullmatch(r"0\.0000\d+ credits, 9\.9999\d+ left\n", err)
     (post,) = gateway.account.posts
     assert post.json()["messages"] == [
         {"role": "user", "content": "Sum this up:\n\n/quit\nsecond line"}
@@ -383,7 +384,7 @@ def test_what_is_piped_in_is_one_message_and_one_bill(gateway: RunningGateway, p
 
 
 def test_a_command_can_be_piped_too(gateway: RunningGateway, piped: Any) -> None:
-    assert piped("/credits\n") == (0, "", "10.000000 credits are left.\n")
+    assert piped("/credits\n") == (0, "", "10.00 credits are left.\n")
     assert gateway.account.post_count == 0
 
 

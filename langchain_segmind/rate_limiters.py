@@ -42,8 +42,8 @@ class SegmindRateLimiter(BaseRateLimiter):
     when the limit resets, everyone waits for that.
 
     Where answers name how many requests are left and until when, that is believed more than the
-    number given here: nothing is sent that would be refused, and what the server has room for goes
-    earlier, by halves of it, since other processes may use the key.
+    number given here: nothing is sent that would be refused. Where more are left than the plan was
+    said to have, they go earlier, by halves of them, since other processes may use the key.
 
     Several processes can share a limiter of your own: a `BaseRateLimiter` that asks wherever they
     count together. If it has a method `pause(seconds)`, it is told of each 429 at once.
@@ -132,7 +132,7 @@ class SegmindRateLimiter(BaseRateLimiter):
                 if window.is_overtaken(slot):
                     slot = window.reserve(**self._terms())
                 elif self._hears_answers:
-                    slot = window.advance(slot, now=self._clock())
+                    slot = window.advance(slot, now=self._clock(), limit=self.requests_per_minute)
                 if (left := slot - self._clock()) <= 0:
                     return
                 yield min(left, self._seconds_to_look_again())

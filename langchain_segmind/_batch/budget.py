@@ -3,9 +3,9 @@
 What a call may cost is bounded by its tokens and by what a token may cost. Segmind has no list of
 prices that a program can ask for, so each answer is asked: if an answer of 1,000 and 300 tokens
 cost 0.0009 credits, no token of a prompt costs more than a thousandth of that and none of an answer
-more than a 300th, however the two share it. The least of all such bounds holds. Until the first
-answer has come, one call is in flight, at an assumed price; from then on at most twice as many as
-have been answered.
+more than a 300th, however the two share it. The least of all such bounds holds for a model. Until
+its first answer has come, one of its calls is in flight, at an assumed price; from then on at most
+twice as many as have been answered.
 
 An answer is no longer than `max_tokens`. A call that has none is given one: `LONGEST_ANSWER`, or,
 where the rest of the budget does not cover as many, four times the longest answer so far.
@@ -14,9 +14,10 @@ where the rest of the budget does not cover as many, four times the longest answ
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_segmind.credits import format_credits
+from langchain_segmind._batch.report import format_money
 from langchain_segmind.exceptions import SegmindError
 
 if TYPE_CHECKING:
@@ -41,14 +42,17 @@ class Size(NamedTuple):
     prompt: int
     completion: int | None
     """`max_tokens`; None where it has none."""
+    model: str = ""
 
 
 class Prices:
-    """The dearest that a token can be, by what answers cost."""
+    """The dearest that a model's tokens can be, by what answers cost, and what is in flight."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self.answers = 0
+        self.answers = self.in_flight = 0
+        self.counted = Size(0, 0)
+        """Tokens of what is in flight, or lost: its cost is not known, and it stays counted."""
         self.likely = UNSEEN_ANSWER
         """Tokens that the next answer will hardly pass."""
         self._prompt = self._completion = float("inf")
@@ -67,6 +71,17 @@ class Prices:
         if cost > 0:
             self._prompt = min(self._prompt, cost / prompt)
             self._completion = min(self._completion, cost / completion)
+
+    def add(self, size: Size, sign: int) -> None:
+        """Count the tokens of a call, or no longer."""
+        prompt, completion, _ = self.counted
+        self.counted = Size(
+            prompt + sign * size.prompt, (completion or 0) + sign * (size.completion or 0)
+        )
+
+    def bound_counted(self) -> float:
+        """Bound what is counted."""
+        return self.bound_cost(self.counted.prompt, self.counted.completion or 0)
 
     def bound_cost(self, prompt: float, completion: float) -> float:
         """Bound what calls may cost whose prompts and answers have so many tokens together."""
@@ -101,10 +116,8 @@ class Budget:
         """
         self.spent, self.counts_replays = spent or 0.0, spent is None
         self.is_limited = limit is not None or min_credits is not None
-        self.prices = Prices()
+        self._prices: defaultdict[str, Prices] = defaultdict(Prices)
         self._limit, self._least, self._balance = limit, min_credits, balance
-        self._prompt = self._completion = 0
-        """Tokens of what is in flight, or lost: its cost is not known, and it stays counted."""
         self._in_flight = 0
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -125,51 +138,51 @@ class Budget:
 
     def count(self, size: Size, *, is_lost: bool = False) -> Size:
         """Count a call that is sent, or was sent and lost before, at its dearest."""
-        size = Size(size.prompt, size.completion or CONTEXT)
-        self._in_flight += not is_lost
-        self._add(size, 1)
+        size = size._replace(completion=size.completion or CONTEXT)
+        self._add(size, 1, calls=0 if is_lost else 1)
         return size
 
     def learn(self, size: Size, usage: Mapping[str, Any] | None, cost: float | None) -> None:
         """Take what an answer cost for a bound of what the next ones can cost."""
         if self.is_limited and cost is not None:
-            self.prices.learn(size, usage, cost)
+            self._prices[size.model].learn(size, usage, cost)
 
     def settle(self, size: Size, cost: float | None) -> None:
         """Take a call out of what is in flight, for its cost; where that is lost, it is counted."""
         if self.is_limited:
-            self._in_flight -= 1
-            if cost is not None:
-                self._add(size, -1)
-                self.spent += cost
+            self._add(size, 0 if cost is None else -1, calls=-1)
+            self.spent += cost or 0.0
             self._changed.set()
 
-    def _add(self, size: Size, sign: int) -> None:
-        self._prompt += sign * size.prompt
-        self._completion += sign * (size.completion or 0)
+    def _add(self, size: Size, sign: int, *, calls: int) -> None:
+        prices = self._prices[size.model]
+        prices.add(size, sign)
+        prices.in_flight += calls
+        self._in_flight += calls
 
     def _fit(self, size: Size) -> Size | str:
         """Bound the answer so that the call fits, or say why it does not."""
-        if self._in_flight >= max(1, 2 * self.prices.answers):
+        prices = self._prices[size.model]
+        if prices.in_flight >= max(1, 2 * prices.answers):
             return "The first answers are waited for."
         why = ""
-        for most in (size.completion,) if size.completion else (LONGEST_ANSWER, self.prices.likely):
-            why = self._obstacle(size.prompt, most)
+        for most in (size.completion,) if size.completion else (LONGEST_ANSWER, prices.likely):
+            why = self._obstacle(prices.bound_cost(size.prompt, most))
             if not why:
-                return Size(size.prompt, most)
+                return size._replace(completion=most)
         return why
 
-    def _obstacle(self, prompt: int, completion: int) -> str:
-        counted = self.prices.bound_cost(self._prompt, self._completion)
-        one = self.prices.bound_cost(prompt, completion)
-        more = f"and one more call may cost {format_credits(one)}."
+    def _obstacle(self, one: float) -> str:
+        """Say what does not cover one more call of such a cost; nothing where all is well."""
+        counted = sum(prices.bound_counted() for prices in self._prices.values())
+        more = f"and one more call may cost {format_money(one)}."
         if counted:
-            more = f"{format_credits(counted)} more may be, {more}"
+            more = f"{format_money(counted)} more may be, {more}"
         if self._limit is not None and self.spent + counted + one > self._limit:
-            spent, limit = format_credits(self.spent), format_credits(self._limit)
+            spent, limit = format_money(self.spent), format_money(self._limit)
             return f"{spent} of {limit} credits are spent, {more}"
         balance, least = self._balance(), self._least
         if least is not None and balance is not None and balance - counted - one < least:
-            left, least_left = format_credits(balance), format_credits(least)
+            left, least_left = format_money(balance), format_money(least)
             return f"{left} credits are left, {least_left} are to stay, {more}"
         return ""

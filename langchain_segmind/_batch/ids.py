@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from itertools import accumulate
 
 _BUCKETS = 64
 
@@ -14,6 +15,7 @@ class IdSet:
     def __init__(self) -> None:
         """Start empty."""
         self._buckets = [array("q") for _ in range(_BUCKETS)]
+        self._starts: list[int] = []
         self._is_sorted = False
 
     def add(self, name: str) -> None:
@@ -23,22 +25,23 @@ class IdSet:
         self._is_sorted = False
 
     def __contains__(self, name: str) -> bool:
+        return self.index(name) is not None
+
+    def index(self, name: str) -> int | None:
+        """Give the place of an id among all, which adding another one changes; None without."""
         if not self._is_sorted:
             self._buckets = [array("q", sorted(bucket)) for bucket in self._buckets]
+            self._starts = [0, *accumulate(map(len, self._buckets))]
             self._is_sorted = True
-        hashed = hash(name)
-        bucket = self._buckets[hashed % _BUCKETS]
+        number = (hashed := hash(name)) % _BUCKETS
+        bucket = self._buckets[number]
         place = bisect_left(bucket, hashed)
-        return place < len(bucket) and bucket[place] == hashed
+        is_here = place < len(bucket) and bucket[place] == hashed
+        return self._starts[number] + place if is_here else None
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
 
-    def find_repeated(self) -> set[int]:
-        """Give the hashes that were noted twice."""
-        found: set[int] = set()
-        for bucket in self._buckets:
-            once: set[int] = set(bucket)
-            if len(once) < len(bucket):
-                found.update(each for each in once if bucket.count(each) > 1)
-        return found
+    def count_repeats(self) -> int:
+        """Count the ids that had been noted before."""
+        return sum(len(bucket) - len(set(bucket)) for bucket in self._buckets)

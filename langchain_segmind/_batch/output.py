@@ -118,6 +118,7 @@ def count_answers(path: str) -> int:
     Raises:
         OutputError: It holds something else.
     """
+    _require_file(path)
     try:
         with Path(path).open("rb") as file:
             whole = (line for line in file if line.endswith(b"\n"))
@@ -147,8 +148,15 @@ _HEAD = re.compile(
 )
 
 
+def _require_file(path: str) -> None:
+    """Refuse what has no end, or cannot be read again: the answers that are there count."""
+    if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
+        raise OutputError(f"{path} is no file: answers are added to one. Nothing was sent.")
+
+
 def _open_and_lock(path: str) -> int:
     """Open and lock a file, and make sure that it is still the one of that name."""
+    _require_file(path)
     while True:
         fd = os.open(path, _MODE, 0o666)
         try:

@@ -8,7 +8,9 @@ import shutil
 import stat
 import sys
 import tempfile
+from array import array
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -84,7 +86,7 @@ class RequestFile:
             try:
                 record = _decode(line)
                 # No half of a surrogate pair.
-                is_plain = b"\\ud" not in line and b"\\uD" not in line
+                is_plain = b"\\u" not in line or (b"\\ud" not in line and b"\\uD" not in line)
                 custom_id = plain_id(record) if is_plain else None
                 if custom_id is None:
                     request = BatchRequest.from_record(record)
@@ -100,8 +102,10 @@ class RequestFile:
                 counted = size
                 tokens += tokens_of(BatchRequest.from_record(record))
         check.prompt_tokens = tokens * size / max(counted, 1)
-        if repeated := check.ids.find_repeated():
-            self._note_repeated(check, repeated)
+        if repeats := check.ids.count_repeats():
+            problems = islice(self._find_repeats(check.ids), MOST_PROBLEMS)
+            check.problems = sorted([*check.problems, *problems])[:MOST_PROBLEMS]
+            check.problem_count += repeats
         return check
 
     def requests(self) -> Iterator[BatchRequest]:
@@ -129,18 +133,20 @@ class RequestFile:
                 yield number, line
         self._size = read
 
-    def _note_repeated(self, check: Check, hashes: set[int]) -> None:
-        first: dict[str, int] = {}
+    def _find_repeats(self, ids: IdSet) -> Iterator[tuple[int, str]]:
+        """Read the lines again, for those whose id was there before; a number a line is kept."""
+        first = array("q", bytes(8 * len(ids)))
         for number, line in self._lines():
             try:
                 custom_id = _parse(line).custom_id
             except ValueError:
                 continue
-            if custom_id in first:
-                before = first[custom_id]
-                check.note(number, f"custom_id {custom_id!r} was on line {before} already")
-            elif hash(custom_id) in hashes and len(first) < MOST_PROBLEMS:
-                first[custom_id] = number
+            if (place := ids.index(custom_id)) is None:
+                continue
+            if before := first[place]:
+                yield number, f"custom_id {custom_id!r} was on line {before} already"
+            else:
+                first[place] = number
 
 
 def tokens_of(request: BatchRequest) -> int:

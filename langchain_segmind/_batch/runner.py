@@ -290,7 +290,7 @@ class Runner:
         body = json.loads(attempt.call.body)
         texts = map(text_of_wire, body["messages"])
         prompt = PER_PROMPT + sum(PER_MESSAGE + estimate_tokens(text) for text in texts)
-        size = Size(prompt, body.get("max_tokens"))
+        size = Size(prompt, body.get("max_tokens"), attempt.call.model)
         if attempt.state == "unknown" and self._llm.retry_unknown_outcome:
             self._budget.count(size, is_lost=True)
         elif attempt.state not in {None, "sending"}:  # Nothing more will be paid for it.

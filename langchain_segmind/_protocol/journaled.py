@@ -105,6 +105,8 @@ class JournaledCall:
     retry_unknown_outcome: bool = False
     doubt: str | None = field(default=None, init=False)
     """Why an earlier attempt may have been billed; one that cost nothing does not end that."""
+    has_turn: bool = field(default=False, init=False)
+    """Whether it is counted among the submits under way."""
 
     def answer(self) -> Flow[Finished]:
         """Give the answer that the journal has, or that is fetched, or that is paid for now.
@@ -180,17 +182,17 @@ class JournaledCall:
 
     def _send_or_give_way(self) -> Flow[Finished | None]:
         """Send, and write down each POST before and after; None where someone else was faster."""
-        flow, outcome, entry, finished, slot = self.send(), None, None, None, None
+        flow, outcome, entry, finished = self.send(), None, None, None
         try:
             while True:
                 command = flow.send(outcome)
                 if isinstance(command, Request) and command.method == "POST":
-                    outcome, entry, finished = yield from self._post(command, slot)
-                    slot = None
-                elif self._is_for_a_submit(command):
-                    slot, outcome = command, None
-                else:
-                    outcome = yield command
+                    outcome, entry, finished = yield from self._record(command)
+                    self._end_turn()
+                    continue
+                if isinstance(command, AcquireSlot) and not command.poll:
+                    yield from self._take_turn()
+                outcome = yield command
         except StopIteration as stop:
             answer: Response | Finished = finished or stop.value
         except _OvertakenError:
@@ -202,6 +204,7 @@ class JournaledCall:
             yield from self._keep_unusable(entry, error)
             raise
         finally:
+            self._end_turn()
             # Thrown, and not closed: it warns of what it is made to forget, and the journal has it.
             with suppress(_OvertakenError):
                 flow.throw(_OvertakenError())
@@ -211,25 +214,18 @@ class JournaledCall:
             yield from self._move(entry, **_to_keep(answer.raw, answer.accounting))
         return answer
 
-    def _is_for_a_submit(self, command: Command) -> bool:
-        """Tell a slot for a submit: it is taken when that may go, and not long before it goes."""
-        return self.submits is not None and isinstance(command, AcquireSlot) and not command.poll
+    def _take_turn(self) -> Flow[None]:
+        """Wait until few submits are under way: a slot is taken when one may go, and none before.
 
-    def _post(self, request: Request, slot: Command | None) -> Recorded:
-        """Post with an entry that says so; at most a few submits of a process at a time."""
-        if self.submits is None:
-            return (yield from self._record(request))
-        arrived_at = self.clock.monotonic()
-        yield EnterSubmit(self.submits)
-        try:
-            if slot is not None:
-                yield slot
-            if request.deadline is not None:
-                # As with the limiter, waiting for a turn is not held against the call.
-                waited = self.clock.monotonic() - arrived_at
-                request = request._replace(deadline=request.deadline + waited)
-            return (yield from self._record(request))
-        finally:
+        What the limiter lets go is then sent at once, and counts in the minute in which it goes.
+        """
+        if self.submits is not None and not self.has_turn:
+            yield EnterSubmit(self.submits)
+            self.has_turn = True
+
+    def _end_turn(self) -> None:
+        if self.submits is not None and self.has_turn:
+            self.has_turn = False
             self.submits.release()
 
     def _record(self, request: Request) -> Recorded:

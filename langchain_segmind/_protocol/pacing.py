@@ -30,6 +30,9 @@ SLOWER, FASTER = 1.1, 1.02
 
 The pace falls while more than one poll in six is refused, and rises while it is less."""
 MOST_SLOWDOWN = 100.0
+MOST_AT_ONCE = 100
+"""Requests in any second: a thousand connections that open together send their requests seconds
+late, and so into the minute of those that come after them on open connections."""
 
 
 class ServerWindow:
@@ -37,17 +40,24 @@ class ServerWindow:
 
     def __init__(self) -> None:
         """Know of no window."""
-        self.resets_at = LONG_AGO
+        self.resets_at = self._asked_at = LONG_AGO
         self.left = 0
 
-    def observe(self, limit: RateLimit, sent_since: int, *, now: float) -> None:
-        """Take what an answer names, when so many more have been sent since it was asked for."""
+    def observe(self, limit: RateLimit, sent_since: int, *, asked_at: float, now: float) -> None:
+        """Take what an answer names, when so many more have been sent since it was asked for.
+
+        Some of those may be counted already, if an answer names what was left when it was given
+        and not when it was asked for. The request that went last says what is left of all.
+        """
         left = limit.remaining - sent_since
         resets_at = now + min(limit.reset, LONGEST_RESET)
-        if self.is_known(now) and abs(resets_at - self.resets_at) < SAME_WINDOW:
-            self.left = min(self.left, left)  # Answers overtake each other: the least holds.
+        is_same = self.is_known(now) and abs(resets_at - self.resets_at) < SAME_WINDOW
+        if is_same and asked_at <= self._asked_at:
+            self.left = min(self.left, limit.remaining)  # It was overtaken.
+        elif is_same:
+            self.left, self._asked_at = left, asked_at
         elif resets_at > self.resets_at:
-            self.resets_at, self.left = resets_at, left
+            self.resets_at, self.left, self._asked_at = resets_at, left, asked_at
 
     def is_known(self, now: float) -> bool:
         """Tell whether anything is known of the time it is then."""
@@ -72,7 +82,7 @@ class RequestWindow:
         self._slots: list[float] = []
         self._paused_until = LONG_AGO
         self._server = ServerWindow()
-        self._spare = 0
+        self._spare = self._named = 0
 
     def reserve(self, *, now: float, limit: int, seconds: float) -> float:
         """Give the time at which one more request may go, and count it."""
@@ -89,10 +99,10 @@ class RequestWindow:
             self._take(now)
             return True
 
-    def advance(self, slot: float, *, now: float) -> float:
+    def advance(self, slot: float, *, now: float, limit: int) -> float:
         """Give a reserved place of later to now, where the server has room that no plan told."""
         with self._lock:
-            if slot <= now or not self._has_spare(now):
+            if slot <= now or not self._has_spare(now, limit):
                 return slot
             self._slots.remove(slot)
             self._take(now)
@@ -115,9 +125,10 @@ class RequestWindow:
         with self._lock:
             sent_since = len(self._slots) - bisect_right(self._slots, asked_at)
             later = len(self._slots) - bisect_right(self._slots, now + limit.reset)
-            self._server.observe(limit, sent_since - later, now=now)
+            self._server.observe(limit, sent_since - later, asked_at=asked_at, now=now)
             # Others who use the key may want the same: half of it, until an answer says more.
             self._spare = max(self._server.left // 2, 0)
+            self._named = limit.remaining
 
     def is_overtaken(self, slot: float) -> bool:
         """Tell that a pause was called after a slot was reserved, which now lies in it."""
@@ -132,12 +143,16 @@ class RequestWindow:
         slot = max(now, self._paused_until)
         if self._server.is_used_up(slot):
             slot = self._server.resets_at
+        if len(self._slots) >= MOST_AT_ONCE:
+            slot = max(slot, self._slots[-MOST_AT_ONCE] + 1.0)
         if len(self._slots) < limit:
             return slot
-        return slot if self._has_spare(slot) else max(slot, self._slots[-limit] + seconds)
+        return slot if self._has_spare(slot, limit) else max(slot, self._slots[-limit] + seconds)
 
-    def _has_spare(self, now: float) -> bool:
-        return self._spare > 0 and self._server.is_known(now) and now >= self._paused_until
+    def _has_spare(self, now: float, limit: int) -> bool:
+        """Tell that the plan was given too low: more is left than it has in all."""
+        is_open = self._server.is_known(now) and now >= self._paused_until
+        return is_open and self._spare > 0 and self._named > limit
 
     def _take(self, slot: float) -> None:
         insort(self._slots, slot)
@@ -211,7 +226,7 @@ class PollPacing:
     def observe(self, limit: RateLimit, *, sent: int, now: float) -> None:
         """Take what the answer to a poll names, before which so many had been sent."""
         with self._lock:
-            self._server.observe(limit, self._sent - sent, now=now)
+            self._server.observe(limit, self._sent - sent, asked_at=sent, now=now)
 
     def record_refusal(self, reset: float | None, *, now: float, jitter: float) -> None:
         """Slow every job down: one of them was answered with 429, and maybe told until when."""

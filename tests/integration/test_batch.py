@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +16,6 @@ from langchain_segmind.gateway import EngineError, Faults, ScriptedEngine, Setti
 from tests.integration.batches import Batch, echoed, text_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from langchain_segmind.gateway import RunningGateway
 
 
@@ -154,6 +155,33 @@ def test_a_file_of_something_else_is_never_written_over(batch: Batch) -> None:
         code, _, err = batch.run()
         assert (code, batch.answers.read_bytes()) == (2, content)
         assert "holds something else" in err
+    assert batch.gateway.account.post_count == 0
+
+
+def test_bad_lines_are_told_in_their_order_and_all_are_counted(batch: Batch) -> None:
+    """What is repeated is only known at the end of the file."""
+    good = [{"id": n, "prompt": "x"} for n in range(30)]
+    batch.write([*good, good[29], "{", *good[5:28], "{"])
+    code, _, err = batch.run()
+    numbers = [int(number) for number in re.findall(r"jsonl:(\d+): ", err)]
+    assert (code, numbers) == (2, list(range(31, 51)))
+    assert "jsonl:31: custom_id '29' was on line 30 already" in err
+    assert err.endswith("and 6 more\n26 bad lines. Nothing was sent.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such files")
+@pytest.mark.parametrize("option", [(), ("--status",)])
+def test_what_is_no_file_cannot_hold_answers(option: tuple[str, ...], batch: Batch) -> None:
+    """A device or pipe would be read without end, and the answers that are there count."""
+    os.mkfifo(batch.folder / "pipe")
+    batch.ask(1)
+    for name in ("/dev/full", "/dev/null", "pipe", ".", "-"):
+        batch.answers = batch.folder / name if name != "-" else Path(name)
+        code, _, err = batch.run("--journal", "run.sqlite", *option)
+        assert (code, err) == (
+            2,
+            f"{batch.answers} is no file: answers are added to one. Nothing was sent.\n",
+        )
     assert batch.gateway.account.post_count == 0
 
 

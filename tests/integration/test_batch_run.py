@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel
 
-from langchain_segmind import ChatSegmindLlama, batch
+from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter, batch
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.gateway import Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
@@ -111,6 +112,22 @@ async def test_a_slot_of_the_plan_is_taken_when_its_submit_goes(tmp_path: Path) 
             assert len([each async for each in batch.run(rows(60), llm)]) == 60
     assert counter.taken == 60
     assert counter.ahead <= 4
+
+
+def test_submits_that_wait_for_their_turn_do_not_make_the_plan_smaller(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All but four go later than they were begun, and were counted twice by then."""
+    caplog.set_level(logging.INFO)
+    with serve(Settings(rpm=100, post_faults=Faults(latency=0.05))) as gateway:
+        llm = ChatSegmindLlama(
+            api_key=gateway.api_key,
+            base_url=gateway.url,
+            journal=tmp_path / "run.sqlite",
+            rate_limiter=SegmindRateLimiter(requests_per_minute=100),
+        )
+        assert len(list(batch.run_sync(rows(95), llm, in_flight=95))) == 95
+    assert not [text for text in caplog.messages if text.startswith("The plan's limit")]
 
 
 def test_the_budget_ends_the_iteration(llm: ChatSegmindLlama, gateway: RunningGateway) -> None:

@@ -59,6 +59,26 @@ def test_a_budget_is_never_passed(prompt: float, answer: float, seed: int) -> No
     assert budget.spent <= limit
 
 
+def test_answers_of_a_cheap_model_say_nothing_of_a_dear_one() -> None:
+    """A file may name a model on each line, and the dear ones may come last."""
+
+    async def spend() -> float:
+        budget, cheap, dear = Budget(0.01), Size(100, 100, "8b"), Size(100, 100, "405b")
+        usage = {"prompt_tokens": 100, "completion_tokens": 100}
+        for size, cost in [*[(cheap, 1e-6)] * 20, *[(dear, 9e-4)] * 20]:
+            calls = [asyncio.create_task(budget.reserve(size)) for _ in range(16)]
+            await asyncio.wait(calls, timeout=0)
+            for call in [each for each in calls if each.done() and not each.exception()]:
+                budget.learn(call.result(), usage, cost)
+                budget.settle(call.result(), cost)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        return budget.spent
+
+    assert 0.0075 < asyncio.run(spend()) <= 0.01
+
+
 def test_what_is_lost_stays_counted_at_its_dearest() -> None:
     async def lose() -> None:
         budget = Budget(0.0131)

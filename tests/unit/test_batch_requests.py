@@ -110,7 +110,9 @@ def test_a_set_of_ids_is_a_set(names: list[str], other: str) -> None:
     for name in names:
         ids.add(name)
     assert (other in ids) == (other in names)
-    assert ids.find_repeated() == {hash(name) for name in names if names.count(name) > 1}
+    assert ids.count_repeats() == len(names) - len(set(names))
+    assert {ids.index(name) for name in names} <= set(range(len(names)))
+    assert len({ids.index(name) for name in names}) == len(set(names))
 
 
 def test_lines_added_after_the_check_are_not_sent(tmp_path: Path) -> None:

@@ -158,6 +158,13 @@ async def test_a_cancelled_task_gives_its_place_back() -> None:
     assert await limiter.aacquire(blocking=False)
 
 
+def test_a_large_plan_does_not_go_all_at_once() -> None:
+    """A thousand connections would open together, and their requests reach the next minute."""
+    window = RequestWindow()
+    slots = [window.reserve(now=0.0, limit=1000, seconds=WINDOW) for _ in range(1500)]
+    assert slots == [n // 100 + (WINDOW - 10 if n >= 1000 else 0.0) for n in range(1500)]
+
+
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 5))
 def test_no_window_of_time_gets_more_than_the_limit(gaps: list[float], limit: int) -> None:
     """Wherever the server's own window begins."""
@@ -230,6 +237,32 @@ class TestServersWord:
         limiter = clock.limiter(1000).joined_to(account)
         account.requests.observe(RateLimit(0, 30.0), asked_at=clock.now, now=clock.now)
         account.requests.observe(RateLimit(5, 30.2), asked_at=clock.now, now=clock.now)
+        assert not limiter.acquire(blocking=False)
+
+    def test_what_is_left_may_be_named_when_the_answer_is_given(self) -> None:
+        """All six are counted by then; what the last of them says is not less than that."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(10).joined_to(account)
+        for _ in range(6):
+            clock.now += 0.1
+            limiter.acquire()
+        account.requests.observe(RateLimit(4, 60.0), asked_at=100.1, now=clock.now)
+        assert not limiter.acquire(blocking=False)
+        account.requests.observe(RateLimit(4, 60.0), asked_at=clock.now, now=clock.now)
+        account.requests.observe(RateLimit(4, 60.0), asked_at=100.2, now=clock.now)
+        assert [limiter.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
+
+    def test_a_window_of_the_server_that_begins_early_does_not_pass_the_plan(self) -> None:
+        """It had begun with the first of ten, and the others are no minute old."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(10).joined_to(account)
+        limiter.acquire()
+        clock.now += 50.0
+        for _ in range(9):
+            limiter.acquire()
+        clock.now += 15.0
+        assert limiter.acquire(blocking=False)
+        account.requests.observe(RateLimit(9, 60.0), asked_at=clock.now, now=clock.now)
         assert not limiter.acquire(blocking=False)
 
     def test_a_new_window_begins_where_the_last_has_ended(self) -> None:

@@ -10,12 +10,10 @@ import select
 import threading
 import time
 import weakref
-from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import yarl
@@ -28,7 +26,7 @@ from langchain_segmind._transport.base import (
     bounded_timeout,
     seconds_left,
 )
-from langchain_segmind._transport.environment import without_password
+from langchain_segmind._transport.environment import credentials_of, without_password
 
 if TYPE_CHECKING:
     import ssl
@@ -49,11 +47,12 @@ class AiohttpTransport:
         self._base_url = settings.base_url
         # Not the session's: aiohttp would send those, and so the key, to a proxy as well.
         self._headers = settings.headers()
-        credentials = {} if proxy is None else _proxy_credentials(proxy)
+        credentials = None if proxy is None else credentials_of(proxy)
+        authorization = {"Proxy-Authorization": f"Basic {credentials[2]}"} if credentials else {}
         # A proxy is told with the request to open a tunnel, or else with each request.
-        self._proxy_headers = credentials if settings.is_https else None
+        self._proxy_headers = authorization if settings.is_https else None
         if not settings.is_https:
-            self._headers |= credentials
+            self._headers |= authorization
         self._timeout = settings.timeout
         self._connector = _Connector(limit=0, ssl=tls or True, keepalive_timeout=KEEPALIVE_SECONDS)
         self._session = aiohttp.ClientSession(
@@ -257,11 +256,3 @@ def _abort(session: aiohttp.ClientSession) -> None:
     with suppress(StopIteration, RuntimeError):
         closing.send(None)
     closing.close()
-
-
-def _proxy_credentials(proxy: str) -> dict[str, str]:
-    url = urlsplit(proxy)
-    if not url.username:
-        return {}
-    credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
-    return {"Proxy-Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}

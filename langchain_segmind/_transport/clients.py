@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.account import account_of
 from langchain_segmind._protocol.per_process import PerProcess
-from langchain_segmind._transport.environment import proxy_for, ssl_context, without_password
+from langchain_segmind._transport.environment import (
+    credentials_of,
+    proxy_for,
+    ssl_context,
+    without_password,
+)
 from langchain_segmind._transport.imports import import_aiohttp_transport
 from langchain_segmind._transport.redaction import KeyRedactor
 
@@ -134,6 +139,7 @@ class Clients:
 
     def _proxy(self) -> str | None:
         proxy = proxy_for(self.settings.base_url)
+        self.redactor.mask_passwords(*(credentials_of(proxy or "") or ())[1:])
         through = f", through the proxy {without_password(proxy)}" if proxy else ""
         self._way = self.settings.base_url + through
         return proxy

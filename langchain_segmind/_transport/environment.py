@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import ssl
+from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from langchain_segmind.exceptions import SegmindConnectionError
@@ -104,6 +105,15 @@ def _checked_proxy(proxy: str) -> str:
         "The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names is no http(s)://host:port. "
         f"Nothing was sent. {advice}"
     )
+
+
+def credentials_of(proxy: str) -> tuple[str, str, str] | None:
+    """Read a proxy's user and password from its URL, and the token of both that it is sent."""
+    url = urlsplit(proxy)
+    if not url.username:
+        return None
+    user, password = unquote(url.username), unquote(url.password or "")
+    return user, password, b64encode(f"{user}:{password}".encode()).decode()
 
 
 def without_password(proxy: str) -> str:

@@ -9,7 +9,6 @@ from collections import deque
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import httpcore2
 import httpx2
@@ -20,7 +19,7 @@ from langchain_segmind._transport.base import (
     StreamedResponse,
     lowercase_headers,
 )
-from langchain_segmind._transport.environment import without_password
+from langchain_segmind._transport.environment import credentials_of, without_password
 
 if TYPE_CHECKING:
     import ssl
@@ -273,6 +272,5 @@ def _host(base_url: str) -> str:
 
 
 def _httpcore_proxy(proxy: str) -> httpcore2.Proxy:
-    url = urlsplit(proxy)
-    auth = (unquote(url.username), unquote(url.password or "")) if url.username else None
-    return httpcore2.Proxy(without_password(proxy), auth=auth)
+    credentials = credentials_of(proxy)
+    return httpcore2.Proxy(without_password(proxy), auth=credentials and credentials[:2])

@@ -1,4 +1,4 @@
-"""Masking the API key in what errors and metadata repeat of a server's words."""
+"""Masking the key, and a proxy's password, in what errors and metadata repeat of others' words."""
 
 from __future__ import annotations
 
@@ -15,18 +15,32 @@ MASK = "**********"
 SHORTEST_SECRET = 8
 """Characters: Segmind's keys have 19. A shorter one, as for a gateway at home, is part of words: it
 is masked where it stands for itself, quoted, behind `=` or a colon, or named a key."""
+_FOR_ITSELF = r"(?:(?<=[\"'`=])|(?<=: )|(?<=[kK]ey )|(?<=[kK]ey:)|(?<=request ))"
 
 
 class KeyRedactor:
     """Masks one key: plain, JSON-escaped or percent-encoded, each character in its own way."""
 
-    def __init__(self, key: str) -> None:
-        """Keep the key; the pattern is built when a text first may hold it."""
+    def __init__(self, key: str, *, before: str = _FOR_ITSELF) -> None:
+        """Keep the key; the pattern is built when a text first may hold it.
+
+        Args:
+            key: What is masked.
+            before: A pattern of what stands before a short key that is no part of a word.
+        """
         self._key = key
+        self._before = before
         self._is_secret = len(key) >= SHORTEST_SECRET
+        self._others: list[KeyRedactor] = []
+
+    def mask_passwords(self, *passwords: str) -> None:
+        """Mask these as well, from now on."""
+        self._others = [KeyRedactor(word, before=r"(?<![\w-])") for word in passwords if word]
 
     def text(self, text: str) -> str:
         """Mask the key in a text."""
+        for other in self._others:
+            text = other.text(text)
         if not (self._key in text or (self._is_secret and ("u00" in text or "%" in text))):
             return text
         return self._pattern.sub(MASK, text)
@@ -43,11 +57,8 @@ class KeyRedactor:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         if not self._is_secret:
-            return re.compile(rf"{_FOR_ITSELF}{re.escape(self._key)}(?![\w-])")
+            return re.compile(rf"{self._before}{re.escape(self._key)}(?![\w-])")
         return re.compile("".join(map(_spellings, self._key)), re.IGNORECASE)
-
-
-_FOR_ITSELF = r"(?:(?<=[\"'`=])|(?<=: )|(?<=[kK]ey )|(?<=[kK]ey:)|(?<=request ))"
 
 
 def _spellings(character: str) -> str:

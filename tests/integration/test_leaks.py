@@ -277,13 +277,17 @@ def test_a_misspelt_key_is_refused_and_not_sent_in_a_body(name: str) -> None:
     assert "SG_other" not in str(caught.value)
 
 
+ECHO = b"who? not hush%%20hush, hush hush or %b" % b64encode(b"me:hush hush")
+"""What a proxy answers that repeats what it was told."""
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_wants_another_password_is_not_told_of_this_one(
     scheme: str, colour: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with faults(http(b"who?", 407, {"proxy-authenticate": "Basic"})) as proxy:
+    with faults(http(ECHO, 407, {"proxy-authenticate": "Basic"})) as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, f"http://me:hush%20hush@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "")

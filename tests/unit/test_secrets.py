@@ -45,3 +45,9 @@ def test_a_short_key_that_stands_for_itself_is_masked(text: str) -> None:
     )
     assert str(error) == f"401: {text}".format(MASK)
     assert error.request_id == MASK
+
+
+def test_a_proxys_password_is_masked_as_a_word_however_short_it_is() -> None:
+    redactor = KeyRedactor(KEY)
+    redactor.mask_passwords("pw", "")
+    assert redactor.text(f"{KEY} or pw is no pwd") == f"{MASK} or {MASK} is no pwd"

@@ -7,8 +7,7 @@ import sys
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind._protocol.per_process import PerProcess
 from langchain_segmind.exceptions import SegmindInvalidInputError
@@ -22,8 +21,7 @@ EXECUTIONS_REMEMBERED = 10_000
 """Node executions of LangGraph whose answers are counted, the last ones used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Where a call belongs, before what it sends is known."""
 
     name: str
@@ -35,9 +33,11 @@ class Scope:
 
 def fingerprint_of(*parts: str | bytes) -> str:
     """Hash what is sent, and where to: a hash tells whether it is the same, and no more."""
-    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
-    told_apart = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
-    return hashlib.blake2b(told_apart, digest_size=16, person=b"segmind-journal").hexdigest()
+    hashed = hashlib.blake2b(digest_size=16, person=b"segmind-journal")
+    for part in parts:
+        encoded = part.encode() if isinstance(part, str) else part
+        hashed.update(len(encoded).to_bytes(8, "big") + encoded)  # Its length tells it from others.
+    return hashed.hexdigest()
 
 
 def scope_of(

@@ -9,7 +9,6 @@ transaction around them, and within one that several share. `?` stands for a par
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from langchain_segmind._journals.entries import LEASE_MARGIN, JournalEntry, State
@@ -22,8 +21,7 @@ Operation: TypeAlias = Callable[[], Steps[T]]
 """Steps that can be begun anew, where a first attempt was undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task(Generic[T]):
+class Task(NamedTuple, Generic[T]):
     """An operation, and what a store should know of it."""
 
     operation: Operation[T]

@@ -199,8 +199,8 @@ def _model_name(completion: Mapping[str, Any], slug: str) -> str:
 def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Add up the `llm_output` of several prompts; the last balance is the one that counts."""
     known = [output for output in outputs if output]
-    if not known:
-        return {}
+    if len(known) <= 1:
+        return dict(known[0]) if known else {}
     accounts = [output["credits"] for output in known]
     costs = [account["cost"] for account in accounts if account["cost"] is not None]
     balances = [account["remaining"] for account in accounts if account["remaining"] is not None]

@@ -21,19 +21,20 @@ def loads_bounded(text: str | bytes) -> Any:
         ValueError: It is no JSON.
     """
     try:
-        value = json.loads(text)
+        return _loads(text)
     except RecursionError:
         raise TooDeepError from None
-    return check_depth(value) if _needs_second_look(text) else value
 
 
-def _needs_second_look(text: str | bytes) -> bool:
-    """Tell, from a glance that costs next to nothing, the few texts that need a second one."""
-    if isinstance(text, str):
-        return text.count("[") + text.count("{") > MAX_DEPTH or "\\u" in text
-    brackets = text.count(b"[") + text.count(b"{")
-    # UTF-8's first byte of a surrogate, and a byte of UTF-16.
-    return brackets > MAX_DEPTH or b"\\u" in text or b"\xed" in text or b"\0" in text
+def _loads(text: str | bytes) -> Any:
+    try:
+        utf8 = text if isinstance(text, str) else text.decode()
+        value = json.loads(utf8)
+    except ValueError:
+        return check_depth(json.loads(text))  # It may be of an encoding that `json` guesses.
+    # A glance that costs next to nothing tells the few that need a second one.
+    is_plain = utf8.count("[") + utf8.count("{") <= MAX_DEPTH and "\\u" not in utf8
+    return value if is_plain else check_depth(value)
 
 
 def check_depth(value: Any) -> Any:

@@ -82,11 +82,11 @@ def run_job(model: str, body: bytes, exchanges: Exchanges) -> Flow[Finished]:
     limits = (exchanges.timeout, exchanges.queue_timeout)
     timeout = min(limit for limit in limits if limit is not None)
     try:
-        reply = yield from exchanges.post(f"/v2/{model}", body, timeout)
+        # No answer is kept by name, here and below: while a job is waited for, it would be held.
+        request_id = read_request_id((yield from exchanges.post(f"/v2/{model}", body, timeout)))
     except GeneratorExit:
         warn_of_lost_submit()
         raise
-    request_id = read_request_id(reply)
     _notify(exchanges.on_submit, request_id)
     return (yield from wait_for_job(request_id, exchanges, submitted_at=sent_at))
 
@@ -169,14 +169,18 @@ class _Job:
                         logger.info(message, held, extra={"wait_seconds": held})
                     yield from self._pause(held)
                     continue
-                sent = self._polls.sent
-                yield _POLL
-                outcome = yield from self._exchanges.exchange(self._next_request())
-                self._observe(outcome, sent)
-                if (finished := self._judge(outcome)) is not None:
+                if (finished := (yield from self._ask())) is not None:
                     return finished
                 if (delay := self._delay()) > 0:
                     yield from self._pause(delay)
+
+    def _ask(self) -> Flow[Finished | None]:
+        """Ask once; nothing, where there is more to ask."""
+        sent = self._polls.sent
+        yield _POLL
+        outcome = yield from self._exchanges.exchange(self._next_request())
+        self._observe(outcome, sent)
+        return self._judge(outcome)
 
     def _observe(self, outcome: Response | TransportFailure, sent: int) -> None:
         head = outcome.head if isinstance(outcome, TransportFailure) else outcome

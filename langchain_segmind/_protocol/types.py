@@ -9,7 +9,8 @@ What every call makes is a tuple, made in less than half the time of a frozen da
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class ReadChunk:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class UseJournal:
+class UseJournal(NamedTuple):
     """Call a method of the journal, or its awaitable twin, whose name has an `a` in front.
 
     The outcome is what the method returns, or a `JournalFailure`.
@@ -67,7 +67,7 @@ class UseJournal:
     journal: Journal
     method: Literal["get", "claim", "update", "release"]
     arguments: tuple[Any, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

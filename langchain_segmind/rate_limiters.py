@@ -28,8 +28,8 @@ logger = logging.getLogger("langchain_segmind")
 
 LOOKS_PER_SECOND = 1000
 """How often all that wait together look whether they may go earlier."""
-WINDOW = 61.0
-"""Seconds in which the plan's requests may go: a minute, and one for those that travel slowly."""
+WINDOW = 62.0
+"""Seconds in which the plan's requests may go: a minute, and two for those that travel slowly."""
 
 
 class SegmindRateLimiter(BaseRateLimiter):

@@ -155,6 +155,10 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
         lines[-1] += f"; {format_money(balance)} left on the account"
     for name, count in tally.errors.most_common(5):
         lines.append(f"{count:,} x {name}: {tally.words[name]}")
+    if tally.unknown:
+        lines.append(
+            "--retry-unknown sends those of unknown fate again, and may pay for them twice"
+        )
     if tally.unstated:
         lines.append(f"{tally.unstated:,} answers did not say what they cost")
     if tally.cut:

@@ -268,7 +268,8 @@ class Runner:
         size = await self._reserve(attempt) if self._budget.is_limited else _UNCOUNTED
         cost: float | None = 0.0
         try:
-            flow = self._guard(self._llm._exchange(attempt.call, attempt.clients), attempt)  # noqa: SLF001 - of this package.
+            exchange = self._llm._exchange(attempt.call, attempt.clients)  # noqa: SLF001 - of this package.
+            flow = self._guard(attempt.call.answered(exchange), attempt)
             finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
             cost = finished.accounting.credits.cost
             if not finished.accounting.extra.get("replayed"):

@@ -30,7 +30,7 @@ SLOWER, FASTER = 1.1, 1.02
 
 The pace falls while more than one poll in six is refused, and rises while it is less."""
 MOST_SLOWDOWN = 100.0
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 50
 """Requests in any second: a thousand connections that open together send their requests seconds
 late, and so into the minute of those that come after them on open connections."""
 

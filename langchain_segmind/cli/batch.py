@@ -110,9 +110,13 @@ class _Command:
     def run(self) -> int:
         """Check, ask, answer, and tell the bill."""
         options = self._options
-        names = [name for name in (options.requests, options.answers, options.errors) if name]
+        journal = getattr(self._journal, "path", None)
+        files = options.requests, options.answers, options.errors, journal
+        names = [name for name in files if name]
         if len({Path(name).resolve() for name in names}) < len(names):
-            raise ValueError("REQUESTS, ANSWERS and --errors have to be different files.")
+            raise ValueError(
+                "REQUESTS, ANSWERS, --errors and --journal have to be different files."
+            )
         check = self._requests.check(lambda request: prepare(self._llm, request, self._schema))
         if check.problem_count:
             _say(report.describe_problems(self._requests.name, check))
@@ -284,7 +288,8 @@ class _Run:
             _say(f"Interrupted: {left}. The same command goes on.")
             return INTERRUPTED
         if isinstance(failure, BudgetReachedError):
-            _say(f"{failure} {left}; a larger budget goes on.")
+            more = "a top-up" if self.options.budget is None else "a larger budget"
+            _say(f"{failure} {left}; {more} goes on.")
             return NO_MONEY
         if failure is not None:
             _say(f"{_describe(failure)} {left}; the same command goes on.")

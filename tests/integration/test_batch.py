@@ -191,9 +191,12 @@ def test_one_file_cannot_be_two_things(batch: Batch) -> None:
     code, _, err = batch.run()
     assert (code, err.strip()) == (
         2,
-        "REQUESTS, ANSWERS and --errors have to be different files.",
+        "REQUESTS, ANSWERS, --errors and --journal have to be different files.",
     )
     assert batch.run("--errors", str(batch.requests))[0] == 2
+    batch.answers.unlink()
+    assert batch.run("--journal", str(batch.answers))[0] == 2
+    assert not batch.answers.exists()
     assert batch.gateway.account.post_count == 0
 
 
@@ -232,6 +235,8 @@ def test_a_wrong_model_is_told_in_words(batch: Batch) -> None:
     assert code == 1
     assert "Did you mean llama-v3p1-70b-instruct?" in err
     assert "2 x SegmindModelNotFoundError: Segmind answered 404: " in err
+    batch.ask(1, model="llama-v3p1-70b-instuct")
+    assert "Did you mean 'llama-v3p1-70b-instruct'?" in batch.run()[2]
 
 
 def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
@@ -243,6 +248,7 @@ def test_a_lost_submit_is_unknown_until_it_is_risked(tmp_path: Path) -> None:
         assert code == 1
         assert 0 < len(unknown) < 30
         assert f"{len(unknown)} unknown" in err
+        assert "\n--retry-unknown sends those of unknown fate again" in err
         assert all(line["error"]["outcome_unknown"] for line in batch.lines(batch.errors))
         code, _, err = batch.run("--errors", str(batch.errors))
         assert (code, "to pay for" in err) == (1, False)

@@ -271,6 +271,7 @@ def test_the_account_keeps_what_it_is_to_keep(tmp_path: Path) -> None:
         code, _, err = batch.run("--min-credits", "0.009", "--max-tokens", "8")
         assert code == 3
         assert "are to stay" in err
+        assert "a top-up goes on" in err
         assert 0.009 <= gateway.account.remaining < 0.0098
         gateway.account.top_up(1)
         assert batch.run("--min-credits", "0.009", "--max-tokens", "8")[0] == 0

@@ -162,7 +162,7 @@ def test_a_large_plan_does_not_go_all_at_once() -> None:
     """A thousand connections would open together, and their requests reach the next minute."""
     window = RequestWindow()
     slots = [window.reserve(now=0.0, limit=1000, seconds=WINDOW) for _ in range(1500)]
-    assert slots == [n // 100 + (WINDOW - 10 if n >= 1000 else 0.0) for n in range(1500)]
+    assert slots == [n // 50 + (WINDOW - 20 if n >= 1000 else 0.0) for n in range(1500)]
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 5))
@@ -319,7 +319,7 @@ class TestServersWord:
         with caplog.at_level(logging.INFO, "langchain_segmind"):
             limiter.acquire()
             limiter.acquire()
-        assert caplog.messages == ["The plan's limit is reached, waiting 61.0 s"]
+        assert caplog.messages == ["The plan's limit is reached, waiting 62.0 s"]
 
 
 class TestLearning:

@@ -135,18 +135,19 @@ class Budget:
         if self.is_limited and cost is not None:
             self.prices.learn(size, usage, cost)
 
-    def settle(self, size: Size, cost: float | None) -> None:
-        """Take a call out of what is in flight, for its cost; where that is lost, it is counted."""
+    def settle(self, size: Size, cost: float | None, lost: int = 0) -> None:
+        """Take a call out of what is in flight, for its cost; what is lost of it stays counted."""
         if self.is_limited:
             self._in_flight -= 1
+            self._add(size, lost)
             if cost is not None:
                 self._add(size, -1)
                 self.spent += cost
             self._changed.set()
 
-    def _add(self, size: Size, sign: int) -> None:
-        self._prompt += sign * size.prompt
-        self._completion += sign * (size.completion or 0)
+    def _add(self, size: Size, times: int) -> None:
+        self._prompt += times * size.prompt
+        self._completion += times * (size.completion or 0)
 
     def _fit(self, size: Size) -> Size | str:
         """Bound the answer so that the call fits, or say why it does not."""

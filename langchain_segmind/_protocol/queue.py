@@ -89,7 +89,12 @@ def run_job(model: str, body: bytes, exchanges: Exchanges) -> Flow[Finished]:
         raise
     request_id = read_request_id(reply)
     _notify(exchanges.on_submit, request_id)
-    return (yield from wait_for_job(request_id, exchanges, submitted_at=sent_at))
+    try:
+        finished = yield from wait_for_job(request_id, exchanges, submitted_at=sent_at)
+    except SegmindError as error:
+        error.add_lost(reply.lost_before)
+        raise
+    return finished._replace(accounting=finished.accounting.after(reply.lost_before))
 
 
 def warn_of_lost_submit() -> None:

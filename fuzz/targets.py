@@ -153,7 +153,7 @@ def _pieces(data: bytes) -> tuple[list[bytes], bytes]:
 def headers(data: bytes) -> None:
     """Any head of an answer gives amounts, a wait and an error."""
     reply = _reply(data)
-    accounting = Accounting.from_headers(reply.headers)
+    accounting = Accounting.from_response(reply)
     _check_amounts(accounting)
     wait = retry_after(reply.headers, NOW)
     assert wait is None or (isfinite(wait) and wait >= 0)
@@ -347,7 +347,7 @@ def journal(data: bytes) -> None:
         finished.append(read_response(reply))
     with suppress(UnusableAnswerError):
         completion, raw = read_output(reply.body.decode("utf-8", "replace"))
-        finished.append(Finished(completion, Accounting.from_headers(reply.headers), raw))
+        finished.append(Finished(completion, Accounting.from_response(reply), raw))
     for answer in finished:
         kept = journaled._to_keep(answer.raw, answer.accounting)
         again = _replay(answer.raw, json.loads(json.dumps(kept["accounting"])))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import LLMResult
 
+LOST_ATTEMPTS = "lost_attempts"
+"""Where `response_metadata` counts what was sent for an answer before, and may be billed too."""
 PROVIDER = "segmind"
 """What `response_metadata["model_provider"]` says."""
 DECIMALS = 10
@@ -140,9 +142,11 @@ class CreditsCallbackHandler(BaseCallbackHandler):
 
     @property
     def unknown(self) -> int:
-        """Calls that may have cost what `cost` does not say: their answer was lost, or named none.
+        """Requests that may have cost what `cost` does not say.
 
-        A job whose answer is fetched after all (`resume`) is counted then, and is unknown no more.
+        Their answer was lost, whether or not the call was sent again (`retry_unknown_outcome`), or
+        it named no cost. A job whose answer is fetched after all (`resume`) is counted then, and
+        is unknown no more.
         """
         return self._unknown_without_id + len(self._unknown_ids)
 
@@ -167,15 +171,15 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         bill = error.credits or Credits()
         self._spend(bill.as_dict())
         # A journal's `SegmindOutcomeUnknownError` is of a call that was sent, and counted, before.
-        is_lost = error.outcome_unknown and not isinstance(error, SegmindOutcomeUnknownError)
-        if is_lost and bill.cost is None:
-            self._note_unknown(error.request_id)
+        if not isinstance(error, SegmindOutcomeUnknownError):
+            self._note_unknown(error.request_id, error.lost_attempts)
 
-    def _note_unknown(self, request_id: str | None) -> None:
-        if request_id is None:
-            self._unknown_without_id += 1
-        else:
+    def _note_unknown(self, request_id: str | None, attempts: int) -> None:
+        """Count attempts of one call; no more than the last of them has an id."""
+        if attempts and request_id is not None:
             self._unknown_ids.add(request_id)
+            attempts -= 1
+        self._unknown_without_id += attempts
 
     def _count(self, message: object) -> None:
         if not isinstance(message, AIMessage):
@@ -190,8 +194,9 @@ class CreditsCallbackHandler(BaseCallbackHandler):
             self.calls += 1
             self._unknown_ids.discard(metadata.get("request_id"))
             self._spend(metadata["credits"])
-            if metadata["credits"]["cost"] is None:
-                self._note_unknown(metadata.get("request_id"))
+            is_unstated = metadata["credits"]["cost"] is None
+            self._note_unknown(metadata.get("request_id"), int(is_unstated))
+            self._note_unknown(None, metadata.get(LOST_ATTEMPTS, 0))
             self.tokens.update(add_usage(self.tokens, message.usage_metadata))
 
     def _spend(self, credits: CreditsDict) -> None:

@@ -64,6 +64,7 @@ class SegmindError(ModelError):
         credits: Credits | None = None,
         retry_after: float | None = None,
         outcome_unknown: bool = False,
+        lost_before: int = 0,
     ) -> None:
         """Keep the facts beside the sentence.
 
@@ -74,6 +75,7 @@ class SegmindError(ModelError):
             credits: The accounting the answer carried.
             retry_after: Seconds until it makes sense to try again, where the server said so.
             outcome_unknown: The request was sent and its answer was lost: it may have been billed.
+            lost_before: Earlier attempts of which the same is true.
         """
         super().__init__(message)
         self.message = message
@@ -82,9 +84,19 @@ class SegmindError(ModelError):
         self.credits = credits
         self.retry_after = retry_after
         self.outcome_unknown = outcome_unknown
+        self.lost_attempts = int(outcome_unknown and (credits is None or credits.cost is None))
+        """How often the call was sent without anyone knowing whether, or for how much, it was
+        billed; more than once only under `retry_unknown_outcome`."""
         if outcome_unknown:
             # LangChain's retry middleware asks this; sending again could pay twice.
             self.is_retryable = False
+        self.add_lost(lost_before)
+
+    def add_lost(self, attempts: int) -> None:
+        """Count earlier attempts that may have been billed: whatever came later, it is not free."""
+        if attempts:
+            self.lost_attempts += attempts
+            self.outcome_unknown, self.is_retryable = True, False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by message and facts, so that errors cross process pools."""

@@ -147,16 +147,16 @@ class Budget:
         if self.is_limited and cost is not None:
             self._prices[size.model].learn(size, usage, cost)
 
-    def settle(self, size: Size, cost: float | None) -> None:
-        """Take a call out of what is in flight, for its cost; where that is lost, it is counted."""
+    def settle(self, size: Size, cost: float | None, lost: int = 0) -> None:
+        """Take a call out of what is in flight, for its cost; what is lost of it stays counted."""
         if self.is_limited:
-            self._add(size, 0 if cost is None else -1, calls=-1)
+            self._add(size, lost if cost is None else lost - 1, calls=-1)
             self.spent += cost or 0.0
             self._changed.set()
 
-    def _add(self, size: Size, sign: int, *, calls: int) -> None:
+    def _add(self, size: Size, times: int, *, calls: int) -> None:
         prices = self._prices[size.model]
-        prices.add(size, sign)
+        prices.add(size, times)
         prices.in_flight += calls
         self._in_flight += calls
 

@@ -39,6 +39,8 @@ class Tally:
     """Credits that this run paid."""
     unstated: int = 0
     """Answers that did not say what they cost."""
+    lost: int = 0
+    """Answers that were lost and asked for again: perhaps paid for, beside `spent`."""
     cut: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     """By their class."""
@@ -62,6 +64,7 @@ class Tally:
             self.cut += _CUT.search(result.raw) is not None
         self.unstated += result.cost is None and not result.is_unknown
         self.spent += result.cost or 0.0
+        self.lost += result.lost_attempts
 
     @property
     def left(self) -> int:
@@ -161,6 +164,8 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
         )
     if tally.unstated:
         lines.append(f"{tally.unstated:,} answers did not say what they cost")
+    if tally.lost:
+        lines.append(f"{tally.lost:,} answers were lost and asked for again: perhaps paid for, too")
     if tally.cut:
         lines.append(f"{tally.cut:,} answers were cut short by max_tokens")
     return "\n".join(lines)

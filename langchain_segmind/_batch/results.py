@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._batch.requests import key_of
@@ -39,6 +39,8 @@ class BatchResult:
     """Segmind's."""
     cost: float | None = 0.0
     """Credits that this run paid for it; None where the answer did not say."""
+    lost_attempts: int = 0
+    """How often this run sent it, beside that, and may have paid for it without an answer."""
     replayed: bool = False
     """Whether an earlier run, or another process, had paid for it."""
 
@@ -62,6 +64,12 @@ class BatchResult:
     def is_unknown(self) -> bool:
         """Whether it may have been paid for, and nobody can say."""
         return self.error is not None and self.error.outcome_unknown
+
+    def after(self, before: BatchResult) -> BatchResult:
+        """Add what an answer before this one cost, which did not fit."""
+        costs = (before.cost, self.cost)
+        cost = None if None in costs else sum(cost or 0.0 for cost in costs)
+        return replace(self, cost=cost, lost_attempts=before.lost_attempts + self.lost_attempts)
 
     def as_line(self, *, with_sample: bool = False) -> bytes:
         """Write it as a line of OpenAI's batch output.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -239,14 +239,13 @@ class Runner:
         try:
             result = await self._answer_once(attempt)
             while isinstance(result.error, SchemaMismatchError) and retry < self._retries:
-                retry, paid = retry + 1, result.cost
+                retry, before = retry + 1, result
                 key = key_of(sample.request.custom_id, sample.number, retry)
                 attempt = self._prepare(sample, key, await self._journal.aget(key))
                 if task is not None:
                     self._running[task] = attempt
                 result = await self._answer_once(attempt)
-                cost = None if None in (paid, result.cost) else (paid or 0) + (result.cost or 0)
-                result = replace(result, cost=cost)
+                result = result.after(before)
         except (_StoppedError, asyncio.CancelledError):
             self._slots.release()
         except Exception as error:
@@ -267,11 +266,13 @@ class Runner:
         """
         size = await self._reserve(attempt) if self._budget.is_limited else _UNCOUNTED
         cost: float | None = 0.0
+        lost = 0
         try:
             exchange = self._llm._exchange(attempt.call, attempt.clients)  # noqa: SLF001 - of this package.
             flow = self._guard(attempt.call.answered(exchange), attempt)
             finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
             cost = finished.accounting.credits.cost
+            lost = finished.accounting.lost
             if not finished.accounting.extra.get("replayed"):
                 self._budget.learn(size, finished.completion.get("usage"), cost)
             elif self._budget.counts_replays and attempt.entry is not None:
@@ -282,9 +283,11 @@ class Runner:
                 raise
             paid = None if error.credits is None else error.credits.cost
             cost = paid if error.outcome_unknown else paid or 0.0
-            return attempt.sample.result(error, request_id=error.request_id, cost=cost)
+            lost = error.lost_attempts - (cost is None)
+            facts = {"request_id": error.request_id, "cost": cost, "lost_attempts": lost}
+            return attempt.sample.result(error, **facts)
         finally:
-            self._budget.settle(size, None if attempt.is_sending else cost)
+            self._budget.settle(size, None if attempt.is_sending else cost, lost)
 
     async def _reserve(self, attempt: _Attempt) -> Size:
         """Wait until the budget has room for a call, and bound its answer."""
@@ -341,6 +344,7 @@ class Runner:
             raw=finished.raw,
             request_id=accounting.request_id,
             cost=accounting.credits.cost,
+            lost_attempts=accounting.lost,
             replayed=bool(accounting.extra.get("replayed")),
         )
 

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+_NO_LETTER = re.compile(r"[^a-z0-9]")
 _SLUG = re.compile(r"(?!SG_)[A-Za-z0-9][A-Za-z0-9._-]*")
-_SECRETS = frozenset(["api_key", "segmind_api_key", "default_headers"])
 PER_CALL = ("model", "temperature", "max_tokens", "top_p", "seed", "stop")
 """The fields that a call may override."""
 ALIASES = {
@@ -30,8 +31,22 @@ ALIASES = {
     "stop_sequences": "stop",
 }
 """What other chat models call our fields."""
-_NEVER_IN_A_BODY = frozenset(["messages", "extra_headers", "extra_query", "extra_body", "headers"])
+_NEVER_IN_A_BODY = frozenset(
+    ["messages", "extra_headers", "extra_query", "extra_body", "headers", "default_query"]
+)
 """Parameters of other clients' calls: in a body, they would be sent to the model."""
+_ELSEWHERE = {
+    "api_key": r".*api(key|token|secret)|segmindkey|(access|auth|bearer)?token|authorization",
+    "base_url": r".*api(base|url)|(base|server)?(url|uri|host|endpoint)",
+    "max_retries": r"(max|num|n)?retr(y|ies)",
+    "http_client": r"(sync)?client|prox(y|ies)|verify(ssl)?",
+    "http_async_client": r"a(sync)?client",
+}
+"""What our settings are called in other places, without case and underscores."""
+_NEAR = 0.84
+"""How alike a name is to what it means, at least: `stream` is less so to `streaming`."""
+_FOR_MODELS = frozenset(["max_new_tokens", "min_tokens"])
+"""Parameters of other servers' models that are more alike to ours, and none of them."""
 
 
 def is_slug(model: object) -> bool:
@@ -93,6 +108,7 @@ class CallParameters:
 
     def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
         """Take over the types of the fields that a call may override."""
+        self._known = frozenset(fields)
         self._settings = fields.keys() - set(PER_CALL)
         self._adapters: dict[str, TypeAdapter[Any]] = {
             name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]
@@ -107,6 +123,11 @@ class CallParameters:
         """
         checked = rename_aliases(given)
         self.check_names(checked)
+        for name in checked.keys() - self._adapters.keys():
+            if (meant := nearest_field(name, self._known)) is not None:
+                raise SegmindInvalidInputError(
+                    f"{name!r} is no parameter of a call: did you mean {meant!r}? Nothing was sent."
+                )
         for name in checked.keys() & self._adapters.keys():
             try:
                 checked[name] = self._adapters[name].validate_python(checked[name])
@@ -124,9 +145,13 @@ class CallParameters:
         """Refuse what must not travel in a body.
 
         Raises:
-            SegmindInvalidInputError: One of the names is a setting of the model itself.
+            SegmindInvalidInputError: One of the names is, or nearly is, a setting of the model.
         """
-        if wrong := sorted((self._settings | _NEVER_IN_A_BODY).intersection(names)):
+        wrong = sorted((self._settings | _NEVER_IN_A_BODY).intersection(names))
+        for name in names:
+            if (meant := nearest_field(name, self._known)) not in (None, *PER_CALL):
+                wrong.append(f"{name!r} (did you mean {meant!r}?)")
+        if wrong:
             raise SegmindInvalidInputError(
                 f"{', '.join(wrong)} cannot be passed on in the body of a call: set it on the "
                 "model (or on llm.model_copy(update=...), or through configurable_fields). "
@@ -140,22 +165,36 @@ def rename_aliases(given: Mapping[str, Any]) -> dict[str, Any]:
     return renamed | {name: value for name, value in given.items() if name not in ALIASES}
 
 
+@lru_cache(maxsize=512)
+def nearest_field(name: str, fields: frozenset[str]) -> str | None:
+    """Find the field that a name means and nearly is; None for one that is, or means, none."""
+    if name in fields or name in {*ALIASES, *_NEVER_IN_A_BODY, *_FOR_MODELS}:
+        return None
+    plain = _NO_LETTER.sub("", name.lower())
+    for field, names in _ELSEWHERE.items():
+        if re.fullmatch(names, plain):
+            return field
+    known = {known.replace("_", ""): known for known in (*fields, *ALIASES, *_NEVER_IN_A_BODY)}
+    close = difflib.get_close_matches(plain, known, n=1, cutoff=_NEAR)
+    return ALIASES.get(known[close[0]], known[close[0]]) if close else None
+
+
 def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Move parameters that have no field into `model_kwargs`, with a warning.
 
     Raises:
-        TypeError: One looks like a misspelt secret, which must not end up in a body.
+        TypeError: One looks like a misspelt setting, which must not end up in a body.
     """
     unknown = [name for name in values if name not in known]
     if not unknown:
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
-        close = difflib.get_close_matches(name, {*known, *ALIASES}, n=1)
-        if _SECRETS.intersection(close):
+        if (meant := nearest_field(name, frozenset(known))) not in (None, *PER_CALL):
             raise TypeError(
-                f"{name!r} is no parameter of ChatSegmindLlama: did you mean {close[0]!r}?"
+                f"{name!r} is no parameter of ChatSegmindLlama: did you mean {meant!r}?"
             )
+        close = difflib.get_close_matches(name, {*known, *ALIASES}, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         warnings.warn(
             f"{name!r} is no parameter of ChatSegmindLlama; it goes into model_kwargs and so into "

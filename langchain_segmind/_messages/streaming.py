@@ -49,7 +49,8 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
     while not (is_over or reader.seen.is_done):
         chunk = yield ReadChunk()
         if isinstance(chunk, TransportFailure) and not reader.seen.is_complete:
-            raise error_from_failure(chunk, is_final=True)  # No stream is begun again.
+            # No stream is begun again.
+            raise error_from_failure(chunk, lost_before=answer.lost_before, is_final=True)
         if is_over := not isinstance(chunk, bytes):
             chunk = b"\n\n"  # Not every server ends its last event with a blank line.
         for generation in reader.feed(chunk):
@@ -130,7 +131,7 @@ class StreamReader:
             parsed = self._calls.finish(truncated=is_cut)
             parsed = replace(parsed, content=text + parsed.content)
         parsed = self._call.with_native_calls(parsed, self.seen.tool_calls, cut=is_cut)
-        accounting = Accounting.from_headers(self._response.headers)
+        accounting = Accounting.from_response(self._response)
         return _last_chunk(self._call.generation(parsed, choice, completion, accounting))
 
 

@@ -15,7 +15,7 @@ from langchain_segmind._protocol.responses import (
     shorten,
 )
 from langchain_segmind._protocol.streamed_completion import assemble
-from langchain_segmind.credits import Credits, amount
+from langchain_segmind.credits import LOST_ATTEMPTS, Credits, amount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,15 +29,26 @@ class Accounting(NamedTuple):
     credits: Credits
     request_id: str | None
     extra: Mapping[str, Any]
-    """More for `response_metadata`: times, the seed."""
+    """More for `response_metadata`: times, the seed, the attempts that were lost."""
 
     @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> Accounting:
+    def from_response(cls, response: Response) -> Accounting:
         """Read the headers of a v1 answer."""
+        headers = response.headers
         extra: dict[str, Any] = {"generation_time": amount(headers.get("x-generation-time"))}
         if (seed := headers.get("x-seed-value")) is not None:
             extra["seed"] = seed
-        return cls(Credits.from_headers(headers), request_id_of(headers), extra)
+        accounting = cls(Credits.from_headers(headers), request_id_of(headers), extra)
+        return accounting.after(response.lost_before)
+
+    @property
+    def lost(self) -> int:
+        """Earlier attempts of this call that may have been billed; none of an answer kept."""
+        return 0 if "replayed" in self.extra else self.extra.get(LOST_ATTEMPTS, 0)
+
+    def after(self, lost: int) -> Accounting:
+        """Say how many earlier attempts may have been billed, if there were any."""
+        return self._replace(extra={**self.extra, LOST_ATTEMPTS: lost}) if lost else self
 
     @classmethod
     def from_metrics(cls, metrics: object, request_id: str) -> Accounting:
@@ -70,7 +81,7 @@ def read_response(response: Response) -> Finished:
     except UnusableAnswerError as error:
         why = str(error)
     else:
-        return Finished(completion, Accounting.from_headers(response.headers), raw)
+        return Finished(completion, Accounting.from_response(response), raw)
     raise error_from_answer(response, why)
 
 

@@ -9,7 +9,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.balance import fetch_balance
 from langchain_segmind._protocol.queue import run_job, wait_for_job
@@ -154,12 +154,13 @@ class Exchanges:
         deadline = None if timeout is None else self.clock.monotonic() + timeout
         request = Request("POST", path, body, accept_stream, deadline)
         outcomes = yield from self.send(request)
+        lost_before = sum(map(may_be_billed, outcomes[:-1]))
         if isinstance(outcome := outcomes[-1], Response) and outcome.status == HTTPStatus.OK:
             self.account.retries.record_success()
-            return outcome
-        facts = {
+            return outcome._replace(lost_before=lost_before) if lost_before else outcome
+        facts: dict[str, Any] = {
             "to_queue": path.startswith("/v2/"),
-            "after_unknown": any(map(may_be_billed, outcomes[:-1])),
+            "lost_before": lost_before,
             "is_final": self.retry_unknown_outcome,
         }
         if isinstance(outcome, TransportFailure):

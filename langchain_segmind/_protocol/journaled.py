@@ -105,6 +105,8 @@ class JournaledCall:
     retry_unknown_outcome: bool = False
     doubt: str | None = field(default=None, init=False)
     """Why an earlier attempt may have been billed; one that cost nothing does not end that."""
+    lost: int = field(default=0, init=False)
+    """Attempts of this call of which that is true."""
     has_turn: bool = field(default=False, init=False)
     """Whether it is counted among the submits under way."""
 
@@ -238,13 +240,14 @@ class JournaledCall:
             self._note_cancelled(entry)
             raise
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.OK:
-            change, finished = self._read_paid(outcome)
+            change, finished = self._read_paid(outcome._replace(lost_before=self.lost))
             return outcome, (yield from self._move(entry, **change)), finished
         if may_be_billed(outcome):
             error = (
                 outcome.detail if isinstance(outcome, TransportFailure) else words_of(outcome.body)
             )
             self.doubt = error
+            self.lost += 1
             return outcome, (yield from self._move(entry, state="unknown", error=error)), None
         yield from self._drop(entry)
         return outcome, None, None

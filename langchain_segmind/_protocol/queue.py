@@ -82,13 +82,19 @@ def run_job(model: str, body: bytes, exchanges: Exchanges) -> Flow[Finished]:
     limits = (exchanges.timeout, exchanges.queue_timeout)
     timeout = min(limit for limit in limits if limit is not None)
     try:
-        # No answer is kept by name, here and below: while a job is waited for, it would be held.
-        request_id = read_request_id((yield from exchanges.post(f"/v2/{model}", body, timeout)))
+        reply = yield from exchanges.post(f"/v2/{model}", body, timeout)
     except GeneratorExit:
         warn_of_lost_submit()
         raise
+    request_id, lost_before = read_request_id(reply), reply.lost_before
+    del reply  # Nor is one kept by name below: while a job is waited for, it would be held.
     _notify(exchanges.on_submit, request_id)
-    return (yield from wait_for_job(request_id, exchanges, submitted_at=sent_at))
+    try:
+        finished = yield from wait_for_job(request_id, exchanges, submitted_at=sent_at)
+    except SegmindError as error:
+        error.add_lost(lost_before)
+        raise
+    return finished._replace(accounting=finished.accounting.after(lost_before))
 
 
 def warn_of_lost_submit() -> None:

@@ -100,7 +100,7 @@ def error_from_response(
     *,
     to_queue: bool = False,
     billable: bool = True,
-    after_unknown: bool = False,
+    lost_before: int = 0,
     is_final: bool = False,
 ) -> SegmindError:
     """Turn an answered status into its error, with the server's words and what to do.
@@ -110,7 +110,7 @@ def error_from_response(
         now: The Unix time, in seconds.
         to_queue: Whether a job was to be submitted.
         billable: Whether the request could have cost anything.
-        after_unknown: Whether an earlier attempt had an unknown outcome.
+        lost_before: Attempts before it whose outcome is unknown.
         is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
     """
     words = words_of(reply.body).removeprefix(f"{reply.status} ")
@@ -122,18 +122,19 @@ def error_from_response(
         what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
         why = _not_repeated(is_final=is_final)
         advice = f"The request may have reached a model and been billed, {why} {what_to_do}"
-    elif after_unknown and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
+    elif lost_before and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
         advice = _earlier(to_queue=to_queue)
     else:
         advice = _advice(kind, reply.status, wait)
-        advice = f"{_earlier(to_queue=to_queue)} {advice}" if after_unknown else advice
+        advice = f"{_earlier(to_queue=to_queue)} {advice}" if lost_before else advice
     return kind(
         f"{who} answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
         request_id=request_id_of(reply.headers),
         credits=Credits.from_headers(reply.headers),
         retry_after=wait,
-        outcome_unknown=by_proxy or after_unknown or reply.status < HTTPStatus.MULTIPLE_CHOICES,
+        outcome_unknown=by_proxy or reply.status < HTTPStatus.MULTIPLE_CHOICES,
+        lost_before=lost_before,
     )
 
 
@@ -160,7 +161,7 @@ def error_from_failure(
     failure: TransportFailure,
     *,
     to_queue: bool = False,
-    after_unknown: bool = False,
+    lost_before: int = 0,
     is_final: bool = False,
 ) -> SegmindError:
     """Turn a failed exchange into its error; what may have been billed says so.
@@ -168,11 +169,11 @@ def error_from_failure(
     Args:
         failure: What happened.
         to_queue: Whether a job was to be submitted.
-        after_unknown: Whether an earlier attempt had an unknown outcome.
+        lost_before: Attempts before it whose outcome is unknown.
         is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
     """
     head = failure.head
-    facts: dict[str, Any] = {"outcome_unknown": failure.sent or after_unknown}
+    facts: dict[str, Any] = {"outcome_unknown": failure.sent, "lost_before": lost_before}
     if head is not None:
         facts["status_code"] = head.status
         facts["request_id"] = request_id_of(head.headers)
@@ -187,7 +188,7 @@ def error_from_failure(
         return SegmindResponseError(message, **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
     fate = sent if failure.sent else "Nothing was sent."
-    if after_unknown and not failure.sent:
+    if lost_before and not failure.sent:
         fate = f"Nothing was sent this time. {_earlier(to_queue=to_queue)}"
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
     advice = _MORE_FILES if _NO_FILES_LEFT in detail else SegmindConnectionError.advice
@@ -202,6 +203,7 @@ def error_from_answer(reply: Response, why: str) -> SegmindResponseError:
         request_id=request_id_of(reply.headers),
         credits=Credits.from_headers(reply.headers),
         outcome_unknown=True,
+        lost_before=reply.lost_before,
     )
 
 

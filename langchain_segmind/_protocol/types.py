@@ -100,6 +100,8 @@ class Response(NamedTuple):
     body: bytes = b""
     is_stream: bool = False
     """Whether the body is an event stream, still to be read."""
+    lost_before: int = 0
+    """Attempts before it that may have been billed, and whose answers were lost."""
 
     def __repr__(self) -> str:
         """Show nothing that a server may have echoed."""

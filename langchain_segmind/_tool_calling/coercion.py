@@ -1,6 +1,7 @@
 """Fit the values of a call to its tool's schema, where nothing is lost by it."""
 
 from collections.abc import Mapping
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Any
 
@@ -73,23 +74,35 @@ class _Fitting:
         )
 
     def _resolved(self, schema: Any) -> JsonSchema:
-        for _ in range(_DEPTH):
-            if not isinstance(schema, Mapping):
-                return {}
-            inner = schema.get("allOf")
-            if isinstance(inner, list) and len(inner) == 1 and "type" not in schema:
-                schema = inner[0]
-            elif isinstance(schema.get("$ref"), str):
-                schema = resolve(schema["$ref"], self._root)
-            else:
-                return dict(schema)
-        return {}
+        """The schema together with what it refers to and the parts of its `allOf`."""
+        whole: dict[str, Any] = {}
+        waiting = [schema]
+        for part in map(as_mapping, islice(waiting, _DEPTH)):
+            said = [as_mapping(each.get("properties")) for each in (part, whole)]
+            whole = {
+                **part,
+                **whole,
+                **({"properties": {**said[0], **said[1]}} if any(said) else {}),
+            }
+            waiting += part.get("allOf") or ()
+            if isinstance(part.get("$ref"), str):
+                waiting.append(resolve(part["$ref"], self._root))
+        if whole and "type" not in whole and not whole.keys() & {"enum", "const"}:
+            return {**whole, **_untold_type(whole)}
+        return whole
+
+
+def _untold_type(schema: JsonSchema) -> JsonSchema:
+    """The type of a schema that only says what is in its objects, or arrays."""
+    kinds = ("object", "properties"), ("array", "items"), ("array", "prefixItems")
+    return next(({"type": kind} for kind, keyword in kinds if keyword in schema), {})
 
 
 def _branches(schema: JsonSchema) -> list[Any]:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if isinstance(branches, list):
-        return branches
+        common = {key: schema[key] for key in _COMMON if key in schema}
+        return [{"allOf": [branch, common]} for branch in branches] if common else branches
     if isinstance(schema.get("type"), list):
         return [{**schema, "type": name} for name in schema["type"]]
     return []
@@ -124,6 +137,8 @@ def _converted(value: Any, schema: JsonSchema) -> Any:
     return converted if _accepts(schema, converted) else value
 
 
+_COMMON = ("type", "properties", "items", "additionalProperties")
+"""What a schema may say beside `anyOf`, of all branches."""
 _CLASSES: Mapping[str, type | UnionType] = {
     "string": str,
     "integer": int,

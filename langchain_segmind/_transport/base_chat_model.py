@@ -16,6 +16,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,6 +28,7 @@ from langchain_segmind._transport.imports import import_for_calls
 from langchain_segmind._transport.settings import (
     Settings,
     as_timeout,
+    checked_client,
     checked_headers,
     checked_timeout,
     normalized_base_url,
@@ -147,6 +149,11 @@ class BaseSegmindChatModel(BaseChatModel):
     @classmethod
     def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         return checked_headers(headers)
+
+    @field_validator("http_client", "http_async_client", mode="after")
+    @classmethod
+    def _check_client(cls, client: Any, info: ValidationInfo) -> Any:
+        return checked_client(client, info.field_name or "")
 
     @model_validator(mode="after")
     def _check_and_sign(self) -> Self:
@@ -295,7 +302,8 @@ class BaseSegmindChatModel(BaseChatModel):
                 self._checked_key(),
                 dict(self.default_headers),
                 as_timeout(self.timeout),
-                *own,
+                checked_client(self.http_client, "http_client"),
+                checked_client(self.http_async_client, "http_async_client"),
             )
             if clients is None or clients.settings != settings:
                 clients = Clients(settings)

@@ -6,7 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from langchain_segmind._transport.content_encoding import ACCEPT_ENCODING
@@ -142,6 +142,34 @@ def checked_timeout(timeout: object) -> object:
         if isinstance(part, int | float) and not 0 < part < float("inf"):
             raise ValueError("timeout takes positive numbers of seconds, or None for no limit")
     return timeout
+
+
+_KINDS = {
+    "http_client": ("a Client", "blocking", "__enter__"),
+    "http_async_client": ("an AsyncClient", "awaited", "__aenter__"),
+}
+
+
+def checked_client(client: object, name: str) -> Any:
+    """Check that a client is one of httpx or httpx2, and of the kind that its field is for.
+
+    Raises:
+        ValueError: It is something else, or belongs into the other field.
+    """
+    if client is None:
+        return None
+    (other,) = _KINDS.keys() - {name}
+    kind, calls, method = _KINDS[name]
+    is_client = hasattr(client, "build_request") and not isinstance(client, type)
+    if is_client and hasattr(client, method):
+        return client
+    if is_client and hasattr(client, _KINDS[other][2]):
+        raise ValueError(
+            f"{name} is for {calls} calls and takes {kind} of httpx2 or httpx: "
+            f"{_KINDS[other][0]} goes into {other}"
+        )
+    shown = f"the class {client.__name__}" if isinstance(client, type) else type(client).__name__
+    raise ValueError(f"{name} takes {kind} of httpx2 or httpx, not {shown}")
 
 
 class Timeout(NamedTuple):

@@ -12,6 +12,8 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel
 
 from langchain_segmind import ChatSegmindLlama, SegmindRateLimiter, batch
+from langchain_segmind._batch.report import Tally, bill
+from langchain_segmind._protocol import retry
 from langchain_segmind.exceptions import SegmindAuthenticationError
 from langchain_segmind.gateway import Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
@@ -174,3 +176,28 @@ def test_what_makes_no_sense_is_refused(
 def test_a_record_that_is_no_request_ends_the_iteration(llm: ChatSegmindLlama) -> None:
     with pytest.raises(batch.BadRequestError, match="custom_id"):
         list(batch.run_sync([{"prompt": "x"}], llm))
+
+
+def test_what_was_sent_again_is_counted_beside_its_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.002)
+    with serve(Settings(post_faults=Faults(drop_after_rate=0.3))) as gateway:
+        llm = ChatSegmindLlama(
+            api_key=gateway.api_key,
+            base_url=gateway.url,
+            journal=tmp_path / "run.sqlite",
+            queue=False,
+            retry_unknown_outcome=True,
+        )
+        results = list(batch.run_sync(rows(20), llm))
+        again = list(batch.run_sync(rows(20), llm))
+        lost = sum(result.lost_attempts + result.is_unknown for result in results)
+        answered = sum(result.raw is not None for result in results)
+        assert lost == gateway.account.post_count - answered
+    assert lost > 0
+    assert sum(result.lost_attempts for result in again if result.replayed) == 0
+    tally = Tally(20)
+    for result in results:
+        tally.count(result)
+    assert f"{tally.lost} answers were lost and asked for again" in bill(tally, None, 1.0)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from langchain_segmind import SegmindConnectionError, SegmindError, SegmindResponseError
+from langchain_segmind import (
+    SegmindConnectionError,
+    SegmindError,
+    SegmindResponseError,
+    get_credits_callback,
+)
 from tests.servers import (
     COLOURS,
     TRANSPORTS,
@@ -171,3 +177,18 @@ def test_stop_is_enforced_across_events(colour: str) -> None:
         chunks = streamed(model(server, streaming=True, stop=["END"]), colour)
     assert "".join(chunk.content for chunk in chunks) == "one "
     assert server.requests[0].json["stop"] == ["END"]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize(("body", "unknown"), [(BODY, 2), (BODY[:30], 2), (events("{"), 2)])
+def test_what_was_lost_before_a_stream_is_counted(body: bytes, unknown: int, colour: str) -> None:
+    """With a stream that breaks, that is lost, too; this one does not say what it cost."""
+
+    def reset(_: Received, wire: Wire) -> None:
+        wire.reset()
+
+    with faults(reset, http(body, content_type=SSE["content-type"])) as server:
+        llm = model(server, streaming=True, retry_unknown_outcome=True)
+        with get_credits_callback() as spent, suppress(SegmindError):
+            streamed(llm, colour)
+    assert spent.unknown == unknown

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import httpx2
 import pytest
+from pydantic import ValidationError
 
-from langchain_segmind import SegmindAPIError, SegmindConnectionError, SegmindTimeoutError
+from langchain_segmind import (
+    ChatSegmindLlama,
+    SegmindAPIError,
+    SegmindConnectionError,
+    SegmindTimeoutError,
+)
 from tests.servers import (
+    KEY,
     Received,
     Wire,
     delta,
@@ -27,7 +34,6 @@ from tests.servers import (
 )
 
 if TYPE_CHECKING:
-    from langchain_segmind import ChatSegmindLlama
     from tests.servers import FaultServer
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -146,3 +152,25 @@ def test_an_application_may_have_aliased_httpx() -> None:
         )
     told = ["hi"] * 4 + ["SegmindConnectionError"] * 4
     assert (ended.stdout.split(), ended.stderr) == (told, "")
+
+
+@LIBRARIES
+@KINDS
+def test_a_client_in_the_wrong_field_is_refused_before_a_call(library: Any, kind: str) -> None:
+    """Also where a copy brings it, which pydantic does not check."""
+    wrong, right = ("http_async_client", "http_client")[:: 1 if kind == "Client" else -1]
+    words = f"an? {kind} goes into {right}"
+    client = getattr(library, kind)()
+    with pytest.raises(ValidationError, match=words):
+        ChatSegmindLlama(api_key=KEY, **{wrong: client})
+    llm = ChatSegmindLlama(api_key=KEY).model_copy(update={wrong: client})
+    with pytest.raises(ValueError, match=words):
+        llm.invoke("hi")
+    client.close() if kind == "Client" else asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize("client", [httpx2.Client, "http://proxy", object()])
+@pytest.mark.parametrize("name", ["http_client", "http_async_client"])
+def test_what_is_no_client_is_refused(name: str, client: object) -> None:
+    with pytest.raises(ValidationError, match="Client of httpx2 or httpx, not "):
+        ChatSegmindLlama(api_key=KEY, **{name: client})  # type: ignore[arg-type]

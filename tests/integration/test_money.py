@@ -27,11 +27,26 @@ from langchain_segmind import (
     SegmindTimeoutError,
     get_credits_callback,
 )
+from langchain_segmind._protocol import retry
 from langchain_segmind.gateway import Faults, Settings, serve
-from tests.servers import COLOURS, ask, completion, faults, http, model, refused_url, wait_for
+from tests.servers import (
+    COLOURS,
+    ask,
+    completion,
+    faults,
+    http,
+    model,
+    refused_url,
+    streamed,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_segmind.gateway import RunningGateway
     from tests.servers import FaultServer, Received, Wire
@@ -303,6 +318,36 @@ class TestCallback:
         assert cb.unknown == account.charge_count - cb.calls > 0
         assert f"unknown={cb.unknown}" in repr(cb)
 
+    @pytest.mark.parametrize("is_journaled", [False, True])
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize("how", ["batch", "abatch", "stream", "astream"])
+    def test_what_was_sent_again_is_unknown_though_it_was_answered(
+        self,
+        how: str,
+        path: str,
+        is_journaled: bool,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """With `retry_unknown_outcome` the bill has a charge for each attempt."""
+        monkeypatch.setattr(retry, "BASE_DELAY", 0.002)
+        with serve(Settings(post_faults=Faults(drop_after_rate=0.3))) as gateway:
+            llm = ChatSegmindLlama(
+                api_key=gateway.api_key,
+                base_url=gateway.url,
+                retry_unknown_outcome=True,
+                queue=path == "v2",
+                poll_interval=0.01,
+                journal=tmp_path / "journal.sqlite" if is_journaled else None,
+            )
+            with llm, get_credits_callback() as cb:
+                _call_twelve_times(llm, how, is_journaled=is_journaled)
+            # What was lost of a queue runs, and is billed, by itself.
+            wait_for(lambda: gateway.account.charge_count == gateway.account.post_count)
+            assert gateway.account.post_count > 12
+        assert cb.unknown == gateway.account.post_count - cb.calls > 0
+        assert f"unknown={cb.unknown}" in repr(cb)
+
     def test_a_cached_answer_costs_nothing_and_says_so(self) -> None:
         with serve() as gateway:
             llm = ChatSegmindLlama(
@@ -314,6 +359,22 @@ class TestCallback:
         assert cached.response_metadata["credits"] == {"remaining": None, "cost": 0.0}
         assert cb.cost == paid.response_metadata["credits"]["cost"]
         assert (cb.calls, cb.cached) == (1, 1)
+
+
+def _call_twelve_times(llm: ChatSegmindLlama, how: str, *, is_journaled: bool) -> None:
+    prompts: list[LanguageModelInput] = [f"Say {number}" for number in range(12)]
+    keys = [{"idempotency_key": prompt} if is_journaled else {} for prompt in prompts]
+    configs: list[RunnableConfig] = [{"metadata": key} for key in keys]
+    match how:
+        case "batch":
+            llm.batch(prompts, configs, return_exceptions=True)
+        case "abatch":
+            asyncio.run(llm.abatch(prompts, configs, return_exceptions=True))
+        case _:
+            colour = "async" if how == "astream" else "sync"
+            for prompt, config in zip(prompts, configs, strict=True):
+                with suppress(SegmindError):
+                    streamed(llm, colour, str(prompt), config=config)
 
 
 async def _calls(llm: ChatSegmindLlama) -> None:

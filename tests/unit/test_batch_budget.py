@@ -94,6 +94,16 @@ def test_what_is_lost_stays_counted_at_its_dearest() -> None:
         asyncio.run(lose())
 
 
+async def test_what_was_sent_again_is_counted_twice() -> None:
+    """For an answer that came, and at its dearest for the one that was lost before it."""
+    budget = Budget(0.012)
+    size = await budget.reserve(Size(10, 100))
+    budget.learn(size, {"prompt_tokens": 10, "completion_tokens": 10}, 0.001)
+    budget.settle(size, 0.001, lost=1)  # 10 and 100 tokens, at 0.0001 each at most, are 0.011.
+    with pytest.raises(BudgetReachedError, match=r"0\.001 of 0\.012 credits .*, 0\.011 more"):
+        await budget.reserve(size)
+
+
 @pytest.mark.parametrize(("limit", "most"), [(5.0, LONGEST_ANSWER), (0.005, UNSEEN_ANSWER)])
 def test_an_answer_is_bounded_where_its_call_does_not_say(limit: float, most: int) -> None:
     assert asyncio.run(Budget(limit).reserve(Size(10, None))).completion == most

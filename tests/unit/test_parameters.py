@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._messages.parameters import (
@@ -79,3 +82,67 @@ def test_what_json_has_no_form_for_is_refused(value: object, why: str) -> None:
 
 def test_a_body_is_compact_utf_8() -> None:
     assert encoded({"a": "ü", "b": [1]}) == '{"a":"ü","b":[1]}'.encode()
+
+
+MISSPELT = {
+    "api_key": ["apikey", "apiKey", "API_KEY", "api-key", "segmind_key", "openai_api_key", "token"],
+    "base_url": ["baseUrl", "base_uri", "openai_api_base", "endpoint"],
+    "timeout": ["timeouts", "time_out", "request_timeouts"],
+    "max_retries": ["max_retires", "maxRetries", "max_retry", "retries"],
+    "retry_unknown_outcome": ["retry_unkown_outcome"],
+    "queue_timeout": ["queue_timeouts"],
+    "poll_interval": ["polling_interval"],
+    "http_client": ["httpclient", "client", "proxies"],
+    "http_async_client": ["async_client", "http_async_clients"],
+    "min_credits": ["min_credit"],
+    "journal": ["jornal"],
+    "rate_limiter": ["rate_limit"],
+    "extra_headers": ["extra_header"],
+}
+
+
+@pytest.mark.parametrize(
+    ("meant", "name"), [(meant, name) for meant, names in MISSPELT.items() for name in names]
+)
+def test_a_misspelt_setting_lands_in_no_body(name: str, meant: str) -> None:
+    settings: dict[str, Any] = {"api_key": "SG_0", name: "x"}
+    with pytest.raises(SegmindInvalidInputError, match=f"did you mean '{meant}'"):
+        PARAMETERS.check({name: "x"})
+    with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
+        ChatSegmindLlama(**settings)
+    with pytest.raises(ValidationError, match=f"did you mean '{meant}'"):
+        ChatSegmindLlama(api_key="SG_0", model_kwargs={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("maxTokens", "max_tokens"),
+        ("max_token", "max_tokens"),
+        ("topP", "top_p"),
+        ("stopSequences", "stop"),
+        ("models", "model"),
+    ],
+)
+def test_a_misspelt_parameter_of_a_call_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(SegmindInvalidInputError, match=f"did you mean '{meant}'.*Nothing was sent"):
+        PARAMETERS.check({name: 1})
+
+
+TAKEN_BY_MODELS = """
+n top_k min_p typical_p frequency_penalty presence_penalty repetition_penalty logit_bias
+logprobs top_logprobs response_format user stream stream_options tools tool_choice functions
+function_call parallel_tool_calls echo best_of length_penalty early_stopping ignore_eos
+min_tokens max_new_tokens skip_special_tokens guided_json guided_regex prompt_logprobs
+chat_template mirostat service_tier store modalities reasoning_effort safety_model truncate
+stop_token_ids do_sample documents request_id user_id verbosity prompt_cache_key random_seed
+prompt system image images eos_token strict
+"""
+
+
+def test_what_models_take_is_passed_on() -> None:
+    """By any server that speaks OpenAI's language: these names are no misspelt ones of ours."""
+    given = dict.fromkeys(TAKEN_BY_MODELS.split(), 1)
+    assert PARAMETERS.check(given) == given
+    ChatSegmindLlama(api_key="SG_0", model_kwargs=given)

@@ -109,3 +109,34 @@ def test_the_branch_that_fits_is_chosen_by_its_constant() -> None:
     cat = {"type": "object", "properties": {"kind": {"const": "cat"}, "age": {"type": "string"}}}
     dog = {"type": "object", "properties": {"kind": {"const": "dog"}, "age": {"type": "integer"}}}
     assert fitted({"kind": "dog", "age": "3"}, {"anyOf": [cat, dog]}) == {"kind": "dog", "age": 3}
+
+
+SIZED = {"properties": {"size": {"type": "integer"}}}
+EITHER = [{"required": ["size"]}, {"required": ["tags"]}]
+TAGGED = {"properties": {**SIZED["properties"], "tags": {"type": "array"}}, "anyOf": EITHER}
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "expected"),
+    [
+        ("{'size': '1'}", SIZED, {"size": 1}),
+        ("['1']", {"items": {"type": "integer"}}, [1]),
+        ("('a', '1')", {"prefixItems": [{}, {"type": "integer"}]}, ["a", 1]),
+        ("{'size': '1'}", {"allOf": [{"$ref": "#/$defs/N"}, {"required": ["size"]}]}, {"size": 1}),
+        ({"size": "1"}, {"$ref": "#/$defs/N", "properties": {"at": {}}}, {"size": 1}),
+        ({"size": "1"}, {"type": "object", "allOf": [SIZED]}, {"size": 1}),
+        ({"tags": "['x']", "size": "1"}, TAGGED, {"tags": ["x"], "size": 1}),
+        ("{'tags': [], 'size': '1'}", {"type": "object", **TAGGED}, {"tags": [], "size": 1}),
+        ("{'size': '1'}", {**SIZED, "enum": ["{'size': '1'}"]}, "{'size': '1'}"),
+    ],
+)
+def test_what_a_schema_says_in_several_places_counts_together(
+    value: Any, schema: Any, expected: Any
+) -> None:
+    """Servers of tools leave types out, and put into `allOf` or beside `anyOf` what is common."""
+    assert fitted(value, schema, **{"$defs": {"N": NODE}}) == expected
+
+
+def test_parts_that_hold_each_other_end() -> None:
+    part = {"allOf": [{"$ref": "#/$defs/N"}] * 3}
+    assert fitted("{'size': '1'}", part, **{"$defs": {"N": part}}) == "{'size': '1'}"

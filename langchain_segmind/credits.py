@@ -280,8 +280,8 @@ def amount(value: object) -> float | None:
 
 def format_credits(amount: float) -> str:
     """Give an amount as money: two decimals, and more where it has them, as 0.0101475."""
-    # By its digits: a float of millions has noise in its tenth decimal. Nothing has no sign.
-    whole, _, decimals = f"{Decimal(str(amount)):z,.{DECIMALS}f}".partition(".")
+    # A float has 15 digits that are sure: of a million, the tenth decimal is noise.
+    whole, _, decimals = f"{Decimal(f'{amount:.15g}'):z,.{DECIMALS}f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 

@@ -231,8 +231,10 @@ def _text_of_page(page: str) -> str:
 
 
 _UNSEEN = re.compile(r"<(script|style)\b[^<>]*>[^<]*</\1>", re.IGNORECASE)
-_TITLE = re.compile(r"<title\b[^<>]*>(?:\s*[0-9]{3}\b)?([^<]*)</title>", re.IGNORECASE)
-"""The words of a page's title, behind a status."""
+_TITLE = re.compile(
+    r"<title\b[^<>]*>(?:[^<|]*\|)?(?:\s*[0-9]{3}\b:?)?([^<]*)</title>", re.IGNORECASE
+)
+"""The words of a page's title, behind a status, and behind Cloudflare's name of the host."""
 _TAG = re.compile(r"<[^<>]*>")
 _NO_CHARACTER = re.compile(r"&#[xX]?[0-9a-fA-F]{8,}")
 """A reference so long that `unescape` may raise, or that spells a key as the redactor does not."""

@@ -136,6 +136,7 @@ class Session:
             if isinstance(error, SegmindJobFailedError | SegmindJobNotFoundError):
                 self._submitted.clear()
             hints = [hint for kind, hint in _HINTS if isinstance(error, kind)]
+            hints *= self._screen.is_interactive  # Nothing follows what is piped in.
             self._screen.say(" ".join([str(error), *hints]), "red")
             self._tell_of_lost()
             return 1

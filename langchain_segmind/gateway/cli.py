@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if lacks_small_model(settings) and _agrees_to_fetch():
             fetch_model()
         run(settings, choose_engine(settings))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # Ctrl-C at any time; Ctrl-D at the question.
         return 0
     except (EngineUnavailableError, ModelFetchError, OSError, ValueError) as error:
         sys.stderr.write(f"segmind gateway: {error}\n")
@@ -122,8 +122,9 @@ def _describe(name: str) -> dict[str, Any]:
     if option in fields(Faults) and name != "latency":
         text = f"share of requests, from 0 to 1, {text}"
     if default is not None:
-        written = credit_text(default) if isinstance(default, float) else default
-        text = f"{text} (default: {written})"
+        # Without commas, which nobody could type.
+        number = credit_text(default).replace(",", "") if isinstance(default, float) else default
+        text = f"{text} (default: {number})"
     choices = CHOICES.get(name)
     return {
         "type": partial(_choose, choices) if choices else kind,

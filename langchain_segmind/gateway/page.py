@@ -113,8 +113,8 @@ def _row(gateway: Gateway, exchange: Exchange) -> str:
 
 
 def credit_text(amount: float) -> str:
-    """Write credits without an exponent, and without zeros at the end."""
-    return f"{Decimal(str(amount)):z,.{DECIMALS}f}".rstrip("0").rstrip(".")
+    """Write credits without an exponent, without zeros at the end, and without a float's noise."""
+    return f"{Decimal(f'{amount:.15g}'):z,.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def _hash(tag: str) -> str:

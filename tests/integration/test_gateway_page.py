@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from langchain_segmind.gateway import EchoEngine, Faults, Settings, serve
+from langchain_segmind.gateway.page import credit_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,14 @@ def test_it_shows_the_account_and_keeps_itself_up_to_date(tmp_path: Path) -> Non
     ]
     assert KEY not in document
     assert "SG_" not in document
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(999_999.9999837999, "999,999.9999838"), (1e-9, "0.000000001"), (10.0, "10"), (-0.0, "0")],
+)
+def test_credits_have_the_decimals_that_count(amount: float, shown: str) -> None:
+    assert credit_text(amount) == shown
 
 
 def test_what_a_stranger_sends_is_text(tmp_path: Path) -> None:

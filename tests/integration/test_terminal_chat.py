@@ -408,6 +408,7 @@ def test_what_goes_wrong_is_told_on_stderr_and_costs_nothing(
     assert (code, out) == (1, "")
     assert told in err
     assert "Traceback" not in err
+    assert "/model takes" not in err  # Nothing follows what is piped in.
     assert gateway.account.charge_count == 0
 
 

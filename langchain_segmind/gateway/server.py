@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import http.client
 import re
-import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from langchain_segmind.gateway.errors import SERVER_ERROR, ApiError
 from langchain_segmind.gateway.exchange import Request, Response, log_failure
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
 HEAD_SECONDS = 10.0
@@ -108,9 +108,6 @@ class Server:
             loop.remove_reader(self._listener)
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
-        accepted.settimeout(0)
-        # Nagle's algorithm would hold up answers for 40 ms.
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.newcomers) >= MOST_NEWCOMERS:
             self._close_oldest(1)
         connection = Connection(self, accepted, address[0])

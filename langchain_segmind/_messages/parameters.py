@@ -140,7 +140,7 @@ def rename_aliases(given: Mapping[str, Any]) -> dict[str, Any]:
     return renamed | {name: value for name, value in given.items() if name not in ALIASES}
 
 
-def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+def pass_on_unknown(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Move parameters that have no field into `model_kwargs`, with a warning.
 
     Raises:
@@ -169,7 +169,7 @@ def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[s
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def encoded(body: Mapping[str, Any]) -> bytes:
+def encode_body(body: Mapping[str, Any]) -> bytes:
     """Encode a request body.
 
     Raises:

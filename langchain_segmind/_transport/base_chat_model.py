@@ -71,7 +71,7 @@ _METADATA: ContextVar[Mapping[str, Any] | None] = ContextVar("metadata", default
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
-def inspected(method: _Method) -> _Method:
+def keep_signature(method: _Method) -> _Method:
     """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
     method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return method

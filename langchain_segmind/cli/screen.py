@@ -52,7 +52,7 @@ class Screen:
 
     def answer(self, text: str) -> None:
         """Show what the model said, rendered where a person watches."""
-        text = harmless(text)
+        text = replace_controls(text)
         if self._out.is_terminal:
             self._out.print(Markdown(text) if text.strip() else Text("(nothing)", "dim"))
         else:
@@ -64,12 +64,12 @@ class Screen:
             self.say(f"{label}: {text}")
             return
         columns = Table.grid(padding=(0, 0, 0, 2))
-        columns.add_row(Text(f"{label:<7}", "magenta"), Text(harmless(text)))
+        columns.add_row(Text(f"{label:<7}", "magenta"), Text(replace_controls(text)))
         self._side.print(columns)
 
     def say(self, text: str, style: str = "") -> None:
         """Say something about the conversation."""
-        self._side.print(Text(harmless(text), style), soft_wrap=not self._side.is_terminal)
+        self._side.print(Text(replace_controls(text), style), soft_wrap=not self._side.is_terminal)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -134,7 +134,7 @@ def _without_echo() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def harmless(text: str) -> str:
+def replace_controls(text: str) -> str:
     """Take out control characters: a model must not steer the terminal."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}"

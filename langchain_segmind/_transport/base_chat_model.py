@@ -190,7 +190,8 @@ class BaseSegmindChatModel(BaseChatModel):
         return _METADATA.get() if run_manager is None else run_manager.metadata
 
     # langchain-core has no public place between an answer it put together of a stream and the
-    # callbacks that are told of it; nor any that knows the run of such a stream.
+    # callbacks that are told of it; nor any that knows the run of such a stream. What was tried:
+    # docs/decisions/streamed-answers.md
     def _generate_with_cache(
         self,
         messages: list[BaseMessage],

@@ -36,7 +36,7 @@ from langchain_segmind._messages.parameters import (
 from langchain_segmind._messages.profiles import PROFILES, nearest_slug
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
-from langchain_segmind._messages.token_counter import TokenCounter
+from langchain_segmind._messages.tokens import TokenCounter
 from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver

@@ -92,7 +92,6 @@ class CallParameters:
     """What one call of a model class may be given, derived from the class's fields."""
 
     def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
-        """Take over the types of the fields that a call may override."""
         self._settings = fields.keys() - set(PER_CALL)
         self._adapters: dict[str, TypeAdapter[Any]] = {
             name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]

@@ -76,7 +76,6 @@ class StreamReader:
     """Reads a stream of OpenAI-shaped chunks; holds back what may become a call or a stop."""
 
     def __init__(self, call: Call, response: Response) -> None:
-        """Start before the first event."""
         self._call = call
         self._response = response
         self._events = EventDecoder()

@@ -67,7 +67,6 @@ class ToolCallStream:
         strict: bool = False,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
-        """Start on a new reply."""
         self._tools = tools
         self._strict = strict
         self._new_id = new_id

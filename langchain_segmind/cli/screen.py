@@ -30,7 +30,6 @@ class Screen:
     """Answers go to stdout; all else goes there too while a person types, else to stderr."""
 
     def __init__(self) -> None:
-        """Look at what is connected."""
         self.is_interactive = sys.stdin.isatty()
         if readline is not None:
             # What is pasted is one message, not one to be paid for each line: Python says "off".

@@ -13,7 +13,6 @@ class FaultSource:
     """Draws the fate of one request after the other."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
-        """Start the draws that belong to a seed."""
         self.faults = faults
         self.random = Random(seed)  # noqa: S311  Repeatable is what is wanted here.
 

@@ -61,7 +61,6 @@ class Server:
     def __init__(
         self, answer: Callable[[Request], Awaitable[Response]], listener: socket.socket
     ) -> None:
-        """Serve what `answer` says on a socket that listens."""
         self.answer = answer
         self.is_stopping = False
         self.newcomers: dict[Connection, float] = {}
@@ -132,7 +131,6 @@ class Connection:
     """One connection, and the request on it."""
 
     def __init__(self, server: Server, accepted: socket.socket, client: str) -> None:
-        """Own an accepted socket, and answer what comes on it."""
         self.is_idle = False
         """Whether nothing is lost where `task` is cancelled."""
         self.task = asyncio.create_task(self._run(accepted))

@@ -118,8 +118,8 @@ class Call:
         accounting: Accounting,
     ) -> ChatGeneration:
         """Give the message of a choice, and what is known of it."""
-        told = choice.get("finish_reason")
-        reason = told if isinstance(told, str) else None
+        reason = choice.get("finish_reason")
+        reason = reason if isinstance(reason, str) else None
         if parsed.tool_calls and reason != "length":
             reason = "tool_calls"  # Read from the text, so that the back end cannot know it.
         info = {"finish_reason": reason, "credits": accounting.credits.as_dict()}

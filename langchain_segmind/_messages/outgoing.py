@@ -208,8 +208,8 @@ class _Converter:
         self, content: object, name: str | None, call_id: str | None, *, failed: bool
     ) -> WireMessage:
         parts = replace(self, of_a_tool=True).parts_of(content)
-        said = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        text = render_tool_result(said, name=name, call_id=call_id, failed=failed)
+        written = "\n".join(part["text"] for part in parts if part["type"] == "text")
+        text = render_tool_result(written, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
         return {"role": "user", "content": _content([text_part(text), *images])}
 

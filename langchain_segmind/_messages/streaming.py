@@ -134,11 +134,11 @@ class StreamReader:
 
 
 def _call_chunks(message: AIMessage) -> list[Any]:
-    sound = [(call, json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls]
+    valid = [(call, json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls]
     invalid = [(call, _spell_invalid(call["args"] or "")) for call in message.invalid_tool_calls]
     return [
         tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
-        for index, (call, args) in enumerate([*sound, *invalid])
+        for index, (call, args) in enumerate([*valid, *invalid])
     ]
 
 

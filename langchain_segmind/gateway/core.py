@@ -107,8 +107,8 @@ class Gateway:
     def submit(self, request_id: str, slug: str, raw: bytes) -> Job:
         """Queue a job of v2; its body is judged when it runs."""
         self.account.require(1)
-        doomed = self._job_faults.random.random() < self.settings.failing_jobs_rate
-        job = Job(request_id, slug, raw, self.clock(), doomed)
+        must_fail = self._job_faults.random.random() < self.settings.failing_jobs_rate
+        job = Job(request_id, slug, raw, self.clock(), must_fail)
         self.jobs.add(job)
         self._track(self._run(job))
         return job
@@ -124,7 +124,7 @@ class Gateway:
                 job.complete(answer.completion, answer.charge, self.clock())
 
     async def _work(self, job: Job) -> Answer:
-        if job.doomed:
+        if job.must_fail:
             raise ApiError(500, "Inference failed")
         return await self._answer(job.request_id, "v2", self._parse(job.slug, job.body))
 

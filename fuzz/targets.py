@@ -21,7 +21,7 @@ from langchain_segmind import SegmindError
 from langchain_segmind._journals.entries import JournalEntry
 from langchain_segmind._messages.incoming import Call
 from langchain_segmind._messages.outgoing import to_wire
-from langchain_segmind._messages.parameters import encoded
+from langchain_segmind._messages.parameters import encode_body
 from langchain_segmind._messages.streaming import stream_generations
 from langchain_segmind._protocol import journaled
 from langchain_segmind._protocol.account import Account
@@ -105,7 +105,7 @@ def _check_result(result: ChatResult) -> None:
         pickle.dumps(message)
         json.dumps(message.response_metadata, allow_nan=False).encode()
         with suppress(SegmindError):
-            encoded({"messages": to_wire([message], model="m", images=False)})
+            encode_body({"messages": to_wire([message], model="m", images=False)})
 
 
 def _metadata(message: Any) -> list[object]:
@@ -374,7 +374,7 @@ def messages(data: bytes) -> None:
         for images in (False, True):
             wire = to_wire(history, model="llama", images=images)
             assert {message["role"] for message in wire} <= {"user", "assistant", "system"}
-            assert json.loads(encoded({"messages": wire})) == {"messages": wire}
+            assert json.loads(encode_body({"messages": wire})) == {"messages": wire}
 
     with suppress(SegmindError):
         send()

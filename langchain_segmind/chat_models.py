@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from pydantic import Field, field_validator, model_validator
 
-from langchain_segmind._messages.incoming import Call, combined_llm_output, free_of_charge
+from langchain_segmind._messages.incoming import Call, combine_llm_outputs, mark_as_free
 from langchain_segmind._messages.outgoing import convert_prompt
 from langchain_segmind._messages.parameters import (
     PER_CALL,
@@ -27,20 +27,20 @@ from langchain_segmind._messages.parameters import (
     Seconds,
     Stop,
     Temperature,
-    encoded,
+    encode_body,
     is_slug,
-    known_or_passed_on,
+    pass_on_unknown,
     rename_aliases,
     take_request_id,
 )
 from langchain_segmind._messages.profiles import PROFILES, nearest_slug
 from langchain_segmind._messages.prompt import BoundTools, render_prompt
 from langchain_segmind._messages.streaming import stream_generations
-from langchain_segmind._messages.token_counter import TokenCounter
+from langchain_segmind._messages.tokens import TokenCounter
 from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
-from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel, inspected
+from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel, keep_signature
 from langchain_segmind._transport.settings import total_seconds
 from langchain_segmind.rate_limiters import pause_of
 
@@ -186,7 +186,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     def _pass_on_unknown(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return known_or_passed_on(rename_aliases(values), cls.model_fields)
+        return pass_on_unknown(rename_aliases(values), cls.model_fields)
 
     @field_validator("journal", mode="before")
     @classmethod
@@ -203,7 +203,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
 
     # --- A call: build, run, read ---
 
-    @inspected
+    @keep_signature
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -215,7 +215,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         flow = call.read(self._exchange(call, clients))
         return driver.run(flow, clients, self._limiter())
 
-    @inspected
+    @keep_signature
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -277,7 +277,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         clients = self._connected()
         call = Call(
             model=model,
-            body=encoded({name: value for name, value in body.items() if value is not None}),
+            body=encode_body({name: value for name, value in body.items() if value is not None}),
             tools=prompt.tools,
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
@@ -377,7 +377,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             SegmindTimeoutError: It is not finished after `queue_timeout`.
             SegmindError: Segmind refused the question, or its answer cannot be used.
         """
-        return self._told(tools, kwargs).invoke([], config, stop=stop, resume=request_id)
+        return self._rebind(tools, kwargs).invoke([], config, stop=stop, resume=request_id)
 
     async def aresume(
         self,
@@ -389,9 +389,9 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Fetch the answer of a job that was submitted before: see `resume`."""
-        return await self._told(tools, kwargs).ainvoke([], config, stop=stop, resume=request_id)
+        return await self._rebind(tools, kwargs).ainvoke([], config, stop=stop, resume=request_id)
 
-    def _told(
+    def _rebind(
         self, tools: Sequence[Any] | None, options: dict[str, Any]
     ) -> Runnable[LanguageModelInput, AIMessage]:
         return self.bind_tools(tools, **options) if tools else self.bind(**options)
@@ -589,10 +589,10 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         return params
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        return combined_llm_output(llm_outputs)
+        return combine_llm_outputs(llm_outputs)
 
     def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
-        return [free_of_charge(kept) for kept in super()._convert_cached_generations(cache_val)]
+        return [mark_as_free(kept) for kept in super()._convert_cached_generations(cache_val)]
 
 
 @cache

@@ -74,7 +74,7 @@ class Credits:
         return {"remaining": self.remaining, "cost": self.cost}
 
     def __repr__(self) -> str:
-        return f"Credits(remaining={_shown(self.remaining)}, cost={_shown(self.cost)})"
+        return f"Credits(remaining={_spell(self.remaining)}, cost={_spell(self.cost)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class CreditBalance:
 
     def __repr__(self) -> str:
         return (
-            f"CreditBalance(credits={_shown(self.credits)}, "
-            f"free_credits={_shown(self.free_credits)}, total={_shown(self.total)})"
+            f"CreditBalance(credits={_spell(self.credits)}, "
+            f"free_credits={_spell(self.free_credits)}, total={_spell(self.total)})"
         )
 
     @classmethod
@@ -206,16 +206,16 @@ class CreditsCallbackHandler(BaseCallbackHandler):
 
     def __str__(self) -> str:
         """Tell the bill in words."""
-        told = f"{self.calls:,} call{'' if self.calls == 1 else 's'}"
-        told += f": {format_credits(self.cost)} credits"
+        bill = f"{self.calls:,} call{'' if self.calls == 1 else 's'}"
+        bill += f": {format_credits(self.cost)} credits"
         if self.unknown:
-            told += f", {self.unknown:,} of unknown cost"
-        return told if self.remaining is None else f"{told}, {format_credits(self.remaining)} left"
+            bill += f", {self.unknown:,} of unknown cost"
+        return bill if self.remaining is None else f"{bill}, {format_credits(self.remaining)} left"
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}(cost={_shown(self.cost)}, calls={self.calls}, "
-            f"cached={self.cached}, unknown={self.unknown}, remaining={_shown(self.remaining)}, "
+            f"{type(self).__name__}(cost={_spell(self.cost)}, calls={self.calls}, "
+            f"cached={self.cached}, unknown={self.unknown}, remaining={_spell(self.remaining)}, "
             f"tokens={dict(self.tokens)})"
         )
 
@@ -224,7 +224,7 @@ _COUNTING: ContextVar[CreditsCallbackHandler | None] = ContextVar("segmind_credi
 
 
 @cache
-def _hook_in() -> None:
+def _register_hook() -> None:
     """Make langchain-core look for a handler, once: its own callbacks add a hook at each use."""
     from langchain_core.tracers.context import register_configure_hook
 
@@ -245,7 +245,7 @@ def get_credits_callback() -> Iterator[CreditsCallbackHandler]:
         print(spent, spent.cost, spent.tokens["total_tokens"])
         ```
     """
-    _hook_in()
+    _register_hook()
     handler = CreditsCallbackHandler(_COUNTING.get())
     token = _COUNTING.set(handler)
     try:
@@ -293,6 +293,6 @@ def llm_output_of(message: AIMessage) -> dict[str, Any]:
     return output
 
 
-def _shown(amount: float | None) -> str:
+def _spell(amount: float | None) -> str:
     """Give an amount as a `repr` does, in which commas stand between the fields."""
     return "None" if amount is None else format_credits(amount).replace(",", "")

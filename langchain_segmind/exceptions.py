@@ -30,7 +30,7 @@ Each one is also langchain-core's error behind the colon, or its parent's.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -97,10 +97,6 @@ class SegmindError(ModelError):
         if attempts:
             self.lost_attempts += attempts
             self.outcome_unknown, self.is_retryable = True, False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by message and facts, so that errors cross process pools."""
-        return type(self), (self.message,), self.__dict__
 
 
 class SegmindInvalidRequestError(SegmindError, ModelInvalidRequestError):

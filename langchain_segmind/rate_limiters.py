@@ -176,7 +176,6 @@ class DeferredRateLimiter(BaseRateLimiter):
     """
 
     def __init__(self, limiter: BaseRateLimiter) -> None:
-        """Stand in front of a limiter."""
         self.limiter = limiter
 
     def __repr__(self) -> str:

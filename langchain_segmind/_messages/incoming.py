@@ -48,9 +48,9 @@ class Call:
 
     def read(self, exchange: Flow[Response | Finished]) -> Flow[ChatResult]:
         """Read the answer that an exchange comes to."""
-        return self.result((yield from self.answered(exchange)))
+        return self.result((yield from self.complete(exchange)))
 
-    def answered(self, exchange: Flow[Response | Finished]) -> Flow[Response | Finished]:
+    def complete(self, exchange: Flow[Response | Finished]) -> Flow[Response | Finished]:
         """Go through an exchange; of a model that is not found, name the one that may be meant."""
         try:
             return (yield from exchange)
@@ -118,8 +118,8 @@ class Call:
         accounting: Accounting,
     ) -> ChatGeneration:
         """Give the message of a choice, and what is known of it."""
-        told = choice.get("finish_reason")
-        reason = told if isinstance(told, str) else None
+        reason = choice.get("finish_reason")
+        reason = reason if isinstance(reason, str) else None
         if parsed.tool_calls and reason != "length":
             reason = "tool_calls"  # Read from the text, so that the back end cannot know it.
         info = {"finish_reason": reason, "credits": accounting.credits.as_dict()}
@@ -196,7 +196,7 @@ def _model_name(completion: Mapping[str, Any], slug: str) -> str:
     return name if isinstance(name, str) and name else slug
 
 
-def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def combine_llm_outputs(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Add up the `llm_output` of several prompts; the last balance is the one that counts."""
     known = [output for output in outputs if output]
     if len(known) <= 1:
@@ -219,7 +219,7 @@ def combined_llm_output(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str
     return combined
 
 
-def free_of_charge(generation: ChatGeneration) -> ChatGeneration:
+def mark_as_free(generation: ChatGeneration) -> ChatGeneration:
     """Say that an answer from LangChain's cache cost nothing; the balance then is not known."""
     message = generation.message
     if not isinstance(message, AIMessage):

@@ -174,7 +174,7 @@ class _Converter:
             case HumanMessage():  # First: to see that a message is of another class takes long.
                 return self._turn("user", message)
             case AIMessage():
-                return [{"role": "assistant", "content": _content(self._spoken(message))}]
+                return [{"role": "assistant", "content": _content(self._assistant_parts(message))}]
             case ToolMessage():
                 name = message.name or self.names.get(message.tool_call_id)
                 failed = message.status == "error"
@@ -192,14 +192,14 @@ class _Converter:
                     f"use one of {', '.join(sorted(_CHAT_ROLES))}."
                 )
 
-    def _spoken(self, message: AIMessage) -> list[Part]:
+    def _assistant_parts(self, message: AIMessage) -> list[Part]:
         """Give an assistant's text and calls, in the form the model was taught to call in."""
         parts = self.parts_of(message.content)
         if any(part["type"] == "image_url" for part in parts):
             raise SegmindInvalidInputError(
                 f"{self.place} holds an image: only a user's turn can carry one. Nothing was sent."
             )
-        with self._writing():
+        with self._refuse_unwritable():
             calls = render_tool_calls(calls_of(message))
         invalid = [call["args"] or "" for call in message.invalid_tool_calls]
         return [text_part("\n".join(filter(None, (_text_of(parts), calls, *invalid))))]
@@ -208,8 +208,8 @@ class _Converter:
         self, content: object, name: str | None, call_id: str | None, *, failed: bool
     ) -> WireMessage:
         parts = replace(self, of_a_tool=True).parts_of(content)
-        said = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        text = render_tool_result(said, name=name, call_id=call_id, failed=failed)
+        written = "\n".join(part["text"] for part in parts if part["type"] == "text")
+        text = render_tool_result(written, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
         return {"role": "user", "content": _content([text_part(text), *images])}
 
@@ -266,7 +266,7 @@ class _Converter:
             case "refusal":
                 return text_part(str(block.get("refusal", "")))
             case "json":
-                with self._writing():
+                with self._refuse_unwritable():
                     return text_part(json.dumps(block.get("json"), ensure_ascii=False))
             case "image" | "image_url":
                 return self._image(index, block)
@@ -302,7 +302,7 @@ class _Converter:
         )
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _refuse_unwritable(self) -> Iterator[None]:
         try:
             yield
         except (TypeError, ValueError, RecursionError) as error:

@@ -107,7 +107,6 @@ class CallParameters:
     """What one call of a model class may be given, derived from the class's fields."""
 
     def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
-        """Take over the types of the fields that a call may override."""
         self._known = frozenset(fields)
         self._settings = fields.keys() - set(PER_CALL)
         self._adapters: dict[str, TypeAdapter[Any]] = {
@@ -179,7 +178,7 @@ def nearest_field(name: str, fields: frozenset[str]) -> str | None:
     return ALIASES.get(known[close[0]], known[close[0]]) if close else None
 
 
-def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+def pass_on_unknown(values: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Move parameters that have no field into `model_kwargs`, with a warning.
 
     Raises:
@@ -208,7 +207,7 @@ def known_or_passed_on(values: dict[str, Any], known: Collection[str]) -> dict[s
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def encoded(body: Mapping[str, Any]) -> bytes:
+def encode_body(body: Mapping[str, Any]) -> bytes:
     """Encode a request body.
 
     Raises:

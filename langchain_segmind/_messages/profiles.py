@@ -70,7 +70,7 @@ def _version_and_size(name: str) -> tuple[tuple[str, ...] | None, str | None]:
 
 
 @cache
-def _known() -> dict[tuple[tuple[str, ...] | None, str | None], str]:
+def _slugs_by_size() -> dict[tuple[tuple[str, ...] | None, str | None], str]:
     return {_version_and_size(slug): slug for slug in PROFILES}
 
 
@@ -85,8 +85,8 @@ def nearest_slug(name: str) -> str | None:
     last = name.strip().rstrip("/").rpartition("/")[2].lower()
     version, size = _version_and_size(last)
     if version and size:
-        return _known().get((version, size))
-    of_version = [slug for known, slug in _known().items() if version in (None, known[0])]
+        return _slugs_by_size().get((version, size))
+    of_version = [slug for known, slug in _slugs_by_size().items() if version in (None, known[0])]
     alike = 0.6 if version is None else 0.0  # `llama3.1` is like none of them, and is meant so.
     return next(iter(difflib.get_close_matches(last, of_version, n=1, cutoff=alike)), None)
 

@@ -18,7 +18,7 @@ from langchain_segmind._tool_calling.toolset import (
     Choice,
     Conversation,
     ToolSet,
-    defused,
+    escape_special_tokens,
     parse_tool_choice,
     response_format,
 )
@@ -163,7 +163,7 @@ def _with_tools(wire: Sequence[WireMessage], text: str) -> list[WireMessage]:
     roles = [turn["role"] for turn in turns]
     if "user" in roles:
         at = roles.index("user")
-        turns[at] = {"role": "user", "content": _joined(text, turns[at]["content"])}
+        turns[at] = {"role": "user", "content": _join(text, turns[at]["content"])}
     else:
         turns.insert(roles.count("system"), {"role": "user", "content": text})
     return turns
@@ -175,7 +175,7 @@ def _with_schema_in_words(
     """Say in the last user message what `response_format` says, for back ends that ignore it."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
-            described = defused(json.dumps(schema, ensure_ascii=False))
+            described = escape_special_tokens(json.dumps(schema, ensure_ascii=False))
             fit = f" It must fit this JSON schema:\n{described}"
         case {"type": "json_object"}:
             fit = ""
@@ -185,12 +185,12 @@ def _with_schema_in_words(
     turns = list(wire)
     for at in reversed(range(len(turns))):
         if turns[at]["role"] == "user":
-            turns[at] = {"role": "user", "content": _joined(turns[at]["content"], text)}
+            turns[at] = {"role": "user", "content": _join(turns[at]["content"], text)}
             return turns
     return [*turns, {"role": "user", "content": text.strip()}]
 
 
-def _joined(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:
+def _join(first: str | list[Part], second: str | list[Part]) -> str | list[Part]:
     if isinstance(first, str) and isinstance(second, str):
         return first + second
     lists = [[text_part(each)] if isinstance(each, str) else each for each in (first, second)]

@@ -12,7 +12,6 @@ class StopCutter:
     """Lets text through up to the first stop sequence, across any split into pieces."""
 
     def __init__(self, stop: Sequence[str]) -> None:
-        """Watch for these sequences."""
         self._stop = tuple(stop)
         self._longest = max((len(sequence) for sequence in stop), default=0)
         self._held = ""

@@ -40,7 +40,7 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
     Raises:
         SegmindError: What the exchange came to.
     """
-    answer = yield from call.answered(exchange)
+    answer = yield from call.complete(exchange)
     if isinstance(answer, Finished) or not answer.is_stream:
         yield Emit(_last_chunk(call.result(answer).generations[0]))
         return
@@ -77,7 +77,6 @@ class StreamReader:
     """Reads a stream of OpenAI-shaped chunks; holds back what may become a call or a stop."""
 
     def __init__(self, call: Call, response: Response) -> None:
-        """Start before the first event."""
         self._call = call
         self._response = response
         self._events = EventDecoder()
@@ -96,7 +95,7 @@ class StreamReader:
             SegmindResponseError: An event cannot be used.
         """
         for event in self._events.feed(chunk):
-            text = self._cutter.feed(self._added(event))
+            text = self._cutter.feed(self._add(event))
             if self._calls is not None:
                 text = self._calls.feed(text)
             if text:
@@ -104,7 +103,7 @@ class StreamReader:
             if self.seen.is_done:
                 return
 
-    def _added(self, event: Event) -> str:
+    def _add(self, event: Event) -> str:
         try:
             return self.seen.add(event.data, event.name)
         except UnusableAnswerError as error:
@@ -136,15 +135,15 @@ class StreamReader:
 
 
 def _call_chunks(message: AIMessage) -> list[Any]:
-    sound = [(call, json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls]
-    invalid = [(call, _unrunnable(call["args"] or "")) for call in message.invalid_tool_calls]
+    valid = [(call, json.dumps(call["args"], ensure_ascii=False)) for call in message.tool_calls]
+    invalid = [(call, _spell_invalid(call["args"] or "")) for call in message.invalid_tool_calls]
     return [
         tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
-        for index, (call, args) in enumerate([*sound, *invalid])
+        for index, (call, args) in enumerate([*valid, *invalid])
     ]
 
 
-def _unrunnable(args: str) -> str:
+def _spell_invalid(args: str) -> str:
     """Spell broken arguments so that no chunk arithmetic completes them into a call that runs.
 
     langchain-core closes open JSON in summed chunks; a JSON string of it stays invalid.

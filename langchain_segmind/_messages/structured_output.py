@@ -20,11 +20,11 @@ from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import holds_call, read_objects
 from langchain_segmind._tool_calling.schema import check_schema
-from langchain_segmind._tool_calling.shapes import Request, forced_request, requests_in
+from langchain_segmind._tool_calling.shapes import ToolRequest, forced_request, requests_in
 from langchain_segmind._tool_calling.toolset import ToolSet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.runnables import RunnableConfig
@@ -50,10 +50,10 @@ def structured_chain(
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
     check_schema(_json_schema(schema), "the answer")
-    asked = _asking(llm, schema, method, strict=strict, options=options)
+    asked = _bind_schema(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
     if max_repairs:
-        asked = _repairing(asked, parser, max_repairs, options.get("idempotency_key"))
+        asked = _with_repairs(asked, parser, max_repairs, options.get("idempotency_key"))
     if not include_raw:
         return asked | parser
     parsed = RunnablePassthrough.assign(
@@ -64,7 +64,7 @@ def structured_chain(
     return asked | raw | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
-def _asking(
+def _bind_schema(
     llm: BaseChatModel,
     schema: dict[str, Any] | type,
     method: Method,
@@ -150,17 +150,17 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             found = [call["args"] for call in message.tool_calls]
         for value in () if found else (read.value for read in read_objects(text)):
             if isinstance(value, dict) and not holds_call(value):
-                found.append(self._unwrapped(value))
+                found.append(self._unwrap(value))
         return found, text.strip()
 
-    def _unwrapped(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _unwrap(self, found: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call, where the model calls the schema's name instead."""
         (name,) = self._as_tool.names
         if found.keys() <= self._as_tool.properties(name).keys():
             return found
         match requests_in(found, self._as_tool) or forced_request(found, self._as_tool):
-            case Request(arguments=arguments, error=None) | [
-                Request(arguments=arguments, error=None)
+            case ToolRequest(arguments=arguments, error=None) | [
+                ToolRequest(arguments=arguments, error=None)
             ]:
                 return arguments
             case _:
@@ -184,7 +184,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         reasons = []
         for candidate in found:
             try:
-                return self._built(candidate)
+                return self._build(candidate)
             except (ValueError, RecursionError) as error:
                 reasons.append(str(error))
         why = reasons[-1] if reasons else "there is no whole JSON object in it"
@@ -192,7 +192,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             f"The reply does not fit the schema: {why}\nThe reply was: {text}", llm_output=text
         )
 
-    def _built(self, found: dict[str, Any]) -> Any:
+    def _build(self, found: dict[str, Any]) -> Any:
         fitted = fit_arguments(found, self._schema)
         if self._is_class:
             # pydantic.v1 classes are still about, and LangChain takes them.
@@ -214,45 +214,49 @@ def _check_fit(value: object, schema: dict[str, Any]) -> None:
         pass  # A pattern of ECMA 262 that Python does not know says nothing here.
 
 
-def _repairing(
+def _with_repairs(
     asked: Runnable[LanguageModelInput, AIMessage],
     parser: StructuredOutputParser,
     max_repairs: int,
-    key: object = None,
+    key: object,
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Ask again, at most so often, while the reply does not fit; every time is a paid call."""
 
-    def misfit(reply: AIMessage) -> str | None:
-        try:
-            parser.read_fit(ChatGeneration(message=reply))
-        except OutputParserException as error:
-            return str(error)
-        return None
-
     def invoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
-        reply = asked.invoke(prompt, config, **options)
-        for number in range(1, max_repairs + 1):
-            if (why := misfit(reply)) is None:
-                break
-            prompt = _once_more(prompt, reply, why)
-            reply = asked.invoke(prompt, config, **of_repair(number, options))
+        questions = _questions(prompt, options, parser, max_repairs, key)
+        question = next(questions)
+        while question is not None:
+            reply = asked.invoke(question[0], config, **question[1])
+            question = questions.send(reply)
         return reply
 
     async def ainvoke(prompt: Any, config: RunnableConfig, **options: Any) -> AIMessage:
-        reply = await asked.ainvoke(prompt, config, **options)
-        for number in range(1, max_repairs + 1):
-            if (why := misfit(reply)) is None:
-                break
-            prompt = _once_more(prompt, reply, why)
-            reply = await asked.ainvoke(prompt, config, **of_repair(number, options))
+        questions = _questions(prompt, options, parser, max_repairs, key)
+        question = next(questions)
+        while question is not None:
+            reply = await asked.ainvoke(question[0], config, **question[1])
+            question = questions.send(reply)
         return reply
 
-    def of_repair(number: int, options: dict[str, Any]) -> dict[str, Any]:
-        """Give a repair an idempotency key of its own: it is another call than the first."""
-        own = options.get("idempotency_key", key)
-        return options if own is None else {**options, "idempotency_key": f"{own}/repair-{number}"}
-
     return RunnableLambda(invoke, ainvoke)
+
+
+def _questions(
+    prompt: Any, options: dict[str, Any], parser: StructuredOutputParser, repairs: int, key: object
+) -> Generator[tuple[Any, dict[str, Any]] | None, AIMessage, None]:
+    """Yield what to ask, with which options, and be sent the reply; None when one is to stay."""
+    reply = yield prompt, options
+    key = options.get("idempotency_key", key)
+    for number in range(1, repairs + 1):
+        try:
+            parser.read_fit(ChatGeneration(message=reply))
+            break
+        except OutputParserException as misfit:
+            prompt = _once_more(prompt, reply, str(misfit))
+        # A repair is another call than the first, and so has an identity of its own.
+        own = {} if key is None else {"idempotency_key": f"{key}/repair-{number}"}
+        reply = yield prompt, {**options, **own}
+    yield None
 
 
 def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:

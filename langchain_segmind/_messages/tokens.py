@@ -8,6 +8,17 @@ longer ones about one for every six letters; scripts without spaces come to abou
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+
+from langchain_segmind._messages.outgoing import text_of_wire, to_wire
+from langchain_segmind._messages.prompt import render_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.messages import BaseMessage
 
 PER_MESSAGE = 4
 """Around each message: <|start_header_id|>, the role, <|end_header_id|>, <|eot_id|>."""
@@ -24,3 +35,22 @@ def estimate_tokens(text: str) -> int:
         -(-len(piece) // LETTERS_PER_TOKEN) if piece[0].isascii() and piece[0].isalpha() else 1
         for piece in _PIECE.findall(text)
     )
+
+
+class TokenCounter(BaseChatModel):
+    """Estimates tokens without a download, which langchain-core's own counter begins with."""
+
+    def get_num_tokens(self, text: str) -> int:
+        """Estimate the tokens of a text without a download; exact with `custom_get_token_ids`."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return estimate_tokens(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Estimate the tokens of a prompt, with its tools, without a download."""
+        wire = to_wire(messages, model="", images=True)
+        given = {} if tools is None else {"tools": list(tools)}
+        texts = [text_of_wire(message) for message in render_prompt(wire, given).messages]
+        return PER_PROMPT + sum(PER_MESSAGE + self.get_num_tokens(text) for text in texts)

@@ -30,7 +30,6 @@ class Ledger:
     """The last balance seen, told apart from older ones that arrive late."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._lock = threading.Lock()
         self._balance: float | None = None
         self._seen_at = LONG_AGO
@@ -84,7 +83,6 @@ class Account:
     """One key at one host."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._knowledge = PerProcess(_Knowledge)
 
     @property

@@ -49,7 +49,6 @@ class RetryBudget:
     """
 
     def __init__(self) -> None:
-        """Start with all retries in hand."""
         self._lock = threading.Lock()
         self._left = RETRIES_IN_HAND
 

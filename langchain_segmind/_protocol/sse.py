@@ -21,7 +21,6 @@ class EventDecoder:
     """Decodes one stream: it is fed bytes as they come, whoever fetches them."""
 
     def __init__(self) -> None:
-        """Start before the first byte."""
         self._unfinished: list[bytes] = []
         self._is_after_cr = False
         self._is_at_start = True

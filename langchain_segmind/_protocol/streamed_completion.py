@@ -23,7 +23,6 @@ class StreamedCompletion:
     """The first choice of a completion that comes in chunks, put together."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.finish_reason: str | None = None
         self.is_complete = False
         self.is_done = False

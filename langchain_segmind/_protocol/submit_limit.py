@@ -21,7 +21,6 @@ class SubmitLimit:
     """A semaphore for threads and event loops alike: first come, first served."""
 
     def __init__(self, most: int = MOST_SUBMITS) -> None:
-        """Let so many in at a time."""
         self._lock = threading.Lock()
         self._free = most
         self._waiting: deque[_Turn] = deque()

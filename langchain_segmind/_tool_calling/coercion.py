@@ -15,23 +15,23 @@ _DEPTH = 64
 
 def fit_arguments(arguments: dict[str, Any], schema: JsonSchema) -> dict[str, Any]:
     """The arguments with each value in the type its schema asks for, where that is safe."""
-    return dict(_Fitting(schema).object(arguments, schema, _DEPTH))
+    return dict(_Fitter(schema).object(arguments, schema, _DEPTH))
 
 
-class _Fitting:
+class _Fitter:
     """One walk through a value and its schema, whose `$ref`s point into `root`."""
 
     def __init__(self, root: JsonSchema) -> None:
         self._root = root
 
     def fit(self, value: Any, schema: Any, depth: int) -> Any:
-        schema = self._resolved(schema)
+        schema = self._resolve(schema)
         if depth == 0 or not schema:
             return value
         branches = _branches(schema)
         if branches and not _accepts(schema, value):
             return self._fit_branch(value, branches, depth)
-        value = _converted(value, schema)
+        value = _convert(value, schema)
         if isinstance(value, dict):
             return self.object(value, schema, depth)
         if isinstance(value, list):
@@ -39,7 +39,7 @@ class _Fitting:
         return value
 
     def object(self, value: dict[str, Any], schema: JsonSchema, depth: int) -> dict[str, Any]:
-        schema = self._resolved(schema)
+        schema = self._resolve(schema)
         properties = as_mapping(schema.get("properties"))
         other = schema.get("additionalProperties")
         return {
@@ -57,7 +57,7 @@ class _Fitting:
 
     def _fit_branch(self, value: Any, branches: list[Any], depth: int) -> Any:
         """The value as it is if a branch takes it; else as the first branch that can be fitted."""
-        resolved = [self._resolved(branch) for branch in branches]
+        resolved = [self._resolve(branch) for branch in branches]
         taking = [branch for branch in resolved if self._takes(branch, value)]
         for branch in taking or resolved:
             fitted = self.fit(value, branch, depth - 1)
@@ -73,7 +73,7 @@ class _Fitting:
             as_mapping(known.get(key)).get("const", item) == item for key, item in value.items()
         )
 
-    def _resolved(self, schema: Any) -> JsonSchema:
+    def _resolve(self, schema: Any) -> JsonSchema:
         """The schema together with what it refers to and the parts of its `allOf`."""
         whole: dict[str, Any] = {}
         waiting = [schema]
@@ -121,7 +121,7 @@ def _accepts(schema: JsonSchema, value: Any) -> bool:
     return isinstance(value, wanted) and (not isinstance(value, bool) or wanted in (bool, object))
 
 
-def _converted(value: Any, schema: JsonSchema) -> Any:
+def _convert(value: Any, schema: JsonSchema) -> Any:
     """The value in the type that is asked for; Llama writes most values as strings."""
     if _accepts(schema, value):
         return value

@@ -12,17 +12,17 @@ from operator import itemgetter
 from typing import Literal
 
 from langchain_segmind._tool_calling.literals import Span
-from langchain_segmind._tool_calling.scanner import Found
+from langchain_segmind._tool_calling.scanner import FoundCall
 from langchain_segmind._tool_calling.toolset import ToolSet
 
 _NEAR = 240
 """How many characters around a call are read for what it is meant to be."""
 
 
-def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found]:
+def select_calls(text: str, found: Sequence[FoundCall], tools: ToolSet) -> list[FoundCall]:
     """Those that are meant as calls; examples, quotations and program text stay text."""
     quotations = _quotations(text, found, tools) if found else []
-    meant: list[Found] = []
+    meant: list[FoundCall] = []
     end, is_quoted = 0, False
     for group in _groups(text, found):
         lead = _lead(text, end, group[0])
@@ -42,9 +42,9 @@ def meant_calls(text: str, found: Sequence[Found], tools: ToolSet) -> list[Found
     return meant
 
 
-def _groups(text: str, found: Sequence[Found]) -> Iterator[list[Found]]:
+def _groups(text: str, found: Sequence[FoundCall]) -> Iterator[list[FoundCall]]:
     """Put together the calls between which only separators stand."""
-    group: list[Found] = []
+    group: list[FoundCall] = []
     for item in found:
         if group and not _SEPARATORS.fullmatch(text, min(group[-1].end, item.start), item.start):
             yield group
@@ -54,7 +54,7 @@ def _groups(text: str, found: Sequence[Found]) -> Iterator[list[Found]]:
         yield group
 
 
-def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quotation", ""]:
+def _lead(text: str, previous_end: int, item: FoundCall) -> Literal["example", "quotation", ""]:
     """What the words before a call, and those right behind it, say of it."""
     before = text[max(previous_end, item.start - _NEAR) : item.start]
     words = _OPENING.sub("", before).rstrip().rpartition("\n\n")[2]
@@ -71,12 +71,12 @@ def _lead(text: str, previous_end: int, item: Found) -> Literal["example", "quot
     return "" if announced else "quotation"
 
 
-def _words_of(text: str, item: Found) -> str:
+def _words_of(text: str, item: FoundCall) -> str:
     """A call as it is written, without the brackets of the list that it is in."""
     return text[item.start : item.end].strip("[] \n")
 
 
-def _is_quoted_in_its_line(text: str, item: Found) -> bool:
+def _is_quoted_in_its_line(text: str, item: FoundCall) -> bool:
     """Whether a call's line begins as a quotation, or has words before the call in inline code."""
     line = text.rfind("\n", 0, item.start) + 1
     if _QUOTATION.match(text, line, item.start):
@@ -89,7 +89,7 @@ def _is_quoted_in_its_line(text: str, item: Found) -> bool:
     return is_inline and _WORD.search(before) is not None
 
 
-def _is_program(text: str, group: Sequence[Found]) -> bool:
+def _is_program(text: str, group: Sequence[FoundCall]) -> bool:
     """Whether the line before or after bare lines of Python belongs to a program."""
     start, end = group[0].start, group[-1].end
     before = text[max(0, start - _NEAR) : start].rstrip().rpartition("\n")[2]
@@ -102,7 +102,7 @@ def _is_within(position: int, stretches: Sequence[Span]) -> bool:
     return at >= 0 and position < stretches[at][1]
 
 
-def _quotations(text: str, found: Sequence[Found], tools: ToolSet) -> list[Span]:
+def _quotations(text: str, found: Sequence[FoundCall], tools: ToolSet) -> list[Span]:
     """Where somebody else speaks: elements other than calls, and comments.
 
     Those in which models are known to quote may lack their end.
@@ -124,10 +124,10 @@ def _quotations(text: str, found: Sequence[Found], tools: ToolSet) -> list[Span]
     for name, tags in opened.items():
         if _QUOTING_NAME.fullmatch(name):
             stretches += [(tag.end(), last if tag["line"] is None else len(text)) for tag in tags]
-    return _merged(stretches)
+    return _merge(stretches)
 
 
-def _merged(stretches: list[Span]) -> list[Span]:
+def _merge(stretches: list[Span]) -> list[Span]:
     """Make one of those that overlap."""
     merged: list[Span] = []
     for start, end in sorted(stretches):

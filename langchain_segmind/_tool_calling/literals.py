@@ -277,7 +277,7 @@ def _text_of(quoted: str) -> str:
     """A string literal's text; an escape that JSON does not know stands for itself."""
     quote = 3 if quoted[:3] in {'"""', "'''"} and len(quoted) > len('"""') else 1
     inner = quoted[quote:-quote]
-    return replace_surrogates(_ESCAPE.sub(_unescaped, inner)) if "\\" in inner else inner
+    return replace_surrogates(_ESCAPE.sub(_unescape, inner)) if "\\" in inner else inner
 
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
@@ -287,6 +287,6 @@ _ESCAPED = {
 }  # fmt: skip
 
 
-def _unescaped(escape: re.Match[str]) -> str:
+def _unescape(escape: re.Match[str]) -> str:
     unit, byte, letter = escape.groups()
     return chr(int(unit or byte, 16)) if unit or byte else _ESCAPED.get(letter, escape[0])

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.bounded_json import loads_bounded, replace_surrogates
-from langchain_segmind._tool_calling.shapes import Request, sort_calls
+from langchain_segmind._tool_calling.shapes import ToolRequest, sort_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,9 +35,9 @@ def read_native_calls(
     return sort_calls(zip(requests, ids, strict=True))
 
 
-def _request(function: Mapping[str, Any], tools: ToolSet | None, *, cut: bool) -> Request:
+def _request(function: Mapping[str, Any], tools: ToolSet | None, *, cut: bool) -> ToolRequest:
     name, written = _text(function.get("name")), function.get("arguments")
-    name = (tools and tools.named(name)) or name
+    name = (tools and tools.find_name(name)) or name
     args: Any = {}
     error = None
     try:
@@ -50,7 +50,7 @@ def _request(function: Mapping[str, Any], tools: ToolSet | None, *, cut: bool) -
     if not name:
         error = "It names no tool."
     raw = written if isinstance(written, str) else json.dumps(written)
-    return Request(name, args, replace_surrogates(raw), error)
+    return ToolRequest(name, args, replace_surrogates(raw), error)
 
 
 def _text(value: object) -> str:

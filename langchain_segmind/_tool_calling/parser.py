@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from langchain_segmind._tool_calling.intent import meant_calls
+from langchain_segmind._tool_calling.intent import select_calls
 from langchain_segmind._tool_calling.literals import read_literal, read_objects
-from langchain_segmind._tool_calling.scanner import Found, scan, scan_ahead, skip
+from langchain_segmind._tool_calling.scanner import FoundCall, scan, scan_ahead, skip
 from langchain_segmind._tool_calling.shapes import forced_request, sort_calls
 from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
@@ -45,7 +45,7 @@ def parse_tool_calls(
         return ParsedReply(answer)
     if len(text) > _LONGEST or _OPENER.search(text) is None:
         return ParsedReply(text)
-    found = meant_calls(text, scan(text, tools, truncated=truncated), tools)
+    found = select_calls(text, scan(text, tools, truncated=truncated), tools)
     known = [item for item in found if item.request.name in tools]
     if len(known) < len(found) and _text_besides(text, found).strip():
         found = known  # An unknown name counts only in a reply that is nothing but calls.
@@ -67,7 +67,6 @@ class ToolCallStream:
         strict: bool = False,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
-        """Start on a new reply."""
         self._tools = tools
         self._strict = strict
         self._new_id = new_id
@@ -125,23 +124,23 @@ def _answer_in(text: str) -> str | None:
     return None
 
 
-def _bare_arguments(text: str, tools: ToolSet) -> list[Found]:
+def _bare_arguments(text: str, tools: ToolSet) -> list[FoundCall]:
     """The object that holds a forced call's arguments, though it does not say which call."""
     for read in read_objects(text) if tools.forced else ():
         if (request := forced_request(read.value, tools)) is not None:
-            return [Found(read.start, read.end, request)]
+            return [FoundCall(read.start, read.end, request)]
     return []
 
 
 # What remains of the text.
 
 
-def _text_besides(text: str, found: Sequence[Found]) -> str:
+def _text_besides(text: str, found: Sequence[FoundCall]) -> str:
     """The text without its calls, their separators and the marks wrapped around them."""
     pieces: list[str] = []
     gap = ""
     position = 0
-    for start, end in _wrapped(text, found):
+    for start, end in _stretches(text, found):
         piece = text[position:start]
         if piece:
             pieces += [gap, piece]
@@ -153,27 +152,27 @@ def _text_besides(text: str, found: Sequence[Found]) -> str:
     return "".join(pieces)
 
 
-def _wrapped(text: str, found: Sequence[Found]) -> list[tuple[int, int]]:
+def _stretches(text: str, found: Sequence[FoundCall]) -> list[tuple[int, int]]:
     """The stretches that calls take up, grown over what only belongs to them."""
     stretches: list[tuple[int, int]] = []
     for item in found:
-        is_joined = stretches and skip(_BETWEEN, text, stretches[-1][1]) >= item.start
+        is_joined = stretches and skip(_JOINT, text, stretches[-1][1]) >= item.start
         start = stretches.pop()[0] if is_joined else item.start
         stretches.append((start, item.end))
-    return [_grown(text, start, end) for start, end in stretches]
+    return [_grow(text, start, end) for start, end in stretches]
 
 
-def _grown(text: str, start: int, end: int) -> tuple[int, int]:
-    end = skip(_STRAY, text, end)
+def _grow(text: str, start: int, end: int) -> tuple[int, int]:
+    end = skip(_STRAY_BRACKETS, text, end)
     left = _start_of_wrapping(text, start)
     fenced = "```" in text[left:start]
     closing = _CLOSING_FENCE.match(text, end)
     if fenced and closing is None:  # The block holds more than calls: it keeps its marks.
-        left = _without_space(text, start)
+        left = _skip_space_back(text, start)
     return left, skip(_AFTER, text, end) if closing is None else closing.end()
 
 
-def _without_space(text: str, position: int) -> int:
+def _skip_space_back(text: str, position: int) -> int:
     while position > 0 and text[position - 1].isspace():
         position -= 1
     return position
@@ -182,7 +181,7 @@ def _without_space(text: str, position: int) -> int:
 def _start_of_wrapping(text: str, position: int) -> int:
     """Go back over space, fence openings, special tokens and tags."""
     for _ in range(_MOST_MARKS):
-        position = _without_space(text, position)
+        position = _skip_space_back(text, position)
         mark = _WRAPPING_BEFORE.search(text, max(0, position - 48), position)
         if mark is None:
             break
@@ -198,7 +197,7 @@ _MARK = (
 _SPACE = re.compile(r"\s*+")
 # Two backticks are one mark, as they are when the third has come: else a stream lets out too much.
 _WRAPPING_BEFORE = re.compile(rf"(?:```[\w+\-]{{0,16}}|`{{1,2}}|{_MARK}|[;\[])\Z")
-_BETWEEN = re.compile(rf"(?:[\s;,\[\]]++|```\w{{0,16}}|{_MARK}|</?function>)*")
+_JOINT = re.compile(rf"(?:[\s;,\[\]]++|```\w{{0,16}}|{_MARK}|</?function>)*")
 _AFTER = re.compile(rf"(?:[\s;,]++|{_MARK}|</function>|`(?!``))*(?:```\s*+\Z)?")
-_STRAY = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
+_STRAY_BRACKETS = re.compile(r"[}\]]{1,4}(?=\s*+(?:\Z|[\n;<`]))")
 _CLOSING_FENCE = re.compile(rf"(?:[\s;,]++|{_MARK})*(?:```(?:[\s;,]++|{_MARK})*|\Z)")

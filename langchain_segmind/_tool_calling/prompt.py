@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages.tool import ToolCall
 
-from langchain_segmind._tool_calling.toolset import Choice, ToolSet, defused
+from langchain_segmind._tool_calling.toolset import Choice, ToolSet, escape_special_tokens
 
 _FORMAT = (
     'A function call is a JSON object of the form {"name": function name, '
@@ -70,4 +70,4 @@ def _how_many(choice: Choice, *, parallel: bool | None) -> str:
 
 
 def _encode(value: object) -> str:
-    return defused(json.dumps(value, ensure_ascii=False, default=str))
+    return escape_special_tokens(json.dumps(value, ensure_ascii=False, default=str))

@@ -17,7 +17,7 @@ from langchain_segmind._tool_calling.literals import (
     read_value,
 )
 from langchain_segmind._tool_calling.shapes import (
-    Request,
+    ToolRequest,
     broken_call_in,
     lacks_arguments,
     list_of_calls,
@@ -36,17 +36,17 @@ _LOOK = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCall:
     """A call, sound or not, and the text that it takes up."""
 
     start: int
     end: int
-    request: Request
+    request: ToolRequest
     as_code: bool = False
     """Whether it is written as a bare line of Python, which may just as well be program text."""
 
 
-def scan(text: str, tools: ToolSet, *, truncated: bool) -> list[Found]:
+def scan(text: str, tools: ToolSet, *, truncated: bool) -> list[FoundCall]:
     """Find the calls of a whole text."""
     scanner = _Scanner(text, tools, truncated=truncated)
     while candidate := scanner.next_candidate():
@@ -77,7 +77,7 @@ class _Scanner:
         self._tools = tools
         self._truncated = truncated
         self._failures = 0
-        self.found: list[Found] = []
+        self.found: list[FoundCall] = []
         self.position = position
         self.reach = 0
         """How far what was read last went."""
@@ -150,7 +150,7 @@ class _Scanner:
 
     def _take_whole(self, read: Whole) -> None:
         if requests := self._requests(read.value, read.start):
-            self.found += [Found(read.start, read.end, request) for request in requests]
+            self.found += [FoundCall(read.start, read.end, request) for request in requests]
         elif isinstance(read.value, list) and (spans := list(read.elements)):
             spans[0] = (read.start, spans[0][1])
             spans[-1] = (spans[-1][0], read.end)
@@ -161,9 +161,9 @@ class _Scanner:
         taken = [self._requests(value, spans[0][0]) for value in values]
         if all(map(_are_calls, taken, values)):
             for requests, (start, end) in zip(taken, spans, strict=True):
-                self.found += [Found(start, end, request) for request in requests]
+                self.found += [FoundCall(start, end, request) for request in requests]
 
-    def _requests(self, value: Value, start: int) -> list[Request]:
+    def _requests(self, value: Value, start: int) -> list[ToolRequest]:
         """The calls of a value: of bound tools, or of unknown ones where only calls precede it."""
         requests = requests_in(value, self._tools)
         unknown = None if requests else unknown_request(value)
@@ -179,7 +179,7 @@ class _Scanner:
         cut = end == len(self._text) and broken.end >= end
         error = "The reply stops inside the call." if cut else "The call cannot be read."
         raw = self._text[arguments_at:end].strip()
-        return self._take(start, end, Request(name, {}, raw, error))
+        return self._take(start, end, ToolRequest(name, {}, raw, error))
 
     def _end_of_broken(self, broken: Broken) -> int:
         end = _END_OF_BROKEN.search(self._text, max(broken.string_at, broken.start) + 1)
@@ -189,8 +189,8 @@ class _Scanner:
             return len(self._text)
         return end.start() if end["start"] is None else end.start("start")
 
-    def _take(self, start: int, end: int, request: Request) -> int:
-        self.found.append(Found(start, end, request))
+    def _take(self, start: int, end: int, request: ToolRequest) -> int:
+        self.found.append(FoundCall(start, end, request))
         return end
 
     # `<function=name>{…}</function>`
@@ -222,9 +222,9 @@ class _Scanner:
         if closing is None or not (is_empty or closing["tag"]):
             return after
         if not is_empty:
-            request = Request(name, {}, raw, "The arguments are not a JSON object.")
+            request = ToolRequest(name, {}, raw, "The arguments are not a JSON object.")
         elif closing["tag"] is None and (self._truncated or self._tools.required(name)):
-            request = Request(name, {}, "", "The reply stops inside the call.")
+            request = ToolRequest(name, {}, "", "The reply stops inside the call.")
         else:
             request = with_arguments(name, {}, self._tools)
         return self._take(start, closing.end(), request)
@@ -235,7 +235,7 @@ class _Scanner:
         self.reach = after = start + len(written)
         if not self._stands_alone(start):
             return after
-        name = self._tools.named(written) or written
+        name = self._tools.find_name(written) or written
         arguments_at = skip(_BARE_GAP, self._text, after)
         if self._text[arguments_at : arguments_at + 1] == "{":
             is_marked = ">" in self._text[after:arguments_at]
@@ -267,7 +267,7 @@ class _Scanner:
         if _LINE_END.match(self._text, read.end):
             as_code = not _SPECIAL_BEFORE.search(self._text, max(0, start - _LOOK), start)
             for request in requests_in(read.value, self._tools):
-                self.found.append(Found(start, read.end, request, as_code=as_code))
+                self.found.append(FoundCall(start, read.end, request, as_code=as_code))
         return read.end
 
     def _stands_alone(self, start: int) -> bool:
@@ -282,7 +282,7 @@ class _Scanner:
         return starts_here and _MARKS.fullmatch(self._text, max(line, begin), start) is not None
 
 
-def _are_calls(requests: list[Request], value: Value) -> bool:
+def _are_calls(requests: list[ToolRequest], value: Value) -> bool:
     return bool(requests) or looks_like_a_call(value)
 
 

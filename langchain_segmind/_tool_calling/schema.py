@@ -33,31 +33,31 @@ def _faults(node: object, schema: Mapping[str, Any]) -> Iterator[str]:
         for keyword in ("$ref", "$dynamicRef"):
             yield from _faults_of_reference(node.get(keyword, "#"), schema)
     elif not isinstance(node, bool):
-        yield f"{_shown(node)} stands where a schema should"
+        yield f"{_excerpt(node)} stands where a schema should"
 
 
 def _faults_of_values(node: Mapping[str, Any]) -> Iterator[str]:
     for words, kind, keywords in _KINDS:
         for keyword in keywords:
             if keyword in node and not isinstance(node[keyword], kind):
-                yield f"{keyword} is {_shown(node[keyword])} and should be {words}"
+                yield f"{keyword} is {_excerpt(node[keyword])} and should be {words}"
     types = node.get("type", [])
     for name in types if isinstance(types, list) else [types]:
         if name not in TYPES:
-            yield f"the type {_shown(name)} is none of {', '.join(TYPES)}"
+            yield f"the type {_excerpt(name)} is none of {', '.join(TYPES)}"
     for pattern in (node.get("pattern", ""), *as_mapping(node.get("patternProperties"))):
         if why := _fault_of_pattern(pattern):
-            yield f"the pattern {_shown(pattern)} is none: {why}"
+            yield f"the pattern {_excerpt(pattern)} is none: {why}"
 
 
 def _faults_of_reference(reference: object, schema: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(reference, str) or not reference.startswith("#"):
         yield (
-            f"the $ref {_shown(reference)} leads out of the schema, and nothing is fetched: put "
+            f"the $ref {_excerpt(reference)} leads out of the schema, and nothing is fetched: put "
             "what it means under $defs"
         )
     elif not isinstance(resolve(reference, schema), Mapping | bool):
-        yield f"the $ref {_shown(reference)} leads to nothing in the schema"
+        yield f"the $ref {_excerpt(reference)} leads to nothing in the schema"
 
 
 def _fault_of_pattern(pattern: object) -> str | None:
@@ -95,7 +95,7 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     return repr(value)[:80]
 
 

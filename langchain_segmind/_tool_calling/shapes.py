@@ -28,7 +28,7 @@ from langchain_segmind._tool_calling.toolset import ToolSet
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ToolRequest:
     """A call that a model asked for: with its arguments, or with the reason it cannot be run."""
 
     name: str
@@ -39,7 +39,7 @@ class Request:
 
 
 def sort_calls(
-    requests: Iterable[tuple[Request, str | None]],
+    requests: Iterable[tuple[ToolRequest, str | None]],
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Tell the calls that can run from those that cannot, each with its identifier."""
     calls: list[ToolCall] = []
@@ -60,7 +60,7 @@ _CALL_TYPES = ("function", "function_call", "tool_call", "tool_use", "tool", "cu
 _LABELS = frozenset({"type", "id", "call_id", "tool_call_id", "index"})
 
 
-def requests_in(value: Value, tools: ToolSet) -> list[Request]:
+def requests_in(value: Value, tools: ToolSet) -> list[ToolRequest]:
     """The calls of bound tools that a value asks for, where it is nothing but calls."""
     match value:
         case PythonCall():
@@ -78,11 +78,11 @@ def requests_in(value: Value, tools: ToolSet) -> list[Request]:
     return [] if request is None else [request]
 
 
-def _pairs(values: list[Value], tools: ToolSet) -> list[Request]:
+def _pairs(values: list[Value], tools: ToolSet) -> list[ToolRequest]:
     """The calls of `["name", {…}, "name", {…}]`."""
-    found: list[Request] = []
+    found: list[ToolRequest] = []
     for name, written in zip(values[::2], values[1::2], strict=False):
-        tool = tools.named(name) if isinstance(name, str) else None
+        tool = tools.find_name(name) if isinstance(name, str) else None
         arguments = _as_object(written) if isinstance(written, str) else written
         if tool is None or not isinstance(arguments, dict):
             return []
@@ -92,7 +92,7 @@ def _pairs(values: list[Value], tools: ToolSet) -> list[Request]:
     return found if len(values) == 2 * len(found) else []
 
 
-def unknown_request(value: Value) -> Request | None:
+def unknown_request(value: Value) -> ToolRequest | None:
     """The call that a value of the trained form asks for, though no tool has its name."""
     if not isinstance(value, dict) or _is_definition(value):
         return None
@@ -102,7 +102,7 @@ def unknown_request(value: Value) -> Request | None:
         return None
     match rest:
         case {"parameters": dict(arguments)} | {"arguments": dict(arguments)} if len(rest) == 1:
-            return None if holds_call(arguments) else Request(name, arguments)
+            return None if holds_call(arguments) else ToolRequest(name, arguments)
         case _:
             return None
 
@@ -119,7 +119,7 @@ def looks_like_a_call(value: Value) -> bool:
         return True
     if not isinstance(value, dict):
         return False
-    value = _unwrapped(value)
+    value = _unwrap(value)
     return isinstance(_name(value), str) and any(key in value for key in ARGUMENT_KEYS)
 
 
@@ -133,10 +133,10 @@ def _container(value: dict[str, Value]) -> list[Value] | None:
     return None
 
 
-def _from_object(value: dict[str, Value], tools: ToolSet) -> Request | None:
-    value = _unwrapped(value)
+def _from_object(value: dict[str, Value], tools: ToolSet) -> ToolRequest | None:
+    value = _unwrap(value)
     name = _name(value)
-    tool = None if name is None else tools.named(name)
+    tool = None if name is None else tools.find_name(name)
     if tool is None or _is_definition(value):
         return None
     for key in ARGUMENT_KEYS:
@@ -145,7 +145,7 @@ def _from_object(value: dict[str, Value], tools: ToolSet) -> Request | None:
     return _without_arguments(tool, value, tools) if tool == name else None
 
 
-def _unwrapped(value: dict[str, Value]) -> dict[str, Value]:
+def _unwrap(value: dict[str, Value]) -> dict[str, Value]:
     """The inside of `{"type": "function", "function": {...}}`, with what stands beside it."""
     inner = value.get("function")
     if not isinstance(inner, dict):
@@ -161,7 +161,7 @@ def _name(value: Mapping[str, Value]) -> str | None:
     return None
 
 
-def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> Request | None:
+def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> ToolRequest | None:
     """A call with no word of arguments, or with the arguments beside the name."""
     rest = {key: item for key, item in value.items() if key not in _LABELS}
     rest = {key: item for key, item in rest.items() if key not in NAME_KEYS or item != name}
@@ -173,18 +173,18 @@ def _without_arguments(name: str, value: dict[str, Value], tools: ToolSet) -> Re
     return with_arguments(name, rest, tools) if is_call else None
 
 
-def with_arguments(name: str, arguments: Value, tools: ToolSet) -> Request:
+def with_arguments(name: str, arguments: Value, tools: ToolSet) -> ToolRequest:
     """A call of a bound tool with whatever stands in the place of its arguments."""
     read = _as_object(arguments)
     if read is None:
         return _invalid(name, arguments, "The arguments are not a JSON object.")
-    read = _unnested(name, read, tools)
+    read = _unnest(name, read, tools)
     if holds_call(read):
         return _invalid(name, arguments, "The arguments hold another call.")
     plain = _without_schema(read, tools.schema(name))
     if plain is None:
         return _invalid(name, arguments, "The arguments repeat the schema instead of values.")
-    return Request(name, fit_arguments(plain, tools.schema(name)))
+    return ToolRequest(name, fit_arguments(plain, tools.schema(name)))
 
 
 def _as_object(arguments: Value) -> dict[str, Value] | None:
@@ -197,7 +197,7 @@ def _as_object(arguments: Value) -> dict[str, Value] | None:
     return read if isinstance(read, dict) else None
 
 
-def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[str, Value]:
+def _unnest(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[str, Value]:
     """The arguments of a call that stands where only its arguments should: `f>{"name": "f", …}`."""
     properties = tools.properties(name)
     inner_keys = [key for key in ARGUMENT_KEYS if key in arguments and key not in properties]
@@ -207,7 +207,7 @@ def _unnested(name: str, arguments: dict[str, Value], tools: ToolSet) -> dict[st
     return arguments if inner is None else inner
 
 
-def forced_request(value: Value, tools: ToolSet) -> Request | None:
+def forced_request(value: Value, tools: ToolSet) -> ToolRequest | None:
     """The forced call whose bare arguments a value holds, if they fit no other that is allowed."""
     if not isinstance(value, dict):
         return None
@@ -232,8 +232,8 @@ def _fits(arguments: dict[str, Value], name: str, tools: ToolSet) -> bool:
 # A call in Python.
 
 
-def _from_python(call: PythonCall, tools: ToolSet) -> Request | None:
-    name = tools.named(call.name)
+def _from_python(call: PythonCall, tools: ToolSet) -> ToolRequest | None:
+    name = tools.find_name(call.name)
     if name is None:
         return None
     properties = list(tools.properties(name))
@@ -300,11 +300,11 @@ def _is_bare_schema(item: Value) -> bool:
 _REFERRING = _SCHEMA_KEYS | {"$ref", "anyOf", "allOf", "oneOf", "const"}
 
 
-def _invalid(name: str, arguments: Value, error: str) -> Request:
+def _invalid(name: str, arguments: Value, error: str) -> ToolRequest:
     raw = arguments
     if not isinstance(raw, str):
         raw = json.dumps(arguments, default=lambda call: f"{call.name}(...)")
-    return Request(name, {}, raw, error)
+    return ToolRequest(name, {}, raw, error)
 
 
 # A call whose reading stopped.
@@ -318,7 +318,7 @@ def broken_call_in(broken: Broken, tools: ToolSet, *, cut: bool) -> tuple[str, i
     if not frames:
         return None
     if frames[0].opener != "{":
-        called = tools.named(frames[0].opener)
+        called = tools.find_name(frames[0].opener)
         return (called, frames[0].start) if called else None
     return _broken_object(frames, tools, broken.end if cut else None)
 
@@ -350,7 +350,7 @@ def _broken_object(frames: list[Frame], tools: ToolSet, end: int | None) -> tupl
         inner = frames[1]
         known |= inner.named
     name = _name(known)
-    tool = None if name is None else tools.named(name)
+    tool = None if name is None else tools.find_name(name)
     if tool is None:
         return None
     if inner.key in ARGUMENT_KEYS or any(key in known for key in ARGUMENT_KEYS):

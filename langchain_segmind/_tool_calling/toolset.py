@@ -84,7 +84,7 @@ class ToolSet:
         names = "|".join(map(re.escape, sorted(schemas, key=len, reverse=True))) or "(?!)"
         return cls(
             names=tuple(schemas),
-            prompt=defused("\n\n".join(_JSON.encode(tool) for tool in whole)),
+            prompt=escape_special_tokens("\n\n".join(_JSON.encode(tool) for tool in whole)),
             spellings=(*schemas, *(f"functions.{name}" for name in schemas)),
             starts=re.compile(_STARTS.replace("NAMES", names), re.VERBOSE),
             _schemas=schemas,
@@ -107,19 +107,19 @@ class ToolSet:
         required = self._schemas[name].get("required")
         return frozenset(required) if isinstance(required, list) else frozenset()
 
-    def named(self, written: str) -> str | None:
+    def find_name(self, written: str) -> str | None:
         """The tool that a model means by `functions.name`, `name.call`, `Name` or `na_me`."""
         if written in self:
             return written
         name = written.removeprefix("functions.").removesuffix(".call")
-        for spelled in (str, str.casefold, _folded):
+        for spelled in (str, str.casefold, _fold):
             alike = [known for known in self.names if spelled(known) == spelled(name)]
             if len(alike) == 1:
                 return alike[0]
         return None
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     """A name without what other APIs do not let a model write: case, dots and hyphens."""
     return name.casefold().replace(".", "_").replace("-", "_")
 
@@ -190,10 +190,10 @@ def response_format(
     definitions: JsonSchema = {}
     branches = []
     for index, name in enumerate(choice.allowed):
-        parameters = _hoisted(tools.schema(name), str(index), definitions)
+        parameters = _hoist(tools.schema(name), str(index), definitions)
         branches.append(_exact_object({"name": {"const": name}, "parameters": parameters}))
     if answer is not None and not choice.is_forced:
-        branches.append(_hoisted(answer, ANSWER_KEY, definitions))
+        branches.append(_hoist(answer, ANSWER_KEY, definitions))
     schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
     if definitions:
         schema = {**schema, "$defs": definitions}
@@ -204,7 +204,7 @@ def response_format(
     }
 
 
-def _hoisted(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
+def _hoist(schema: JsonSchema, index: str, definitions: JsonSchema) -> JsonSchema:
     """Move a schema's own definitions up, under names that begin with its index."""
     root = f'"$ref": "#/$defs/{index}'
     # In JSON the quotes of a text are escaped: only a reference looks like one.
@@ -239,15 +239,15 @@ def _parameters(function: Mapping[str, Any]) -> JsonSchema:
 _JSON = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
-def defused(encoded: str) -> str:
+def escape_special_tokens(encoded: str) -> str:
     r"""Encoded JSON without special tokens or odd line ends: `<|` becomes `\u003c|`.
 
     Decoding gives the same value back, yet nothing in it can end a turn.
     """
-    for raw, escaped in _DEFUSED.items():
+    for raw, escaped in _ESCAPES.items():
         encoded = encoded.replace(raw, escaped)
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded)
 
 
-_DEFUSED = {"<|": "\\u003c|", "\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPES = {"<|": "\\u003c|", "\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

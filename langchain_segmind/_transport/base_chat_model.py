@@ -73,7 +73,7 @@ _METADATA: ContextVar[Mapping[str, Any] | None] = ContextVar("metadata", default
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
-def inspected(method: _Method) -> _Method:
+def keep_signature(method: _Method) -> _Method:
     """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
     method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return method
@@ -197,7 +197,8 @@ class BaseSegmindChatModel(BaseChatModel):
         return _METADATA.get() if run_manager is None else run_manager.metadata
 
     # langchain-core has no public place between an answer it put together of a stream and the
-    # callbacks that are told of it; nor any that knows the run of such a stream.
+    # callbacks that are told of it; nor any that knows the run of such a stream. What was tried:
+    # docs/decisions/streamed-answers.md
     def _generate_with_cache(
         self,
         messages: list[BaseMessage],

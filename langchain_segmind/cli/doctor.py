@@ -86,16 +86,16 @@ def examine(model: str, base_url: str | None, timeout: float) -> Iterator[Findin
     yield (of_key := check_key(key))
     of_address, address = check_address(base_url)
     yield of_address
-    if address is None or not (yield from _go(address, timeout)):
+    if address is None or not (yield from _reach_server(address, timeout)):
         yield Finding("credits", "skipped", "The server has to be reached first.")
     elif key is None or of_key.verdict == "problem":
         yield Finding("credits", "skipped", "A key is needed first.")
     else:
-        yield from _ask(key, address, timeout)
+        yield from _ask_for_credits(key, address, timeout)
     yield check_model(model)
 
 
-def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
+def _reach_server(address: str, timeout: float) -> Generator[Finding, None, bool]:
     """Find the way to the server, and give whether it leads there."""
     of_proxy, proxy = check_proxy(address)
     yield of_proxy
@@ -112,7 +112,7 @@ def _go(address: str, timeout: float) -> Generator[Finding, None, bool]:
     return True
 
 
-def _ask(key: str, address: str, timeout: float) -> Iterator[Finding]:
+def _ask_for_credits(key: str, address: str, timeout: float) -> Iterator[Finding]:
     """Ask for the credits: whether the key is accepted, what is there to spend, what time it is."""
     started = time.monotonic()
     try:

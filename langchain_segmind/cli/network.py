@@ -81,13 +81,13 @@ def _connect(route: Route) -> Iterator[socket.socket]:
         advice = _NO_ADDRESS if route.proxy is None else _NO_PROXY
         raise _RouteError("name", f"{first.hostname} has no address: {why}.", advice) from None
     except OSError as error:
-        message = f"{_place(first)} cannot be reached: {_why(error, route.timeout)}."
+        message = f"{_place(first)} cannot be reached: {_reason(error, route.timeout)}."
         raise _RouteError("connection", message, _advice_on(route)) from None
     with connection:
         yield connection
 
 
-def _why(error: OSError, timeout: float) -> str:
+def _reason(error: OSError, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s"
     return error.strerror or str(error)
@@ -135,7 +135,7 @@ def _handshake(connection: socket.socket, route: Route) -> Finding:
         advice = _advice_on_certificate(error.verify_code)
         raise _RouteError("encryption", message, advice) from None
     except OSError as error:
-        reason = getattr(error, "reason", None) or _why(error, route.timeout)
+        reason = getattr(error, "reason", None) or _reason(error, route.timeout)
         is_plain = any(word in str(reason) for word in _NO_TLS)
         advice = "Does it speak http:// instead?" if is_plain else _advice_on(route)
         message = f"{_place(route.target)} does not answer with TLS ({reason})."

@@ -30,7 +30,6 @@ class Screen:
     """Answers go to stdout; all else goes there too while a person types, else to stderr."""
 
     def __init__(self) -> None:
-        """Look at what is connected."""
         self.is_interactive = sys.stdin.isatty()
         if readline is not None:
             # What is pasted is one message, not one to be paid for each line: Python says "off".
@@ -52,7 +51,7 @@ class Screen:
 
     def answer(self, text: str) -> None:
         """Show what the model said, rendered where a person watches."""
-        text = harmless(text)
+        text = replace_controls(text)
         if self._out.is_terminal:
             self._out.print(Markdown(text) if text.strip() else Text("(nothing)", "dim"))
         else:
@@ -64,12 +63,12 @@ class Screen:
             self.say(f"{label}: {text}")
             return
         columns = Table.grid(padding=(0, 0, 0, 2))
-        columns.add_row(Text(f"{label:<7}", "magenta"), Text(harmless(text)))
+        columns.add_row(Text(f"{label:<7}", "magenta"), Text(replace_controls(text)))
         self._side.print(columns)
 
     def say(self, text: str, style: str = "") -> None:
         """Say something about the conversation."""
-        self._side.print(Text(harmless(text), style), soft_wrap=not self._side.is_terminal)
+        self._side.print(Text(replace_controls(text), style), soft_wrap=not self._side.is_terminal)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -134,7 +133,7 @@ def _without_echo() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def harmless(text: str) -> str:
+def replace_controls(text: str) -> str:
     """Take out control characters: a model must not steer the terminal."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}"

@@ -80,7 +80,7 @@ class Session:
             SegmindError: Key, account or network are not in order.
         """
         self._greet()
-        self._screen.complete(self._offer)
+        self._screen.complete(self._complete)
         while True:
             try:
                 line = self._screen.read()
@@ -93,13 +93,13 @@ class Session:
             if line.strip() in ("/quit", "/exit"):
                 break
             if line.strip():
-                self._hear(line)
+                self._handle(line)
         if self._calls:
             start = f"{self._calls} calls cost" if self._calls > 1 else "One call cost"
             self._screen.say(f"{start} {format_credits(self._spent)} credits.", "dim")
         return 0
 
-    def _offer(self, line: str) -> list[str]:
+    def _complete(self, line: str) -> list[str]:
         """Give what a line may go on with: a command, or the model of /model."""
         name, space, rest = line.partition(" ")
         if not space:
@@ -114,13 +114,13 @@ class Session:
             return 1
         if self._llm.min_credits is not None:
             self._llm.get_credits()
-        return self._hear(text.strip())
+        return self._handle(text.strip())
 
     def _greet(self) -> None:
         with self._screen.waiting():
             balance = self._llm.get_credits()
         self._screen.say(f"{self._llm.model} at {self._llm.base_url}", "bold")
-        self._tell_of_unknown_model()
+        self._suggest_model()
         if self._llm.base_url != SEGMIND:
             self._screen.say("This is not Segmind itself: another model may answer.", "dim")
         if balance.total <= 0:
@@ -128,25 +128,25 @@ class Session:
         else:
             self._screen.say(f"{describe_balance(balance)}. /tools shows tools, /help the rest.")
 
-    def _hear(self, line: str) -> int:
+    def _handle(self, line: str) -> int:
         """Do what a line says; what goes wrong is told, and the conversation goes on."""
         try:
-            self._obey(line)
+            self._dispatch(line)
         except SegmindError as error:
             if isinstance(error, SegmindJobFailedError | SegmindJobNotFoundError):
                 self._submitted.clear()
             hints = [hint for kind, hint in _HINTS if isinstance(error, kind)]
             hints *= self._screen.is_interactive  # Nothing follows what is piped in.
             self._screen.say(" ".join([str(error), *hints]), "red")
-            self._tell_of_lost()
+            self._offer_resume()
             return 1
         except KeyboardInterrupt:
             self._screen.say("Interrupted: what was sent may be billed.", "yellow")
-            self._tell_of_lost()
+            self._offer_resume()
             return INTERRUPTED
         return 0
 
-    def _obey(self, line: str) -> None:
+    def _dispatch(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if not line.startswith("/"):
             self._turn(line)
@@ -156,7 +156,7 @@ class Session:
             start = f"There is no command {name}. /help lists them; with a space before it, it is"
             self._screen.say(f"{start} sent as text.", "yellow")
 
-    def _tell_of_lost(self) -> None:
+    def _offer_resume(self) -> None:
         if self._submitted:
             self._screen.say("/resume fetches the answer, without paying again.", "yellow")
 
@@ -167,9 +167,9 @@ class Session:
         self._submitted.clear()
         with self._screen.waiting():
             answer = self._llm.invoke([*self._history, self._question])
-        self._adopt(answer)
+        self._take_answer(answer)
 
-    def _adopt(self, answer: AIMessage) -> None:
+    def _take_answer(self, answer: AIMessage) -> None:
         self._submitted.clear()
         self._history += [self._question, answer]
         self._screen.answer(answer.text)
@@ -206,11 +206,11 @@ class Session:
                 return
             self._llm.model = slug
         self._screen.say(f"The model is {self._llm.model}.", "bold")
-        self._tell_of_unknown_model()
+        self._suggest_model()
         if self._llm.model not in MODELS or not slug:
             self._screen.say(f"Known here: {', '.join(MODELS)}")
 
-    def _tell_of_unknown_model(self) -> None:
+    def _suggest_model(self) -> None:
         if meant := nearest_model(self._llm.model):
             self._screen.say(f"Did you mean {meant}? /model {meant} takes it.", "yellow")
 
@@ -224,7 +224,7 @@ class Session:
             return
         with self._screen.waiting():
             answer = self._llm.resume(self._submitted[-1])
-        self._adopt(answer)
+        self._take_answer(answer)
 
     def _show_tools(self, question: str) -> None:
         """Let the model call tools until it answers, and show what it calls and gets."""

@@ -58,13 +58,13 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     if request.path == "/" and request.method == "GET" and gateway.settings.page:
         return show_page(gateway, request)
     endpoint, faults = _find_route(gateway, request)
-    body = await _admit(gateway, request)
+    body = await _authenticate(gateway, request)
     if faults is None:
         return await endpoint(body)
     fault = faults.draw()
     await gateway.pause(faults.faults.latency)
     if fault == "error":
-        return json_response({"error": errors.SERVER_ERROR}, faults.pick((500, 502, 503)))
+        return json_response({"error": errors.SERVER_ERROR}, faults.random.choice((500, 502, 503)))
     if fault == "drop_before":
         return Response(0, sent="nothing")
     try:
@@ -73,7 +73,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
         response = error.response()
     if request.method == "POST":
         response.headers["x-request-id"] = request.request_id
-    return _spoil(response, fault, faults)
+    return _apply_fault(response, fault, faults)
 
 
 def _find_route(gateway: Gateway, request: Request) -> tuple[Endpoint, FaultSource | None]:
@@ -97,7 +97,7 @@ def _find_route(gateway: Gateway, request: Request) -> tuple[Endpoint, FaultSour
     return endpoint, gateway.post_faults if method == "POST" else gateway.poll_faults
 
 
-async def _admit(gateway: Gateway, request: Request) -> bytes:
+async def _authenticate(gateway: Gateway, request: Request) -> bytes:
     """Check the key, and only then read what was sent; a POST is noted in either case."""
     refusal = _refuse_key(gateway, request)
     request.is_known = not refusal
@@ -121,17 +121,17 @@ def _refuse_key(gateway: Gateway, request: Request) -> str:
     return "" if is_right else errors.BAD_KEY
 
 
-def _spoil(response: Response, fault: str | None, faults: FaultSource) -> Response:
+def _apply_fault(response: Response, fault: str | None, faults: FaultSource) -> Response:
     match fault:
         case "drop_after":
             return replace(response, sent="nothing")
         case "half_body":
             return replace(response, sent="half")
         case "malformed":
-            headers = {"content-type": "application/json"}
-            return replace(response, status=200, body=faults.pick(MALFORMED), headers=headers)
+            headers, body = {"content-type": "application/json"}, faults.random.choice(MALFORMED)
+            return replace(response, status=200, body=body, headers=headers)
         case "proxy_timeout":
-            status = faults.pick(list(errors.PROXY_STATUSES))
+            status = faults.random.choice(list(errors.PROXY_STATUSES))
             return replace(html_response(errors.proxy_page(status), status), cost=response.cost)
         case _:
             return response

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from functools import partial
-from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind.gateway.account import Account, RateLimit
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway.engines.base import Engine
     from langchain_segmind.gateway.page import Exchange
     from langchain_segmind.gateway.settings import Settings
-
-_random = SystemRandom()
 
 SHOWN_EXCHANGES = 20
 """The latest requests, for the page."""
@@ -109,8 +107,8 @@ class Gateway:
     def submit(self, request_id: str, slug: str, raw: bytes) -> Job:
         """Queue a job of v2; its body is judged when it runs."""
         self.account.require(1)
-        doomed = self._job_faults.happens(self.settings.failing_jobs_rate)
-        job = Job(request_id, slug, raw, self.clock(), doomed)
+        must_fail = self._job_faults.random.random() < self.settings.failing_jobs_rate
+        job = Job(request_id, slug, raw, self.clock(), must_fail)
         self.jobs.add(job)
         self._track(self._run(job))
         return job
@@ -126,14 +124,14 @@ class Gateway:
                 job.complete(answer.completion, answer.charge, self.clock())
 
     async def _work(self, job: Job) -> Answer:
-        if job.doomed:
+        if job.must_fail:
             raise ApiError(500, "Inference failed")
         return await self._answer(job.request_id, "v2", self._parse(job.slug, job.body))
 
     def _parse(self, slug: str, raw: bytes) -> dict[str, Any]:
         """Read a body, which then names its model as a provider's does."""
         body = parse_body(raw, vision=slug in self.settings.vision_slugs)
-        return {"seed": _random.getrandbits(31), **body, "model": slug}
+        return {"seed": secrets.randbits(31), **body, "model": slug}
 
     async def _answer(
         self, request_id: str, path: PathName, body: dict[str, Any], limit: float | None = None

@@ -40,7 +40,6 @@ class ApiError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Keep what the answer will say."""
         super().__init__(message)
         self.status = status
         self.message = message

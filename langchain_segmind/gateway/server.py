@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import http.client
 import re
-import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from langchain_segmind.gateway.errors import SERVER_ERROR, ApiError
 from langchain_segmind.gateway.exchange import Request, Response, log_failure
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
 HEAD_SECONDS = 10.0
@@ -61,7 +61,6 @@ class Server:
     def __init__(
         self, answer: Callable[[Request], Awaitable[Response]], listener: socket.socket
     ) -> None:
-        """Serve what `answer` says on a socket that listens."""
         self.answer = answer
         self.is_stopping = False
         self.newcomers: dict[Connection, float] = {}
@@ -108,9 +107,6 @@ class Server:
             loop.remove_reader(self._listener)
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
-        accepted.settimeout(0)
-        # Nagle's algorithm would hold up answers for 40 ms.
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.newcomers) >= MOST_NEWCOMERS:
             self._close_oldest(1)
         connection = Connection(self, accepted, address[0])
@@ -135,7 +131,6 @@ class Connection:
     """One connection, and the request on it."""
 
     def __init__(self, server: Server, accepted: socket.socket, client: str) -> None:
-        """Own an accepted socket, and answer what comes on it."""
         self.is_idle = False
         """Whether nothing is lost where `task` is cancelled."""
         self.task = asyncio.create_task(self._run(accepted))

@@ -27,6 +27,8 @@ from langchain_segmind.gateway import RunningGateway, ScriptedEngine
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from langchain_core.outputs import LLMResult
+
 KEY = "SG_0123456789abcdef"
 
 
@@ -64,6 +66,24 @@ async def test_credits_are_in_generation_info_and_llm_output_too(
     assert result.llm_output.keys() == {"model_name", "credits", "token_usage"}
     assert result.llm_output["credits"]["cost"] == pytest.approx(sum(costs))
     assert result.llm_output["credits"]["remaining"] == infos[1]["credits"]["remaining"]
+
+
+@pytest.mark.parametrize("colour", ["invoke", "ainvoke"])
+async def test_callbacks_are_told_of_the_credits_of_a_streamed_answer_too(
+    llm: ChatSegmindLlama, colour: str
+) -> None:
+    outputs: list[Any] = []
+
+    class Listener(BaseCallbackHandler):
+        def on_llm_end(self, response: LLMResult, **_: Any) -> None:
+            outputs.append(response.llm_output)
+
+    llm.streaming = True
+    reply = getattr(llm, colour)("hello", {"callbacks": [Listener()]})
+    reply = await reply if colour == "ainvoke" else reply
+    (output,) = outputs
+    assert output["credits"] == reply.response_metadata["credits"]
+    assert output["token_usage"] == reply.usage_metadata
 
 
 def test_each_choice_becomes_a_generation(gateway: RunningGateway, llm: ChatSegmindLlama) -> None:

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._messages.parameters import (
     CallParameters,
-    encoded,
-    known_or_passed_on,
+    encode_body,
+    pass_on_unknown,
 )
 
 PARAMETERS = CallParameters(ChatSegmindLlama.model_fields)
@@ -62,13 +62,13 @@ def test_what_must_not_travel_in_a_body_is_refused(name: str) -> None:
 
 def test_an_unknown_parameter_is_passed_on_with_a_warning_and_a_hint() -> None:
     with pytest.warns(UserWarning, match="Did you mean 'temperature'"):
-        values = known_or_passed_on({"temprature": 1, "seed": 2}, ["temperature", "seed"])
+        values = pass_on_unknown({"temprature": 1, "seed": 2}, ["temperature", "seed"])
     assert values == {"seed": 2, "model_kwargs": {"temprature": 1}}
 
 
 def test_a_misspelt_secret_is_refused() -> None:
     with pytest.raises(TypeError, match="did you mean 'api_key'"):
-        known_or_passed_on({"apikey": "SG_0"}, ["api_key", "seed"])
+        pass_on_unknown({"apikey": "SG_0"}, ["api_key", "seed"])
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_a_misspelt_secret_is_refused() -> None:
 )
 def test_what_json_has_no_form_for_is_refused(value: object, why: str) -> None:
     with pytest.raises(SegmindInvalidInputError, match=why):
-        encoded({"x": value})
+        encode_body({"x": value})
 
 
 def test_a_body_is_compact_utf_8() -> None:
-    assert encoded({"a": "ü", "b": [1]}) == '{"a":"ü","b":[1]}'.encode()
+    assert encode_body({"a": "ü", "b": [1]}) == '{"a":"ü","b":[1]}'.encode()
 
 
 MISSPELT = {

@@ -74,7 +74,7 @@ class TestToolSet:
     def test_of_names_that_are_alike_the_nearest_is_meant(
         self, written: str, meant: str | None
     ) -> None:
-        assert ToolSet.compile([tool("get_user"), tool("get.user")]).named(written) == meant
+        assert ToolSet.compile([tool("get_user"), tool("get.user")]).find_name(written) == meant
 
 
 class TestChoice:

@@ -269,7 +269,7 @@ class Runner:
         lost = 0
         try:
             exchange = self._llm._exchange(attempt.call, attempt.clients)  # noqa: SLF001 - of this package.
-            flow = self._guard(attempt.call.answered(exchange), attempt)
+            flow = self._guard(attempt.call.complete(exchange), attempt)
             finished = await driver.arun(flow, attempt.clients, self._llm._limiter())  # noqa: SLF001 - as above.
             cost = finished.accounting.credits.cost
             lost = finished.accounting.lost

@@ -344,7 +344,8 @@ class BaseSegmindChatModel(BaseChatModel):
     def __copy__(self) -> Self:
         """Copy shallowly, as `model_copy` does, without what was derived from the settings."""
         copied = super().__copy__()
-        copied.__dict__.pop("_serialized", None)  # langchain-core's cached part of the cache key.
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]  # Such as langchain-core's part of the key of its cache.
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

@@ -139,8 +139,9 @@ class Call:
     def _metadata(
         self, completion: Mapping[str, Any], reason: str | None, accounting: Accounting
     ) -> dict[str, Any]:
+        model = completion.get("model")
         metadata = {
-            "model_name": _model_name(completion, self.model),
+            "model_name": model if isinstance(model, str) and model else self.model,
             "model_provider": PROVIDER,
             "finish_reason": reason,
             "request_id": accounting.request_id,
@@ -189,11 +190,6 @@ _MOST_TOKENS = 10**12
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
-
-
-def _model_name(completion: Mapping[str, Any], slug: str) -> str:
-    name = completion.get("model")
-    return name if isinstance(name, str) and name else slug
 
 
 def combine_llm_outputs(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -88,10 +88,6 @@ def take_request_id(given: dict[str, Any]) -> object:
     return request_id
 
 
-def _as_list(stop: object) -> object:
-    return [stop] if isinstance(stop, str) else stop
-
-
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ModelSlug = Annotated[str, AfterValidator(check_slug)]
@@ -99,7 +95,9 @@ Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 MaxTokens = Annotated[int, Field(ge=1)]
 Stop = Annotated[
-    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=64)
+    list[Annotated[str, Field(min_length=1)]],
+    BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop),
+    Field(max_length=64),
 ]
 
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import BaseGenerationOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
@@ -252,13 +252,9 @@ def _questions(
             parser.read_fit(ChatGeneration(message=reply))
             break
         except OutputParserException as misfit:
-            prompt = _once_more(prompt, reply, str(misfit))
+            again = f"{misfit}\n\nReply again with one JSON object that fits the schema."
+        prompt = [*to_messages(prompt), reply, HumanMessage(again)]
         # A repair is another call than the first, and so has an identity of its own.
         own = {} if key is None else {"idempotency_key": f"{key}/repair-{number}"}
         reply = yield prompt, {**options, **own}
     yield None
-
-
-def _once_more(prompt: Any, reply: AIMessage, why: str) -> list[BaseMessage]:
-    question = f"{why}\n\nReply again with one JSON object that fits the schema."
-    return [*to_messages(prompt), reply, HumanMessage(question)]

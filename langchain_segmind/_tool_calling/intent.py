@@ -31,12 +31,13 @@ def select_calls(text: str, found: Sequence[FoundCall], tools: ToolSet) -> list[
             if end == 0 or "\n" in text[end : item.start]:
                 is_quoted = _is_quoted_in_its_line(text, item)
             end = item.end
+            words = text[item.start : end].strip("[] \n")  # Without the list that it is in.
             if not (
                 lead == "example"
                 or is_quoted
                 or (item.as_code and is_program)
                 or _is_within(item.start, quotations)
-                or (lead == "quotation" and _words_of(text, item) in tools.conversation)
+                or (lead == "quotation" and words in tools.conversation)
             ):
                 meant.append(item)
     return meant
@@ -69,11 +70,6 @@ def _lead(text: str, previous_end: int, item: FoundCall) -> Literal["example", "
             return ""
     announced = _ANNOUNCEMENT.search(words) and not _QUOTING.search(words)
     return "" if announced else "quotation"
-
-
-def _words_of(text: str, item: FoundCall) -> str:
-    """A call as it is written, without the brackets of the list that it is in."""
-    return text[item.start : item.end].strip("[] \n")
 
 
 def _is_quoted_in_its_line(text: str, item: FoundCall) -> bool:

@@ -20,12 +20,10 @@ def render_tools(tools: ToolSet, choice: Choice, *, parallel: bool | None) -> st
     """The text that goes ahead of the user's own words in the first user message."""
     if not choice.allowed:
         return ""
-    parts = (
-        _instruction(choice),
-        f"{_FORMAT} {_how_many(choice, parallel=parallel)}",
-        tools.prompt,
-    )
-    return "\n\n".join(parts) + "\n\n"
+    count = "If several calls are needed, write each on a line of its own."
+    if parallel is False or choice.is_forced:
+        count = "Make a single call."
+    return "\n\n".join([_instruction(choice), f"{_FORMAT} {count}", tools.prompt, ""])
 
 
 def render_tool_calls(calls: Sequence[ToolCall]) -> str:
@@ -61,12 +59,6 @@ def _instruction(choice: Choice) -> str:
         "Call the one of the functions below that best serves the message after them. "
         "Reply with nothing but the function call."
     )
-
-
-def _how_many(choice: Choice, *, parallel: bool | None) -> str:
-    if parallel is False or choice.is_forced:
-        return "Make a single call."
-    return "If several calls are needed, write each on a line of its own."
 
 
 def _encode(value: object) -> str:

@@ -159,7 +159,7 @@ class _Scanner:
     def _take_elements(self, values: list[Value], spans: list[Span]) -> None:
         """Take the calls of a list, if calls are all it holds."""
         taken = [self._requests(value, spans[0][0]) for value in values]
-        if all(map(_are_calls, taken, values)):
+        if all(each or looks_like_a_call(value) for each, value in zip(taken, values, strict=True)):
             for requests, (start, end) in zip(taken, spans, strict=True):
                 self.found += [FoundCall(start, end, request) for request in requests]
 
@@ -280,10 +280,6 @@ class _Scanner:
         line = self._text.rfind("\n", begin, start) + 1
         starts_here = line > 0 or begin == 0 or self._text[begin - 1] == "\n"
         return starts_here and _MARKS.fullmatch(self._text, max(line, begin), start) is not None
-
-
-def _are_calls(requests: list[ToolRequest], value: Value) -> bool:
-    return bool(requests) or looks_like_a_call(value)
 
 
 def _resume_at(broken: Broken) -> int:

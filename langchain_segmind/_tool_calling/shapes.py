@@ -259,7 +259,10 @@ def _is_definition(value: Mapping[str, Value]) -> bool:
     properties = parameters.get("properties")
     if parameters.get("type") != "object" or not isinstance(properties, dict):
         return False
-    return all(_is_bare_schema(item) for item in properties.values())
+    return all(
+        isinstance(item, dict) and "value" not in item and item.keys() & _ALL_SCHEMA_KEYS
+        for item in properties.values()
+    )
 
 
 def _without_schema(arguments: dict[str, Value], schema: Mapping[str, Any]) -> Any:
@@ -293,11 +296,7 @@ def _is_schema(item: Value) -> bool:
     return item.keys() <= _SCHEMA_KEYS | {"value"}
 
 
-def _is_bare_schema(item: Value) -> bool:
-    return isinstance(item, dict) and "value" not in item and bool(item.keys() & _REFERRING)
-
-
-_REFERRING = _SCHEMA_KEYS | {"$ref", "anyOf", "allOf", "oneOf", "const"}
+_ALL_SCHEMA_KEYS = _SCHEMA_KEYS | {"$ref", "anyOf", "allOf", "oneOf", "const"}
 
 
 def _invalid(name: str, arguments: Value, error: str) -> ToolRequest:

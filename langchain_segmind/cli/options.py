@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return _doctor(options) if options.command == "doctor" else _chat(options)
+        if options.command == "doctor":
+            from langchain_segmind.cli.doctor import doctor
+
+            return doctor(options.model, options.base_url, options.timeout)
+        return _chat(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `… | head` has read enough.
@@ -109,12 +113,6 @@ def _chat(options: argparse.Namespace) -> int:
     given = {name: value for name in settings if (value := getattr(options, name)) is not None}
     given.setdefault("max_tokens", LONGEST_LOCAL_ANSWER if options.local else LONGEST_ANSWER)
     return chat_locally(given) if options.local else chat(given)
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from langchain_segmind.cli.doctor import doctor
-
-    return doctor(options.model, options.base_url, options.timeout)
 
 
 def _gateway(arguments: list[str]) -> int:

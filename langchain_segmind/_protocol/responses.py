@@ -119,14 +119,10 @@ def error_from_response(
     by_proxy = billable and is_outcome_unknown(reply)
     who = "A proxy, not Segmind," if by_proxy else "Segmind"
     if by_proxy:
-        what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
-        why = _not_repeated(is_final=is_final)
-        advice = f"The request may have reached a model and been billed, {why} {what_to_do}"
-    elif lost_before and kind is SegmindAPIError:  # Whose advice is that nothing was billed.
-        advice = _earlier(to_queue=to_queue)
+        advice = _advice_on_proxy(to_queue=to_queue, is_final=is_final)
     else:
-        advice = _advice(kind, reply.status, wait)
-        advice = f"{_earlier(to_queue=to_queue)} {advice}" if lost_before else advice
+        earlier = _earlier(to_queue=to_queue) if lost_before else ""
+        advice = _advice(kind, reply.status, wait, earlier)
     return kind(
         f"{who} answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
@@ -138,12 +134,21 @@ def error_from_response(
     )
 
 
-def _advice(kind: type[SegmindError], status: int, wait: float | None) -> str:
+def _advice_on_proxy(*, to_queue: bool, is_final: bool) -> str:
+    what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
+    why = _not_repeated(is_final=is_final)
+    return f"The request may have reached a model and been billed, {why} {what_to_do}"
+
+
+def _advice(kind: type[SegmindError], status: int, wait: float | None, earlier: str) -> str:
+    advice = kind.advice
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        return "Redirects are not followed, since they would carry the key away. Check base_url."
-    if wait and status == HTTPStatus.TOO_MANY_REQUESTS:
-        return f"The limit resets in {wait:.0f} s. {kind.advice}"
-    return kind.advice
+        advice = "Redirects are not followed, since they would carry the key away. Check base_url."
+    elif wait and status == HTTPStatus.TOO_MANY_REQUESTS:
+        advice = f"The limit resets in {wait:.0f} s. {kind.advice}"
+    elif earlier and kind is SegmindAPIError:
+        advice = ""  # Its own is that nothing was billed.
+    return f"{earlier} {advice}".strip()
 
 
 def _earlier(*, to_queue: bool) -> str:

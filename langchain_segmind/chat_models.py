@@ -28,7 +28,6 @@ from langchain_segmind._messages.parameters import (
     Stop,
     Temperature,
     encode_body,
-    is_slug,
     pass_on_unknown,
     rename_aliases,
     take_request_id,
@@ -260,12 +259,8 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         options: dict[str, Any],
     ) -> tuple[Call, Clients]:
         """Check what this call was given and write its body; nothing has been sent yet."""
-        given = {name: getattr(self, name) for name in PER_CALL}
-        if options or stop is not None:
-            own = options if stop is None else {**options, "stop": stop}
-            given |= _call_parameters().check(own)
-        if not is_slug(model := given.pop("model") or self.model):
-            _call_parameters().check({"model": model})  # A copy or an assignment brought it.
+        given = _call_parameters().of_call(self, options, stop)
+        model = given.pop("model")
         resumes = take_request_id(given)
         scope = self._scope(given.pop("idempotency_key", None), run_manager)
         images = self._takes_images(model)

@@ -15,7 +15,7 @@ from langchain_segmind._messages.profiles import did_you_mean
 from langchain_segmind.exceptions import SegmindInvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -111,6 +111,22 @@ class CallParameters:
             name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]
             for name in PER_CALL
         }
+
+    def of_call(
+        self, model: Any, options: Mapping[str, Any], stop: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """Give a model's own parameters, and in their place those that one call was given.
+
+        Raises:
+            SegmindInvalidInputError: One is out of range, or may not be sent at all.
+        """
+        given = {name: getattr(model, name) for name in PER_CALL}
+        if options or stop is not None:
+            given |= self.check(options if stop is None else {**options, "stop": stop})
+        given["model"] = given["model"] or model.model
+        if not is_slug(given["model"]):
+            self.check({"model": given["model"]})  # A copy or an assignment brought it.
+        return given
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check the parameters of one call as the constructor checks its own.

@@ -256,8 +256,7 @@ class _Converter:
             return text_part(block)
         if not isinstance(block, Mapping):
             raise self._refusal(index, type(block).__name__, "a block is text or a dict")
-        kind = block.get("type", "text" if "text" in block else None)
-        kind = kind if isinstance(kind, str) else str(kind)
+        kind = str(block.get("type", "text" if "text" in block else None))
         if kind in _UNSPOKEN:
             return None
         if isinstance(block.get("text"), str):  # text, text-plain, and files that are plain text.

@@ -93,7 +93,7 @@ class CallParameters:
 
     def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
         """Take over the types of the fields that a call may override."""
-        self._settings = fields.keys() - set(PER_CALL)
+        self._never_in_a_body = (fields.keys() - set(PER_CALL)) | _NEVER_IN_A_BODY
         self._adapters: dict[str, TypeAdapter[Any]] = {
             name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]
             for name in PER_CALL
@@ -125,7 +125,7 @@ class CallParameters:
         Raises:
             SegmindInvalidInputError: One of the names is a setting of the model itself.
         """
-        if wrong := sorted((self._settings | _NEVER_IN_A_BODY).intersection(names)):
+        if wrong := sorted(self._never_in_a_body.intersection(names)):
             raise SegmindInvalidInputError(
                 f"{', '.join(wrong)} cannot be passed on in the body of a call: set it on the "
                 "model (or on llm.model_copy(update=...), or through configurable_fields). "

@@ -125,11 +125,14 @@ class Call:
         info = {"finish_reason": reason, "credits": accounting.credits.as_dict()}
         if choice.get("logprobs"):
             info["logprobs"] = choice["logprobs"]
+        calls: dict[str, Any] = {}
+        if parsed.tool_calls or parsed.invalid_tool_calls:  # pydantic checks empty lists, too.
+            calls["tool_calls"] = parsed.tool_calls
+            calls["invalid_tool_calls"] = parsed.invalid_tool_calls
         return ChatGeneration(
             message=AIMessage(
                 content=parsed.content,
-                tool_calls=parsed.tool_calls,
-                invalid_tool_calls=parsed.invalid_tool_calls,
+                **calls,
                 usage_metadata=usage_from(completion.get("usage")),
                 response_metadata=self._metadata(completion, reason, accounting),
             ),

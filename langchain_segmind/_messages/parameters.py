@@ -106,7 +106,7 @@ class CallParameters:
 
     def __init__(self, fields: Mapping[str, FieldInfo]) -> None:
         self._known = frozenset(fields)
-        self._settings = fields.keys() - set(PER_CALL)
+        self._never_in_a_body = (fields.keys() - set(PER_CALL)) | _NEVER_IN_A_BODY
         self._adapters: dict[str, TypeAdapter[Any]] = {
             name: TypeAdapter(Annotated[fields[name].annotation, fields[name]])  # type: ignore[arg-type]
             for name in PER_CALL
@@ -160,7 +160,7 @@ class CallParameters:
         Raises:
             SegmindInvalidInputError: One of the names is, or nearly is, a setting of the model.
         """
-        wrong = sorted((self._settings | _NEVER_IN_A_BODY).intersection(names))
+        wrong = sorted(self._never_in_a_body.intersection(names))
         for name in names:
             if (meant := nearest_field(name, self._known)) not in (None, *PER_CALL):
                 wrong.append(f"{name!r} (did you mean {meant!r}?)")

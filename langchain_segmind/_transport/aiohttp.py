@@ -76,17 +76,16 @@ class AiohttpTransport:
         except BaseException:
             await self._end()
             raise
-        use = self._connector.begin_to_read(response)
-
-        async def close() -> None:
-            # It keeps the connection of an answer read to its end, and drops any other.
-            use.content = None
-            response.release()
-            await self._end()
-
         head = Response(response.status, _lowercase_headers(response))
         self._connector.patience.heed(head.headers)
+        close = partial(self._release, response, self._connector.begin_to_read(response))
         return StreamedResponse(head, response.content.readany, close)
+
+    async def _release(self, response: aiohttp.ClientResponse, use: _Use) -> None:
+        # It keeps the connection of an answer read to its end, and drops any other.
+        use.content = None
+        response.release()
+        await self._end()
 
     async def _response(self, request: Request) -> aiohttp.ClientResponse:
         body = request.body

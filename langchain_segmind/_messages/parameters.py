@@ -33,8 +33,8 @@ ALIASES = {
 """What other chat models call our fields."""
 _OF_A_CALL = ("idempotency_key", "tool_choice", "parallel_tool_calls", "response_format")
 """Parameters of a call that are no fields."""
-_SENT_ANYWAY = (None, *PER_CALL, *_OF_A_CALL)
-"""What may be meant where a name still goes into the body of every call."""
+_NO_SETTINGS = (None, *PER_CALL, *_OF_A_CALL)
+"""What a name may mean that still goes into the body of every call."""
 _NEVER_IN_A_BODY = frozenset(
     ["messages", "extra_headers", "extra_query", "extra_body", "headers", "default_query"]
 )
@@ -152,7 +152,7 @@ class CallParameters:
         """
         wrong = sorted((self._settings | _NEVER_IN_A_BODY).intersection(names))
         for name in names:
-            if (meant := nearest_field(name, self._known)) not in _SENT_ANYWAY:
+            if (meant := nearest_field(name, self._known)) not in _NO_SETTINGS:
                 wrong.append(f"{name!r} (did you mean {meant!r}?)")
         if wrong:
             raise SegmindInvalidInputError(
@@ -194,7 +194,7 @@ def pass_on_unknown(values: dict[str, Any], known: Collection[str]) -> dict[str,
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
-        if (meant := nearest_field(name, frozenset(known))) not in _SENT_ANYWAY:
+        if (meant := nearest_field(name, frozenset(known))) not in _NO_SETTINGS:
             raise TypeError(
                 f"{name!r} is no parameter of ChatSegmindLlama: did you mean {meant!r}?"
             )

@@ -31,6 +31,10 @@ ALIASES = {
     "stop_sequences": "stop",
 }
 """What other chat models call our fields."""
+_OF_A_CALL = ("idempotency_key", "tool_choice", "parallel_tool_calls", "response_format")
+"""Parameters of a call that are no fields."""
+_NO_SETTINGS = (None, *PER_CALL, *_OF_A_CALL)
+"""What a name may mean that still goes into the body of every call."""
 _NEVER_IN_A_BODY = frozenset(
     ["messages", "extra_headers", "extra_query", "extra_body", "headers", "default_query"]
 )
@@ -162,7 +166,7 @@ class CallParameters:
         """
         wrong = sorted(self._never_in_a_body.intersection(names))
         for name in names:
-            if (meant := nearest_field(name, self._known)) not in (None, *PER_CALL):
+            if (meant := nearest_field(name, self._known)) not in _NO_SETTINGS:
                 wrong.append(f"{name!r} (did you mean {meant!r}?)")
         if wrong:
             raise SegmindInvalidInputError(
@@ -181,13 +185,14 @@ def rename_aliases(given: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=512)
 def nearest_field(name: str, fields: frozenset[str]) -> str | None:
     """Find the field that a name means and nearly is; None for one that is, or means, none."""
-    if name in fields or name in {*ALIASES, *_NEVER_IN_A_BODY, *_FOR_MODELS}:
+    names = {*fields, *ALIASES, *_NEVER_IN_A_BODY, *_OF_A_CALL}
+    if name in names or name in _FOR_MODELS:
         return None
     plain = _NO_LETTER.sub("", name.lower())
-    for field, names in _ELSEWHERE.items():
-        if re.fullmatch(names, plain):
+    for field, pattern in _ELSEWHERE.items():
+        if re.fullmatch(pattern, plain):
             return field
-    known = {known.replace("_", ""): known for known in (*fields, *ALIASES, *_NEVER_IN_A_BODY)}
+    known = {known.replace("_", ""): known for known in names}
     close = difflib.get_close_matches(plain, known, n=1, cutoff=_NEAR)
     return ALIASES.get(known[close[0]], known[close[0]]) if close else None
 
@@ -203,7 +208,7 @@ def pass_on_unknown(values: dict[str, Any], known: Collection[str]) -> dict[str,
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
-        if (meant := nearest_field(name, frozenset(known))) not in (None, *PER_CALL):
+        if (meant := nearest_field(name, frozenset(known))) not in _NO_SETTINGS:
             raise TypeError(
                 f"{name!r} is no parameter of ChatSegmindLlama: did you mean {meant!r}?"
             )

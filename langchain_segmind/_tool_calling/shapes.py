@@ -214,7 +214,8 @@ def forced_request(value: Value, tools: ToolSet) -> ToolRequest | None:
     fitting = [name for name in tools.forced if _fits(value, name, tools)]
     if len(fitting) == 1:
         return with_arguments(fitting[0], value, tools)
-    match [(key, item) for key, item in value.items() if key not in _FRAME]:
+    # A name that no tool has, if there is one, is what the schema is called in words.
+    match [(key, item) for key, item in value.items() if key not in {*_FRAME, "name"}]:
         case [(key, dict() as inner)] if key in tools.forced:
             return with_arguments(key, inner, tools)
         case [("properties" | "parameters" | "arguments", dict() as inner)]:

@@ -123,6 +123,8 @@ def test_a_misspelt_setting_lands_in_no_body(name: str, meant: str) -> None:
         ("topP", "top_p"),
         ("stopSequences", "stop"),
         ("models", "model"),
+        ("idempotencyKey", "idempotency_key"),
+        ("tool_choices", "tool_choice"),
     ],
 )
 def test_a_misspelt_parameter_of_a_call_is_refused(name: str, meant: str) -> None:

@@ -230,6 +230,8 @@ class TestForced:
             ('{"note": 1}\n\n{"city": "Paris", "degrees": 21}', '{"note": 1}'),
             ('{"parameters": {"city": "Paris", "degrees": 21}}', ""),
             ('{"W": {"city": "Paris", "degrees": 21}}', ""),
+            ('{"name": "Weather", "parameters": {"city": "Paris", "degrees": 21}}', ""),
+            ('{"arguments": {"city": "Paris", "degrees": 21}, "name": "Weather"}', ""),
             ('{"type": "object", "properties": {"city": "Paris", "degrees": 21}}', ""),
         ],
     )
@@ -252,6 +254,8 @@ class TestForced:
             '{"city": "Paris"}',
             '{"city": "Paris", "degrees": 21, "wind": 3}',
             '{"city": "Paris", "degrees": 21',
+            '{"name": "Weather", "parameters": {"city": "Paris"}}',
+            '{"name": "Anna", "age": 3}',
             '[{"query": 1}, {}]',
             "I cannot.",
         ],

@@ -163,6 +163,15 @@ def test_the_reference_has_every_setting_of_the_gateway_with_its_default() -> No
     assert {name: told[name] for name in simple(defaults)} == simple(defaults)
 
 
+def test_the_reference_has_every_attribute_of_the_gateways_account() -> None:
+    told = set(re.findall(r"`\.(\w+)`", page("reference/gateway.md")))
+    with serve() as running:
+        account = running.account
+    assert told == {name for name in dir(account) if not name.startswith("_")} - {
+        name for name, thing in inspect.getmembers(account, inspect.ismethod)
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [

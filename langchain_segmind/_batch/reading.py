@@ -86,7 +86,7 @@ class RequestFile:
             try:
                 record = _decode(line)
                 # No half of a surrogate pair.
-                is_plain = b"\\u" not in line or (b"\\ud" not in line and b"\\uD" not in line)
+                is_plain = b"\\" not in line or (b"\\ud" not in line and b"\\uD" not in line)
                 custom_id = plain_id(record) if is_plain else None
                 if custom_id is None:
                     request = BatchRequest.from_record(record)

@@ -432,6 +432,7 @@ def _remember(metadata: Mapping[str, Any] | None) -> Iterator[None]:
 def _with_llm_output(result: ChatResult) -> ChatResult:
     """Give the result that LangChain made of a stream the `llm_output` of any other answer."""
     message = cast("AIMessage", result.generations[0].message)
-    if result.llm_output is None and message.response_metadata.get("credits") != CACHED.as_dict():
+    credits = message.response_metadata.get("credits")  # A subclass may answer without.
+    if result.llm_output is None and credits not in (None, CACHED.as_dict()):
         result.llm_output = llm_output_of(message)
     return result

@@ -12,6 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler, get_usage_metadata_cal
 from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, trim_messages
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
@@ -278,6 +279,19 @@ def test_an_unknown_parameter_is_warned_about_and_sent_along(gateway: RunningGat
     assert llm.model_kwargs == {"temprature": 1}
     assert told[0].filename == __file__
     llm.close()
+
+
+class Fixed(ChatSegmindLlama):
+    """A subclass that answers by itself, as fakes do: it has no credits to tell of."""
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("fixed"))])
+
+
+def test_a_subclass_may_answer_without_metadata() -> None:
+    result = Fixed(api_key=KEY).generate([[HumanMessage("hi")], [HumanMessage("ho")]])
+    assert [generations[0].text for generations in result.generations] == ["fixed", "fixed"]
+    assert Fixed(api_key=KEY).invoke("hi").content == "fixed"
 
 
 def test_aliases_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:

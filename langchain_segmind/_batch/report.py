@@ -147,7 +147,7 @@ def describe_history(history: History, total: int, written: int) -> str:
 def bill(tally: Tally, balance: float | None, seconds: float) -> str:
     """Say what a run came to, and what it cost."""
     in_all = format_money(tally.spent_in_all)
-    paid = f"{tally.paid:,} answers paid with {format_money(tally.spent)} credits"
+    paid = f"{_answers(tally.paid)} paid with {format_money(tally.spent)} credits"
     others = f"{tally.failed:,} failed, {tally.unknown:,} unknown, {tally.left:,} left to do"
     before = f"{tally.replayed:,} of them before"
     lines = [
@@ -163,12 +163,16 @@ def bill(tally: Tally, balance: float | None, seconds: float) -> str:
             "--retry-unknown sends those of unknown fate again, and may pay for them twice"
         )
     if tally.unstated:
-        lines.append(f"{tally.unstated:,} answers did not say what they cost")
+        lines.append(f"{_answers(tally.unstated)} without a word of the cost")
     if tally.lost:
-        lines.append(f"{tally.lost:,} answers were lost and asked for again: perhaps paid for, too")
+        lines.append(f"{_answers(tally.lost)} lost and asked for again: perhaps paid for, too")
     if tally.cut:
-        lines.append(f"{tally.cut:,} answers were cut short by max_tokens")
+        lines.append(f"{_answers(tally.cut)} cut short by max_tokens")
     return "\n".join(lines)
+
+
+def _answers(count: int) -> str:
+    return f"{count:,} answer{'' if count == 1 else 's'}"
 
 
 _CUT = re.compile(rb'"finish_reason":\s*"length"')

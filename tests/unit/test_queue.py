@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -646,3 +648,28 @@ def test_errors_of_the_submit_are_those_of_any_post(outcome: Any, kind: type[Seg
     driver = Driver(by_path(submit=outcome))
     with pytest.raises(kind):
         driver.run(running(driver, retries=0))
+
+
+class _Headers(dict[str, str]):
+    """Headers that a test can see go."""
+
+
+def test_a_job_that_is_waited_for_holds_no_earlier_answer() -> None:
+    """Each has kilobytes of headers, and ten thousand jobs may wait."""
+    flow = running(Driver(scripted(SUBMITTED)))
+    held: list[weakref.ref[_Headers]] = []
+    outcome: Response | None = None
+    sleeps = 0
+    while sleeps < 2:
+        command, outcome = flow.send(outcome), None
+        if isinstance(command, Request):
+            answer = SUBMITTED if command.method == "POST" else RUNNING
+            headers = _Headers(answer.headers)
+            outcome = answer._replace(headers=headers)
+            held.append(weakref.ref(headers))
+            del headers
+        sleeps += isinstance(command, Sleep)
+    gc.collect()
+    assert len(held) >= 2
+    assert all(reference() is None for reference in held)
+    flow.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VERSION = 1
+_MARK = re.compile(r"\?|\{now\}")
 LOCK_TIMEOUT = 30.0
 """Seconds to wait while another process writes."""
 
@@ -78,7 +80,10 @@ class Database:
                 sql, parameters = steps.send(rows)  # type: ignore[arg-type]
                 # All who share a file are on one machine, and so they have one clock.
                 now = time.time_ns() / 1e9
-                cursor = self._connection.execute(_render(sql), (now, *parameters))
+                statement, is_given = _render(sql)
+                given = iter(parameters)
+                values = [next(given) if each else now for each in is_given]
+                cursor = self._connection.execute(statement, values)
                 rows = [(now,)] * cursor.rowcount if sql.endswith(WHEN) else cursor.fetchall()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
@@ -96,11 +101,13 @@ class Database:
 
 
 @cache
-def _render(sql: str) -> str:
-    """Write the clock as the first parameter; RETURNING would cost half of what the write does."""
-    first, *others = sql.removesuffix(WHEN).split("?")
-    sql = first + "".join(f"?{number}{part}" for number, part in enumerate(others, 2))
-    return sql.replace("{now}", "?1")
+def _render(sql: str) -> tuple[str, list[bool]]:
+    """Make the clock a parameter like others, and tell which of them all are given.
+
+    RETURNING would cost half of what the write does.
+    """
+    sql = sql.removesuffix(WHEN)
+    return sql.replace("{now}", "?"), [mark == "?" for mark in _MARK.findall(sql)]
 
 
 def check_file(path: str, file: tuple[int, int]) -> None:

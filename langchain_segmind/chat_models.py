@@ -159,7 +159,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
     low_credits: Amount | None = None
     """Credits. Warn (`SegmindLowCreditsWarning`) each time the balance falls below."""
 
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """More fields for the body of every call."""
 
     # --- Construction ---
@@ -592,4 +592,5 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
 
 @cache
 def _call_parameters() -> CallParameters:
+    """Give what checks parameters; it is made with the first model, and not at its first call."""
     return CallParameters(ChatSegmindLlama.model_fields)

@@ -68,7 +68,9 @@ FIRST_IMPORTS = IN_EACH + dedent(
     statement, names = builtins.__import__, []
 
     def note(name, *args, **kwargs):
-        if sys._getframe(1).f_globals["__name__"].startswith("pydantic"):
+        caller = sys._getframe(1)
+        is_statement = name in caller.f_code.co_names  # Of Python: behind no lock but its own.
+        if caller.f_globals["__name__"].startswith("pydantic") and not is_statement:
             names.append(name)
         return statement(name, *args, **kwargs)
 

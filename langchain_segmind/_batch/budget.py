@@ -72,12 +72,13 @@ class Prices:
             self._prompt = min(self._prompt, cost / prompt)
             self._completion = min(self._completion, cost / completion)
 
-    def add(self, size: Size, sign: int) -> None:
-        """Count the tokens of a call, or no longer."""
+    def add(self, size: Size, times: int, *, calls: int) -> None:
+        """Count the tokens of a call so many times more, and calls in flight; or less of both."""
         prompt, completion, _ = self.counted
         self.counted = Size(
-            prompt + sign * size.prompt, (completion or 0) + sign * (size.completion or 0)
+            prompt + times * size.prompt, (completion or 0) + times * (size.completion or 0)
         )
+        self.in_flight += calls
 
     def bound_counted(self) -> float:
         """Bound what is counted."""
@@ -118,7 +119,6 @@ class Budget:
         self.is_limited = limit is not None or min_credits is not None
         self._prices: defaultdict[str, Prices] = defaultdict(Prices)
         self._limit, self._least, self._balance = limit, min_credits, balance
-        self._in_flight = 0
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -130,7 +130,7 @@ class Budget:
         """
         async with self._turn:
             while isinstance(fit := self._fit(size), str):
-                if not self._in_flight:
+                if not any(prices.in_flight for prices in self._prices.values()):
                     raise BudgetReachedError(fit)
                 self._changed.clear()
                 await self._changed.wait()
@@ -139,7 +139,7 @@ class Budget:
     def count(self, size: Size, *, is_lost: bool = False) -> Size:
         """Count a call that is sent, or was sent and lost before, at its dearest."""
         size = size._replace(completion=size.completion or CONTEXT)
-        self._add(size, 1, calls=0 if is_lost else 1)
+        self._prices[size.model].add(size, 1, calls=0 if is_lost else 1)
         return size
 
     def learn(self, size: Size, usage: Mapping[str, Any] | None, cost: float | None) -> None:
@@ -150,15 +150,10 @@ class Budget:
     def settle(self, size: Size, cost: float | None, lost: int = 0) -> None:
         """Take a call out of what is in flight, for its cost; what is lost of it stays counted."""
         if self.is_limited:
-            self._add(size, lost if cost is None else lost - 1, calls=-1)
+            times = lost if cost is None else lost - 1
+            self._prices[size.model].add(size, times, calls=-1)
             self.spent += cost or 0.0
             self._changed.set()
-
-    def _add(self, size: Size, times: int, *, calls: int) -> None:
-        prices = self._prices[size.model]
-        prices.add(size, times)
-        prices.in_flight += calls
-        self._in_flight += calls
 
     def _fit(self, size: Size) -> Size | str:
         """Bound the answer so that the call fits, or say why it does not."""

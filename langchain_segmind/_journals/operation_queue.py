@@ -67,17 +67,22 @@ class OperationQueue:
 
     async def arun(self, task: Task[T]) -> T:
         """Hand this to the thread, and wait on the loop for what comes of it."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._submit(_Order(task.operation, task.durable, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._orders.append(_Order(task.operation, task.durable, future))
+        # Not at once: what other tasks hand in meanwhile is written with it.
+        loop.call_soon(self._wake_writer)
         try:
             return await future
         except asyncio.CancelledError:
             if task.undo is not None:  # Orders are done one after the other.
-                self._submit(_Order(task.undo, durable=False, future=None))
+                self._orders.append(_Order(task.undo, durable=False, future=None))
+                self._wake_writer()
             raise
 
-    def _submit(self, order: _Order) -> None:
-        self._orders.append(order)
+    def _wake_writer(self) -> None:
+        if not self._orders:
+            return  # They went with one that came before.
         with self._starting:
             if self._writer is None:
                 self._writer = threading.Thread(

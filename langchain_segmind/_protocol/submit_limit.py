@@ -37,8 +37,15 @@ class SubmitLimit:
 
     async def aacquire(self) -> None:
         """Wait, on the event loop, until there is room."""
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        turn = self._enter(lambda: loop.call_soon_threadsafe(arrived.set))
+        loop, arrived, thread = asyncio.get_running_loop(), asyncio.Event(), threading.get_ident()
+
+        def call() -> None:
+            if thread == threading.get_ident():
+                arrived.set()  # Nobody has to be woken who sleeps until something comes.
+            else:
+                loop.call_soon_threadsafe(arrived.set)
+
+        turn = self._enter(call)
         if turn.has_come:
             return
         try:

@@ -269,7 +269,7 @@ def remaining_credits(headers: Mapping[str, str]) -> float | None:
 
 def amount(value: object) -> float | None:
     """Read a number, as of credits; what is no sensible one is unknown."""
-    if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         return None
     try:
         amount = float(value)

@@ -243,7 +243,7 @@ class _Converter:
     def parts_of(self, content: object) -> list[Part]:
         """Give the parts of any content: all that it can hold is checked here."""
         blocks = [content] if isinstance(content, str) else content
-        if not isinstance(blocks, list | tuple):
+        if not isinstance(blocks, (list, tuple)):
             raise SegmindInvalidInputError(
                 f"{self.place}.content is {type(content).__name__}, where it takes text or a list "
                 "of blocks. Nothing was sent."

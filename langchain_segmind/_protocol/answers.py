@@ -104,7 +104,7 @@ def read_output(output: object) -> tuple[dict[str, Any], bytes]:
     text, decoded = _decode_output(output)
     if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):
         return completion_from(decoded), (json.dumps(decoded) if text is None else text).encode()
-    if not isinstance(output, str | list) or not output:
+    if not isinstance(output, (str, list)) or not output:
         raise UnusableAnswerError(f"its output is no answer: {shorten(repr(output))}")
     # Text, or a list of its parts: also text that happens to be JSON.
     message = {"role": "assistant", "content": output}

@@ -8,6 +8,7 @@ import os
 import re
 from html import unescape
 from http import HTTPStatus
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from langchain_segmind._protocol.bounded_json import TooDeepError, loads_bounded, replace_surrogates
@@ -75,7 +76,7 @@ def completion_from(data: Any) -> dict[str, Any]:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise UnusableAnswerError("a choice has no message")
-        if not isinstance(message.get("content"), str | list | None):
+        if not isinstance(message.get("content"), (str, list, NoneType)):
             raise UnusableAnswerError("a message's content is neither text nor a list of parts")
         calls = message.get("tool_calls")
         if isinstance(calls, list) and len(calls) > MOST_CALLS:

@@ -190,7 +190,7 @@ def as_timeout(timeout: object) -> Timeout:
 
 def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:
     """Give the deadline of a whole call: the longest that any of its steps may take."""
-    if not isinstance(timeout, list | tuple):
+    if not isinstance(timeout, (list, tuple)):
         return timeout  # type: ignore[return-value]
     return max(
         (bounded_timeout for bounded_timeout in timeout if bounded_timeout is not None),

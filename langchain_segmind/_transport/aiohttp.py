@@ -30,6 +30,7 @@ from langchain_segmind._transport.environment import credentials_of, without_pas
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from aiohttp.connector import Connection
 
@@ -131,6 +132,8 @@ class _Use:
 
     content: aiohttp.StreamReader | None = None
     idle_since: float = math.inf
+    is_readable: Callable[[], bool] = bool
+    """Tells whether anything has come on it."""
 
     def begin_to_idle(self) -> None:
         self.idle_since = time.monotonic()
@@ -182,6 +185,8 @@ class _Connector(aiohttp.TCPConnector):
         use, protocol = _Use(), connection.protocol
         if protocol is not None and (closed := protocol.closed) is not None:
             self._uses[protocol] = use
+            if connection.transport is not None:
+                use.is_readable = _look_at(connection.transport.get_extra_info("socket"))
             closed.add_done_callback(partial(self._end, protocol, use))
         return use
 
@@ -195,7 +200,7 @@ class _Connector(aiohttp.TCPConnector):
         protocol = connection.protocol
         if protocol is None or protocol.should_close or connection.closed:
             return False
-        return not _is_readable(transport.get_extra_info("socket"))
+        return not use.is_readable()
 
     def _end(self, protocol: object, use: _Use, closed: asyncio.Future[None]) -> None:
         """Tell who reads; else take it from the server how long it keeps a connection."""
@@ -213,12 +218,13 @@ _STEPS_OF_TLS_CLOSING = 4
 """Turns of the event loop in which asyncio knows the end of a TLS connection, and tells nobody."""
 
 
-def _is_readable(sock: Any) -> bool:
+def _look_at(sock: Any) -> Callable[[], bool]:
+    """Give what tells whether a socket can be read, made once for all calls on it."""
     if not hasattr(select, "poll"):  # Windows.
-        return bool(select.select([sock], [], [], 0)[0])
+        return lambda: bool(select.select([sock], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))
 
 
 def _lowercase_headers(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -13,7 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_segmind._messages.outgoing import Part, WireMessage, text_of_wire, text_part
 from langchain_segmind._tool_calling.prompt import render_tools
-from langchain_segmind._tool_calling.schema import check_schema, is_reference
+from langchain_segmind._tool_calling.schema import as_mapping, check_schema, is_reference, resolve
 from langchain_segmind._tool_calling.toolset import (
     Choice,
     Conversation,
@@ -158,7 +158,8 @@ def _answer_schema(form: object, choice: Choice) -> dict[str, Any]:
     """The form of an answer that is no call, where the two can be told apart."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
-            named = schema.get("properties")
+            whole = as_mapping(resolve(schema.get("$ref", "#"), schema))  # Of a recursive class.
+            named = whole.get("properties")
             is_apart = isinstance(named, Mapping) and not {"name", "parameters"} <= named.keys()
             if is_apart and not choice.is_forced:
                 return schema

@@ -8,6 +8,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy
 from langchain_core.messages import HumanMessage
@@ -74,6 +75,26 @@ def test_a_provider_strategy_is_given_the_object_that_fits(
     found = state["structured_response"]
     assert (found if isinstance(found, dict) else found.model_dump(exclude_unset=True)) == ORDER
     assert len(scripted.bodies) == 1
+
+
+class Branch(BaseModel):
+    """A branch."""
+
+    twigs: list[Branch] = []
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS])
+def test_a_form_that_holds_itself_is_asked_for_beside_tools_and_read(
+    llm: ChatSegmindLlama, scripted: Scripted, tools: list[BaseTool]
+) -> None:
+    """Of a recursive class, whose schema only refers to its definition."""
+    scripted.will_say(call("Branch", twigs="[{'twigs': []}]"))
+    agent = create_agent(llm, tools, response_format=ProviderStrategy(Branch))
+    state = agent.invoke({"messages": [HumanMessage("Grow.")]})
+    assert state["structured_response"] == Branch(twigs=[Branch()])
+    schema = scripted.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert Draft202012Validator(schema).is_valid({"twigs": [{"twigs": []}]})
+    assert not Draft202012Validator(schema).is_valid({"twigs": [3]})
 
 
 @pytest.mark.parametrize("tools", [[], TOOLS])

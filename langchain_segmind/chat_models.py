@@ -276,6 +276,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             tools=prompt.tools,
             stop=tuple(given["stop"] or ()),
             answers_wrapped=prompt.answers_wrapped,
+            answer=prompt.answer,
             resumes=resumes,
             scope=scope,
             redact=clients.redactor.text,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from langchain_segmind._journals.identity import Scope
+    from langchain_segmind._messages.structured_output import StructuredOutputParser
     from langchain_segmind._protocol.answers import Accounting
     from langchain_segmind._protocol.types import Flow, Response
     from langchain_segmind._tool_calling.toolset import ToolSet
@@ -39,6 +40,8 @@ class Call:
     stop: tuple[str, ...] = ()
     answers_wrapped: bool = False
     """Whether decoding is constrained to a call or a wrapped answer (`strict`)."""
+    answer: StructuredOutputParser | None = None
+    """Reads the object of a `response_format`, which is all that the content is to be then."""
     resumes: object = None
     """The request id of a job that has this call's answer; nothing is posted then."""
     scope: Scope | None = None
@@ -88,16 +91,20 @@ class Call:
         if cutter.cut:
             choice = {**choice, "finish_reason": "stop"}
         is_cut = cutter.cut or choice.get("finish_reason") == "length"
-        native = message.get("tool_calls")
+        parsed = self.parse(text, message.get("tool_calls"), cut=is_cut)
+        return self.generation(parsed, choice, completion, accounting)
+
+    def parse(self, text: str, native: object, *, cut: bool) -> ParsedReply:
+        """Take a whole reply apart, into calls and what remains."""
         if native or self.tools is None:
-            parsed = self.with_native_calls(ParsedReply(text), native, cut=is_cut)
+            parsed = self.with_native_calls(ParsedReply(text), native, cut=cut)
         else:
             from langchain_segmind._tool_calling.parser import parse_tool_calls
 
-            parsed = parse_tool_calls(
-                text, self.tools, truncated=is_cut, strict=self.answers_wrapped
-            )
-        return self.generation(parsed, choice, completion, accounting)
+            parsed = parse_tool_calls(text, self.tools, truncated=cut, strict=self.answers_wrapped)
+        if self.answer is None:
+            return parsed
+        return self.answer.take_answer(parsed, text, self.tools)
 
     def with_native_calls(self, parsed: ParsedReply, native: object, *, cut: bool) -> ParsedReply:
         """Add the calls that came beside the text, should the gateway come to forward tools."""

@@ -34,7 +34,7 @@ ALIASES = {
 _OF_A_CALL = ("idempotency_key", "tool_choice", "parallel_tool_calls", "response_format")
 """Parameters of a call that are no fields."""
 _NO_SETTINGS = (None, *PER_CALL, *_OF_A_CALL)
-"""What a name may mean that still goes into the body of every call."""
+"""What a name may mean that `model_kwargs` still puts into the body of every call."""
 _NEVER_IN_A_BODY = frozenset(
     ["messages", "extra_headers", "extra_query", "extra_body", "headers", "default_query"]
 )
@@ -201,22 +201,20 @@ def pass_on_unknown(values: dict[str, Any], known: Collection[str]) -> dict[str,
     """Move parameters that have no field into `model_kwargs`, with a warning.
 
     Raises:
-        TypeError: One looks like a misspelt setting, which must not end up in a body.
+        TypeError: One looks like a misspelt field, and would say nothing in a body.
     """
     unknown = [name for name in values if name not in known]
     if not unknown:
         return values
     moved = {name: values.pop(name) for name in unknown}
     for name in unknown:
-        if (meant := nearest_field(name, frozenset(known))) not in _NO_SETTINGS:
+        if (meant := nearest_field(name, frozenset(known))) is not None:
             raise TypeError(
                 f"{name!r} is no parameter of ChatSegmindLlama: did you mean {meant!r}?"
             )
-        close = difflib.get_close_matches(name, {*known, *ALIASES}, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         warnings.warn(
             f"{name!r} is no parameter of ChatSegmindLlama; it goes into model_kwargs and so into "
-            f"the body of every call.{hint}",
+            "the body of every call.",
             stacklevel=6,
         )
     values["model_kwargs"] = {**moved, **(values.get("model_kwargs") or {})}

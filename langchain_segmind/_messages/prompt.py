@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_segmind._messages.outgoing import Part, WireMessage, text_of_wire, text_part
 from langchain_segmind._tool_calling.prompt import render_tools
-from langchain_segmind._tool_calling.schema import check_schema
+from langchain_segmind._tool_calling.schema import as_mapping, check_schema, is_reference, resolve
 from langchain_segmind._tool_calling.toolset import (
     Choice,
     Conversation,
@@ -23,6 +23,9 @@ from langchain_segmind._tool_calling.toolset import (
     response_format,
 )
 from langchain_segmind.exceptions import SegmindInvalidInputError
+
+if TYPE_CHECKING:
+    from langchain_segmind._messages.structured_output import StructuredOutputParser
 
 
 class BoundTools(list[dict[str, Any]]):
@@ -46,6 +49,9 @@ class BoundTools(list[dict[str, Any]]):
 
 def _as_function(tool: Any) -> dict[str, Any]:
     converted: dict[str, Any] = {}
+    if is_reference(tool):
+        told = {"description": tool.get("description", "")}
+        tool = {"name": tool["title"], **told, "parameters": tool}
     if isinstance(schema := getattr(tool, "args_schema", None), dict):  # As MCP's tools have it.
         check_schema(schema, f"the tool {tool.name!r}")
     try:
@@ -79,6 +85,8 @@ class Prompt:
     tools: ToolSet | None = None
     answers_wrapped: bool = False
     """Whether decoding was constrained to a call or an answer, so that answers come as JSON."""
+    answer: StructuredOutputParser | None = None
+    """Reads the object that was asked for, where nothing behind the model does."""
 
 
 def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
@@ -95,13 +103,14 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
     """
     fields = dict(given)
     form = _format_from(fields.pop("response_format", None))
+    reader = _answer_reader(form)
     tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))
     strict = bool(fields.pop("strict", None))
     parallel = fields.pop("parallel_tool_calls", None)
     if tools is None:
         if form is not None:
             fields["response_format"] = form
-        return Prompt(_with_schema_in_words(wire, form, "Reply"), fields)
+        return Prompt(_with_schema_in_words(wire, form, "Reply"), fields, answer=reader)
     answer = None if form is None else _answer_schema(form, choice)
     constraint = response_format(tools, choice, strict=strict, answer=answer)
     if constraint is not None:
@@ -112,7 +121,7 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
     tools = replace(tools, conversation=Conversation(turns), forced=forced)
     wire = _with_schema_in_words(wire, form, "Call a function, or if none helps reply")
     wire = _with_tools(wire, render_tools(tools, choice, parallel=parallel))
-    return Prompt(wire, fields, tools, wrapped)
+    return Prompt(wire, fields, tools, wrapped, reader)
 
 
 def _format_from(form: object) -> Any:
@@ -130,11 +139,27 @@ def _format_from(form: object) -> Any:
     return form
 
 
+def _answer_reader(form: object) -> StructuredOutputParser | None:
+    """What reads the answer of a form that a caller gave; those of chains are read behind them."""
+    match form:
+        case {"type": "json_schema", "json_schema": {"name": str(name), "schema": dict(schema)}}:
+            from langchain_segmind._messages.structured_output import (
+                FormOfChain,
+                StructuredOutputParser,
+            )
+
+            if name and not isinstance(form, FormOfChain):
+                named = {**schema, "title": name}
+                return StructuredOutputParser(form=named, method="json_schema")
+    return None
+
+
 def _answer_schema(form: object, choice: Choice) -> dict[str, Any]:
     """The form of an answer that is no call, where the two can be told apart."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
-            named = schema.get("properties")
+            whole = as_mapping(resolve(schema.get("$ref", "#"), schema))  # Of a recursive class.
+            named = whole.get("properties")
             is_apart = isinstance(named, Mapping) and not {"name", "parameters"} <= named.keys()
             if is_apart and not choice.is_forced:
                 return schema

@@ -82,8 +82,10 @@ class StreamReader:
         self._events = EventDecoder()
         self.seen = StreamedCompletion()
         self._cutter = StopCutter(call.stop)
+        self._held: list[str] = []
+        """All of a reply that is to be one object, which shows at its end."""
         self._calls: ToolCallStream | None = None
-        if call.tools is not None:
+        if call.tools is not None and call.answer is None:
             from langchain_segmind._tool_calling.parser import ToolCallStream
 
             self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
@@ -96,6 +98,9 @@ class StreamReader:
         """
         for event in self._events.feed(chunk):
             text = self._cutter.feed(self._add(event))
+            if self._call.answer is not None:
+                self._held.append(text)
+                text = ""
             if self._calls is not None:
                 text = self._calls.feed(text)
             if text:
@@ -118,20 +123,26 @@ class StreamReader:
         """
         if not self.seen.is_complete:
             raise error_from_answer(self._response, "its event stream ended before the answer did")
-        text = self._cutter.finish()
+        text = "".join(self._held) + self._cutter.finish()
         completion = self.seen.as_whole()
         (choice,) = completion["choices"]
         if self._cutter.cut:
             choice["finish_reason"] = "stop"
         is_cut = self._cutter.cut or choice["finish_reason"] == "length"
+        parsed = self._parse_rest(text, cut=is_cut)
+        accounting = Accounting.from_response(self._response)
+        return _last_chunk(self._call.generation(parsed, choice, completion, accounting))
+
+    def _parse_rest(self, text: str, *, cut: bool) -> ParsedReply:
+        native = self.seen.tool_calls
+        if self._call.answer is not None:
+            return self._call.parse(text, native, cut=cut)
         parsed = ParsedReply(text)
         if self._calls is not None:
             text = self._calls.feed(text)
-            parsed = self._calls.finish(truncated=is_cut)
+            parsed = self._calls.finish(truncated=cut)
             parsed = replace(parsed, content=text + parsed.content)
-        parsed = self._call.with_native_calls(parsed, self.seen.tool_calls, cut=is_cut)
-        accounting = Accounting.from_response(self._response)
-        return _last_chunk(self._call.generation(parsed, choice, completion, accounting))
+        return self._call.with_native_calls(parsed, native, cut=cut)
 
 
 def _call_chunks(message: AIMessage) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
@@ -19,9 +21,9 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import holds_call, read_objects
-from langchain_segmind._tool_calling.schema import check_schema
+from langchain_segmind._tool_calling.schema import check_schema, is_reference
 from langchain_segmind._tool_calling.shapes import ToolRequest, forced_request, requests_in
-from langchain_segmind._tool_calling.toolset import ToolSet
+from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -77,7 +79,8 @@ def _bind_schema(
     options = {**options, "ls_structured_output_format": traced}
     match method:
         case "json_schema":
-            return llm.bind(response_format=schema_format(schema, strict=strict), **options)
+            form = FormOfChain(schema_format(schema, strict=strict))
+            return llm.bind(response_format=form, **options)
         case "json_mode":
             return llm.bind(response_format={"type": "json_object"}, **options)
         case "function_calling":
@@ -94,6 +97,10 @@ def _bind_schema(
             )
 
 
+class FormOfChain(dict[str, Any]):
+    """A `response_format` whose reply is read behind the model, and so stays as it was written."""
+
+
 def schema_format(schema: dict[str, Any] | type, *, strict: bool | None = None) -> dict[str, Any]:
     """Give the `response_format` that asks for a schema."""
     form: dict[str, Any] = {"name": _name_of(schema), "schema": _json_schema(schema)}
@@ -107,6 +114,8 @@ def _name_of(schema: dict[str, Any] | type) -> str:
 
 
 def _json_schema(schema: dict[str, Any] | type) -> dict[str, Any]:
+    if isinstance(schema, dict) and is_reference(schema):
+        return schema
     write = getattr(schema, "model_json_schema", None)
     return convert_to_json_schema(schema) if write is None else dict(write())
 
@@ -131,6 +140,24 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             if not found or self._is_class:
                 raise
             return fit_arguments(found[0], self._schema)  # As other models' chains give it.
+
+    def take_answer(self, parsed: ParsedReply, text: str, tools: ToolSet | None) -> ParsedReply:
+        """Make the object that fits the whole content, as JSON, unless a tool is called.
+
+        LangChain's `ProviderStrategy` reads nothing else. A reply that does not fit stays.
+        """
+        for call in (*parsed.tool_calls, *parsed.invalid_tool_calls):
+            name = call["name"] or ""
+            if (tools is not None and name in tools) or self._as_tool.find_name(name) is None:
+                return parsed
+        try:
+            fit = self.read_fit(Generation(text=text))
+        except OutputParserException:
+            return parsed
+        with suppress(ValueError, RecursionError):
+            if json.loads(text) == fit:
+                return ParsedReply(text)
+        return ParsedReply(json.dumps(fit, ensure_ascii=False))
 
     def read_fit(self, generation: Generation) -> Any:
         """Read the object that fits, also where `parse_result` would return one that does not.

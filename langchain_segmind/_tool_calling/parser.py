@@ -46,9 +46,9 @@ def parse_tool_calls(
     if len(text) > _LONGEST or _OPENER.search(text) is None:
         return ParsedReply(text)
     found = select_calls(text, scan(text, tools, truncated=truncated), tools)
-    known = [item for item in found if item.request.name in tools]
-    if len(known) < len(found) and _text_besides(text, found).strip():
-        found = known  # An unknown name counts only in a reply that is nothing but calls.
+    sure = [item for item in found if not item.request.is_doubtful]
+    if len(sure) < len(found) and _text_besides(text, found).strip():
+        found = sure
     found = found or _bare_arguments(text, tools)
     calls, invalid = sort_calls((item.request, new_id()) for item in found)
     return ParsedReply(_text_besides(text, found), calls, invalid)

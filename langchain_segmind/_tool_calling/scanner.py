@@ -19,11 +19,11 @@ from langchain_segmind._tool_calling.literals import (
 from langchain_segmind._tool_calling.shapes import (
     ToolRequest,
     broken_call_in,
+    doubtful_requests,
     lacks_arguments,
     list_of_calls,
     looks_like_a_call,
     requests_in,
-    unknown_request,
     with_arguments,
 )
 from langchain_segmind._tool_calling.toolset import ToolSet
@@ -136,7 +136,8 @@ class _Scanner:
         read = self._value_at(start)
         is_quoted = _KEY_OR_QUOTE.search(self._text, max(0, start - _LOOK), start) is not None
         if isinstance(read, Whole):
-            if not is_quoted:
+            is_apart = not _names_stand_apart(read.value) or self._fills_its_lines(read)
+            if is_apart and not is_quoted:
                 self._take_whole(read)
             return read.end
         if is_quoted:
@@ -147,6 +148,12 @@ class _Scanner:
             start = calls.spans[-1][1]
         call = broken_call_in(read, self._tools, cut=read.end >= len(self._text))
         return _resume_at(read) if call is None else self._take_broken(start, read, *call)
+
+    def _fills_its_lines(self, read: Whole) -> bool:
+        before = self._text[max(0, read.start - _LOOK) : read.start]
+        start = read.start - len(before) + len(before.rstrip("[ \t"))
+        is_last = _END_OF_PAIRS.match(self._text, read.end) is not None
+        return is_last and self._stands_alone(start)
 
     def _take_whole(self, read: Whole) -> None:
         if requests := self._requests(read.value, read.start):
@@ -164,13 +171,12 @@ class _Scanner:
                 self.found += [FoundCall(start, end, request) for request in requests]
 
     def _requests(self, value: Value, start: int) -> list[ToolRequest]:
-        """The calls of a value: of bound tools, or of unknown ones where only calls precede it."""
-        requests = requests_in(value, self._tools)
-        unknown = None if requests else unknown_request(value)
-        if unknown is None:
+        """The calls of a value: those without a doubt, or others where only calls precede it."""
+        if requests := requests_in(value, self._tools):
             return requests
+        doubtful = doubtful_requests(value, self._tools)
         end = self.found[-1].end if self.found else 0
-        return [unknown] if _ONLY_MARKS.fullmatch(self._text, end, start) else []
+        return doubtful if doubtful and _ONLY_MARKS.fullmatch(self._text, end, start) else []
 
     # A value whose reading stopped.
 
@@ -282,6 +288,11 @@ class _Scanner:
         return starts_here and _MARKS.fullmatch(self._text, max(line, begin), start) is not None
 
 
+def _names_stand_apart(value: Value) -> bool:
+    """Whether a list may hold names beside their arguments, as a list of anything else does."""
+    return isinstance(value, list) and any(isinstance(item, str | list) for item in value)
+
+
 def _resume_at(broken: Broken) -> int:
     """Go on inside the last string: if its quote is missing, calls may stand in what it took."""
     if broken.start < broken.string_at < broken.at or broken.string_at == broken.at:
@@ -335,6 +346,7 @@ _TAG_CONTENT = re.compile(r"[^<]{0,2000}+")
 _JUNK = re.compile(r"[\s>})\]`\"';]{0,40}")
 _STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")
 _LINE_END = re.compile(r"[ \t]*+(?:[)\]`>]{1,4}[ \t]*+)?(?:\Z|[\r\n;,<])")
+_END_OF_PAIRS = re.compile(r"(?:[ \t]*+[\]`)>;,.])*[ \t]*+(?:\Z|[\r\n<]|\[\s*+[\[\"'])")
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")
 _BETWEEN = re.compile(r"[\s;,]{1,40}")
 _ONLY_MARKS = re.compile(

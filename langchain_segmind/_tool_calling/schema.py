@@ -15,15 +15,18 @@ def check_schema(schema: Mapping[str, Any], owner: str) -> None:
 
     Raises:
         ValueError: A type is unknown, a pattern is none, a keyword holds what no value can be
-            checked by, or a `$ref` leads to nothing or out of the schema: the network is never
-            asked.
+            checked by, or a `$ref` leads to nothing, to itself or out of the schema: the network
+            is never asked.
     """
     waiting: list[Any] = [schema]
+    seen = {id(schema)}
     for node in waiting:
         if fault := next(_faults(node, schema), None):
             raise ValueError(f"The schema of {owner} cannot be used: {fault}.")
         if isinstance(node, Mapping):
-            waiting += _subschemas(node)
+            inner = (*_subschemas(node), *_said_elsewhere(node, schema))
+            waiting += [each for each in inner if id(each) not in seen]
+            seen.update(map(id, inner))
 
 
 def _faults(node: object, schema: Mapping[str, Any]) -> Iterator[str]:
@@ -31,7 +34,10 @@ def _faults(node: object, schema: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(node, Mapping):
         yield from _faults_of_values(node)
         for keyword in ("$ref", "$dynamicRef"):
-            yield from _faults_of_reference(node.get(keyword, "#"), schema)
+            if keyword in node:
+                yield from _faults_of_reference(node[keyword], schema)
+        if _meets_itself(node, schema):
+            yield f"the $ref of {_excerpt(node)} leads back to itself before it says anything"
     elif not isinstance(node, bool):
         yield f"{_excerpt(node)} stands where a schema should"
 
@@ -58,6 +64,28 @@ def _faults_of_reference(reference: object, schema: Mapping[str, Any]) -> Iterat
         )
     elif not isinstance(resolve(reference, schema), Mapping | bool):
         yield f"the $ref {_excerpt(reference)} leads to nothing in the schema"
+
+
+def _meets_itself(node: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Whether what is said of a value is to be looked up where it stands, and so never found."""
+    waiting = list(_said_elsewhere(node, schema))
+    seen = set(map(id, waiting))
+    for part in waiting:
+        if part is node:
+            return True
+        new = [each for each in _said_elsewhere(part, schema) if id(each) not in seen]
+        seen.update(map(id, new))
+        waiting += new
+    return False
+
+
+def _said_elsewhere(node: object, schema: Mapping[str, Any]) -> Iterator[object]:
+    """What else every value has to fit that fits a schema."""
+    node = as_mapping(node)
+    if isinstance(node.get("$ref"), str):
+        yield resolve(node["$ref"], schema)
+    if isinstance(parts := node.get("allOf"), list | tuple):
+        yield from parts
 
 
 def _fault_of_pattern(pattern: object) -> str | None:
@@ -88,6 +116,13 @@ def _subschemas(schema: Mapping[str, Any]) -> Iterator[Any]:
     for keyword in _PLAIN:
         inner = schema.get(keyword, [])
         yield from inner if isinstance(inner, list) else [inner]
+
+
+def is_reference(schema: object) -> bool:
+    """Whether a schema only refers to what it holds: LangChain would leave that out of a tool."""
+    if not isinstance(schema, dict) or "title" not in schema or "properties" in schema:
+        return False
+    return not {"$ref", "allOf", "anyOf", "oneOf"}.isdisjoint(schema)
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ that is no call, so that an answer which merely is JSON stays an answer.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import InvalidToolCall
@@ -36,6 +36,8 @@ class ToolRequest:
     raw: str = ""
     """The arguments as the model wrote them, where they cannot be used."""
     error: str | None = None
+    is_doubtful: bool = False
+    """Whether it counts only in a reply that is nothing but calls."""
 
 
 def sort_calls(
@@ -92,7 +94,29 @@ def _pairs(values: list[Value], tools: ToolSet) -> list[ToolRequest]:
     return found if len(values) == 2 * len(found) else []
 
 
-def unknown_request(value: Value) -> ToolRequest | None:
+def doubtful_requests(value: Value, tools: ToolSet) -> list[ToolRequest]:
+    """The calls that a value asks for if a reply is nothing but calls: answers may be alike."""
+    if isinstance(value, list):
+        return _keyed(value, tools)
+    request = _unknown_request(value)
+    return [] if request is None else [request]
+
+
+def _keyed(values: list[Value], tools: ToolSet) -> list[ToolRequest]:
+    """The calls of `[{"name": {…}}, {"name": {…}}]`."""
+    found: list[ToolRequest] = []
+    for value in values:
+        if not isinstance(value, dict) or len(value) != 1:
+            return []
+        ((name, arguments),) = value.items()
+        tool = tools.find_name(name)
+        if tool is None or not isinstance(arguments, dict) or not _fits(arguments, tool, tools):
+            return []
+        found.append(replace(with_arguments(tool, arguments, tools), is_doubtful=True))
+    return found
+
+
+def _unknown_request(value: Value) -> ToolRequest | None:
     """The call that a value of the trained form asks for, though no tool has its name."""
     if not isinstance(value, dict) or _is_definition(value):
         return None
@@ -102,7 +126,9 @@ def unknown_request(value: Value) -> ToolRequest | None:
         return None
     match rest:
         case {"parameters": dict(arguments)} | {"arguments": dict(arguments)} if len(rest) == 1:
-            return None if holds_call(arguments) else ToolRequest(name, arguments)
+            if holds_call(arguments):
+                return None
+            return ToolRequest(name, arguments, is_doubtful=True)
         case _:
             return None
 

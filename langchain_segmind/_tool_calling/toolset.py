@@ -111,12 +111,15 @@ class ToolSet:
         """The tool that a model means by `functions.name`, `name.call`, `Name` or `na_me`."""
         if written in self:
             return written
-        name = written.removeprefix("functions.").removesuffix(".call")
+        name = _MARKED.sub("", written)
         for spelled in (str, str.casefold, _fold):
             alike = [known for known in self.names if spelled(known) == spelled(name)]
             if len(alike) == 1:
                 return alike[0]
         return None
+
+
+_MARKED = re.compile(r"\Afunctions\.|\.call\Z", re.IGNORECASE)
 
 
 def _fold(name: str) -> str:

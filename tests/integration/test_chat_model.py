@@ -270,13 +270,13 @@ def test_without_a_key_the_error_says_what_to_set(key: str | None) -> None:
 
 
 def test_an_unknown_parameter_is_warned_about_and_sent_along(gateway: RunningGateway) -> None:
-    with pytest.warns(UserWarning, match="Did you mean 'temperature'") as told:
+    with pytest.warns(UserWarning, match="the body of every call") as told:
         llm = ChatSegmindLlama(
             api_key=gateway.api_key,
             base_url=gateway.url,
-            temprature=1,  # type: ignore[call-arg]
+            top_k=1,  # type: ignore[call-arg]
         )
-    assert llm.model_kwargs == {"temprature": 1}
+    assert llm.model_kwargs == {"top_k": 1}
     assert told[0].filename == __file__
     llm.close()
 

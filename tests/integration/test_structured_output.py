@@ -192,6 +192,53 @@ def test_a_schema_that_cannot_be_used_is_refused_when_it_is_bound(
     assert scripted.bodies == []
 
 
+TREE = {
+    "title": "W",
+    "$ref": "#/$defs/Tree",
+    "$defs": {
+        "Tree": {
+            "type": "object",
+            "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        {"$ref": "#"},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
+        {"type": "object", "properties": {"x": {"allOf": [{"$ref": "#/properties/x"}]}}},
+        {"$ref": "#/parts/A", "parts": {"A": {"description": "A.", "$ref": "#/parts/A"}}},
+    ],
+)
+def test_a_schema_that_refers_to_nothing_but_itself_is_refused_when_it_is_bound(
+    llm: ChatSegmindLlama, scripted: Scripted, endless: dict[str, Any]
+) -> None:
+    for bind in (llm.with_structured_output, lambda schema: llm.bind_tools([schema])):
+        with pytest.raises(ValueError, match="leads back to itself"):
+            bind({"title": "W", **endless})
+    with pytest.raises(ValueError, match="leads back to itself"):
+        llm.bind_tools([{"name": "W", "parameters": endless}])
+    form = {"type": "json_schema", "json_schema": {"name": "W", "schema": endless}}
+    with pytest.raises(SegmindInvalidInputError, match=r"leads back to itself.*Nothing was sent"):
+        llm.bind(response_format=form).invoke("Go.")
+    assert scripted.bodies == []
+
+
+def test_a_schema_that_refers_to_itself_further_in_is_used(
+    llm: ChatSegmindLlama, scripted: Scripted
+) -> None:
+    scripted.will_say('{"kids": "[{\'kids\': []}]"}')
+    assert llm.with_structured_output(TREE).invoke("Grow.") == {"kids": [{"kids": []}]}
+    scripted.will_say(call("W", kids="[{'kids': []}]"))
+    (called,) = llm.bind_tools([TREE]).invoke("Grow.").tool_calls
+    assert called["args"] == {"kids": [{"kids": []}]}
+    assert all('"kids"' in body["messages"][0]["content"] for body in scripted.bodies)
+
+
 def test_lists_and_objects_may_come_as_python_in_a_string(
     llm: ChatSegmindLlama, scripted: Scripted
 ) -> None:

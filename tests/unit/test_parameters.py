@@ -60,10 +60,10 @@ def test_what_must_not_travel_in_a_body_is_refused(name: str) -> None:
         PARAMETERS.check({name: "x", "top_k": 4})
 
 
-def test_an_unknown_parameter_is_passed_on_with_a_warning_and_a_hint() -> None:
-    with pytest.warns(UserWarning, match="Did you mean 'temperature'"):
-        values = pass_on_unknown({"temprature": 1, "seed": 2}, ["temperature", "seed"])
-    assert values == {"seed": 2, "model_kwargs": {"temprature": 1}}
+def test_an_unknown_parameter_is_passed_on_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="the body of every call"):
+        values = pass_on_unknown({"top_k": 1, "seed": 2}, ["temperature", "top_p", "seed"])
+    assert values == {"seed": 2, "model_kwargs": {"top_k": 1}}
 
 
 def test_a_misspelt_secret_is_refused() -> None:
@@ -130,6 +130,8 @@ def test_a_misspelt_setting_lands_in_no_body(name: str, meant: str) -> None:
 def test_a_misspelt_parameter_of_a_call_is_refused(name: str, meant: str) -> None:
     with pytest.raises(SegmindInvalidInputError, match=f"did you mean '{meant}'.*Nothing was sent"):
         PARAMETERS.check({name: 1})
+    with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
+        ChatSegmindLlama(api_key="SG_0", **{name: 1})  # type: ignore[arg-type]
 
 
 TAKEN_BY_MODELS = """

@@ -147,6 +147,8 @@ class _Command:
             known += history.states["unknown"]
         left = max(total - max(known, len(output.answered)), 0)
         guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
+        if not total:
+            _say(f"There are no requests in {self._requests.name}.")
         if left:
             _say(plan)
             if meant := nearest_model(llm.model):

@@ -12,6 +12,8 @@ import time
 from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -337,5 +339,11 @@ async def _is_yes_meanwhile() -> bool:
 
 
 def _say(text: str) -> None:
+    """Write to stderr, where a person watches in lines that end between words."""
+    if sys.stderr.isatty():
+        wrapper = TextWrapper(
+            get_terminal_size().columns, break_long_words=False, break_on_hyphens=False
+        )
+        text = "\n".join(wrapper.fill(line) for line in text.split("\n"))
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -87,6 +87,14 @@ def test_a_person_is_asked_again_where_it_costs_much_more(
     assert batch.gateway.account.post_count == paid
 
 
+def test_what_is_told_is_broken_between_words(batch: Batch) -> None:
+    batch.ask(30)
+    with terminal(batch, COLUMNS="60") as person:
+        told = person.see("Go on? [y/N] ").splitlines()
+    assert max(map(len, told)) <= 60
+    assert told[0].startswith("30 answers; 30 to pay for.")
+
+
 def test_the_display_shows_how_it_goes(batch: Batch) -> None:
     batch.ask(40)
     with terminal(batch, "--yes") as person:

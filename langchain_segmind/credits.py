@@ -124,7 +124,7 @@ class CreditsCallbackHandler(BaseCallbackHandler):
     """
 
     def __init__(self, outer: CreditsCallbackHandler | None = None) -> None:
-        """Start at nothing; what is counted here is also counted by `outer`."""
+        """Add up what Segmind's answers cost, from nothing; `outer` counts them too."""
         self.cost: float = 0.0
         """Credits spent, as far as the answers said."""
         self.calls: int = 0
@@ -283,6 +283,13 @@ def format_credits(amount: float) -> str:
     # A float has 15 digits that are sure: of a million, the tenth decimal is noise.
     whole, _, decimals = f"{Decimal(f'{amount:.15g}'):z,.{DECIMALS}f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+class Money(float):
+    """An amount that is shown as one in a `repr`."""
+
+    def __repr__(self) -> str:
+        return _spell(self)
 
 
 def llm_output_of(message: AIMessage) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from langchain_segmind.gateway import ScriptedEngine, Settings, serve
 
 HERE = Path(__file__).parent
 COUNT, BUDGET = 600, 0.12
-COLUMNS = 68
+COLUMNS = 70
 """As few as the command has, so that a phone's letters can be read."""
 COMMAND = "langchain-segmind batch prompts.jsonl answers.jsonl --budget 0.12"
 TERMINAL = """<svg xmlns="http://www.w3.org/2000/svg" width="560"

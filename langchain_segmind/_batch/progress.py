@@ -31,31 +31,55 @@ def show_progress(
         yield nullcontext()
         return
     try:
-        from rich.console import Console
         from rich.live import Live
     except ImportError:
-        with _lines(tally, balance) as turn:
-            yield turn
-        return
-    with Live(
-        console=Console(stderr=True, highlight=False),
-        get_renderable=lambda: draw(tally, balance()),
-        refresh_per_second=PICTURES_A_SECOND,
-    ) as live:
-        yield _pause(live)
+        shown = _lines(tally, balance)
+    else:
+        shown = _picture(Live, tally, balance)
+    with shown as turn:
+        yield turn
 
 
 @contextmanager
-def _pause(live: Any) -> Iterator[None]:
-    live.stop()
+def _picture(
+    live: Any, tally: Tally, balance: Callable[[], float | None]
+) -> Iterator[AbstractContextManager[object]]:
+    """Draw what changes in its place; give what takes it away for a while."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+
+    def show() -> Any:
+        shown = live(
+            console=console,
+            get_renderable=lambda: draw(tally, balance()),
+            refresh_per_second=PICTURES_A_SECOND,
+        )
+        shown.start(refresh=True)
+        return shown
+
+    shown = show()
+
+    @contextmanager
+    def pause() -> Iterator[None]:
+        nonlocal shown
+        shown.transient = True
+        shown.stop()
+        try:
+            yield
+        finally:
+            shown = show()  # The one before would draw over what was said meanwhile.
+
     try:
-        yield
+        yield pause()
     finally:
-        live.start(refresh=True)
+        shown.stop()
 
 
 @contextmanager
-def _lines(tally: Tally, balance: Callable[[], float | None]) -> Iterator[threading.Lock]:
+def _lines(
+    tally: Tally, balance: Callable[[], float | None]
+) -> Iterator[AbstractContextManager[object]]:
     """Write a line now and then, in a thread; give the lock that it takes for each."""
     turn, ended = threading.Lock(), threading.Event()
 

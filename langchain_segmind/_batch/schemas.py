@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pkgutil
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, is_typeddict
 
 from langchain_core.exceptions import OutputParserException
+from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_segmind._batch.results import SchemaMismatchError
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
     from langchain_segmind._messages.structured_output import StructuredOutputParser
     from langchain_segmind.chat_models import ChatSegmindLlama
+
+
+_SCHEMA_KINDS = is_basemodel_subclass, is_typeddict, is_dataclass
+"""What a class has to be; of any other, the arguments of its constructor would be the schema."""
 
 
 class AnswerSchema:
@@ -59,7 +65,8 @@ def load_schema(name: str) -> dict[str, Any] | type:
     try:
         schema = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"--schema {name} cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"--schema {name} cannot be read: {why}") from None
     from jsonschema import Draft202012Validator, SchemaError
 
     try:
@@ -78,6 +85,6 @@ def _load_class(name: str) -> type:
         found: Any = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--schema {name} cannot be imported: {error}") from None
-    if not isinstance(found, type):
-        raise ValueError(f"--schema {name} is no class")  # noqa: TRY004 - of an option's value.
+    if not (isinstance(found, type) and any(is_one(found) for is_one in _SCHEMA_KINDS)):
+        raise ValueError(f"--schema {name} is no pydantic model")
     return found

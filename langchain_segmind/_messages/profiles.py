@@ -60,7 +60,7 @@ PROFILES: dict[str, ModelProfile] = {
 """By slug."""
 
 
-_VERSION = re.compile(r"llama[\s_-]*v?(\d)(?:[\s._p-]?(\d)(?![\db]))?")
+_VERSION = re.compile(r"llama[\s_-]*v?(\d)(?!\d*b)(?:[\s._p-]?(\d)(?![\db]))?")
 _SIZE = re.compile(r"(?<![\d.])(\d{1,3})b(?![a-z])")
 
 
@@ -77,16 +77,16 @@ def _slugs_by_size() -> dict[tuple[tuple[str, ...] | None, str | None], str]:
 def nearest_slug(name: str) -> str | None:
     """Find the known slug that is meant by a name as others spell it, or with a slip in it.
 
-    Version and size say which: `meta-llama/Llama-3.1-70B-Instruct`, `llama3.1:70b`. None where
-    there is none, or where the name itself is known.
+    Version and size say which: `meta-llama/Llama-3.1-70B-Instruct`, `llama3.1:70b`; without a
+    version, the newest: `llama-70b`. None where there is none, or where the name itself is known.
     """
     if name in PROFILES:
         return None
     last = name.strip().rstrip("/").rpartition("/")[2].lower()
     version, size = _version_and_size(last)
-    if version and size:
-        return _slugs_by_size().get((version, size))
     of_version = [slug for known, slug in _slugs_by_size().items() if version in (None, known[0])]
+    if size and (version or last.startswith("llama")):
+        return next((slug for slug in of_version[::-1] if _version_and_size(slug)[1] == size), None)
     alike = 0.6 if version is None else 0.0  # `llama3.1` is like none of them, and is meant so.
     return next(iter(difflib.get_close_matches(last, of_version, n=1, cutoff=alike)), None)
 

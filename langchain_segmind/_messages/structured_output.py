@@ -26,7 +26,7 @@ from langchain_segmind._tool_calling.shapes import ToolRequest, forced_request, 
 from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.runnables import RunnableConfig
@@ -213,7 +213,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             try:
                 return self._build(candidate)
             except (ValueError, RecursionError) as error:
-                reasons.append(str(error))
+                reasons.append(_describe_misfit(error))
         why = reasons[-1] if reasons else "there is no whole JSON object in it"
         raise OutputParserException(
             f"The reply does not fit the schema: {why}\nThe reply was: {text}", llm_output=text
@@ -228,6 +228,15 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
             return build(fitted)
         _check_fit(fitted, self._schema)
         return fitted
+
+
+def _describe_misfit(error: Exception) -> str:
+    """Say in a line what does not fit: the model is told it, for money, and so is a person."""
+    found: Callable[[], list[dict[str, Any]]] | None = getattr(error, "errors", None)
+    if found is None:
+        return str(error)
+    each_with_place = ((".".join(map(str, each["loc"])), each["msg"]) for each in found())
+    return "; ".join(": ".join(filter(None, each)) for each in each_with_place)
 
 
 def _check_fit(value: object, schema: dict[str, Any]) -> None:

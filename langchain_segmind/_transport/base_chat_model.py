@@ -35,7 +35,7 @@ from langchain_segmind._transport.settings import (
     warn_of_plain_http,
 )
 from langchain_segmind._version import __version__
-from langchain_segmind.credits import CACHED, llm_output_of
+from langchain_segmind.credits import CACHED, Money, llm_output_of
 from langchain_segmind.exceptions import SegmindAuthenticationError, is_retryable
 from langchain_segmind.rate_limiters import DeferredRateLimiter, SegmindRateLimiter
 
@@ -361,7 +361,9 @@ class BaseSegmindChatModel(BaseChatModel):
         given: set[str] = getattr(self, "__pydantic_fields_set__", set())
         for name, field in type(self).model_fields.items():
             if name in given - {"model", "metadata", "profile"} and field.repr:
-                yield name, getattr(self, name)
+                value = getattr(self, name)
+                is_money = name in {"min_credits", "low_credits"} and value is not None
+                yield name, Money(value) if is_money else value
 
     def __getstate__(self) -> dict[Any, Any]:
         """Pickle the settings: no connections, and no key that came from the environment."""

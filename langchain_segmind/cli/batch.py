@@ -12,6 +12,8 @@ import time
 from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -147,6 +149,8 @@ class _Command:
             known += history.states["unknown"]
         left = max(total - max(known, len(output.answered)), 0)
         guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
+        if not total:
+            _say(f"There are no requests in {self._requests.name}.")
         if left:
             _say(plan)
             if meant := nearest_model(llm.model):
@@ -335,5 +339,11 @@ async def _is_yes_meanwhile() -> bool:
 
 
 def _say(text: str) -> None:
+    """Write to stderr, where a person watches in lines that end between words."""
+    if sys.stderr.isatty():
+        wrapper = TextWrapper(
+            get_terminal_size().columns, break_long_words=False, break_on_hyphens=False
+        )
+        text = "\n".join(wrapper.fill(line) for line in text.split("\n"))
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,12 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
 def _number(kind: type[int | float], least: int, most: float = 1e12) -> Callable[[str], float]:
     def read(text: str) -> float:
         number = kind(text)
+        if not isfinite(number):
+            raise ValueError
         if not least <= number <= most:
             bound = f"less than {least}" if number < least else f"more than {most:,.0f}"
             raise argparse.ArgumentTypeError(f"{text} is {bound}")
         return number
 
-    read.__name__ = "number"
+    # What argparse calls it: "invalid whole number value: '1.5'".
+    read.__name__ = "number" if kind is float else "whole number"
     return read
 
 

@@ -291,6 +291,27 @@ def test_a_wrong_key_sends_nothing(batch: Batch, monkeypatch: pytest.MonkeyPatch
     assert batch.gateway.account.post_count == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--budget=nan", "invalid number value: 'nan'"),
+        ("--budget=inf", "invalid number value: 'inf'"),
+        ("--budget=-1", "-1 is less than 0"),
+        ("--samples=1.5", "invalid whole number value: '1.5'"),
+    ],
+)
+def test_what_is_no_amount_is_told(option: str, told: str, batch: Batch) -> None:
+    batch.ask(1)
+    code, _, err = batch.run(option)
+    assert code == 2
+    assert told in err
+
+
+def test_a_file_without_requests_is_told(batch: Batch) -> None:
+    batch.ask(0)
+    assert batch.run() == (0, "", f"There are no requests in {batch.requests}.\n")
+
+
 # --- Samples and schemas --------------------------------------------------------------------------
 
 SCHEMA = {
@@ -358,6 +379,7 @@ def test_what_does_not_fit_is_asked_again_so_often_and_each_time_paid_once(batch
     [
         ("nothing.json", "cannot be read"),
         ("no.module:Row", "cannot be imported"),
+        ("json:JSONDecoder", "is no pydantic model"),
         ("bad", "object"),
     ],
 )

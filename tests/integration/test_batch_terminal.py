@@ -59,6 +59,15 @@ def test_a_person_is_asked_before_anything_is_paid(batch: Batch) -> None:
     assert batch.texts() == echoed(30)
 
 
+def test_the_second_estimate_stays_on_the_screen(batch: Batch) -> None:
+    """The display that follows does not go back over it."""
+    batch.ask(30)
+    with terminal(batch, "--yes") as person:
+        person.leave()
+        _, _, after = person.raw.partition("By the first answers")
+    assert "\x1b[1A" not in after[: after.index("done")]
+
+
 @pytest.mark.parametrize(
     ("word", "code", "paid"), [("y\n", 0, 120), ("n\n", 130, 80), ("\x03", 130, 80)]
 )
@@ -76,6 +85,14 @@ def test_a_person_is_asked_again_where_it_costs_much_more(
         person.type(word)
         assert person.leave()[0] == code
     assert batch.gateway.account.post_count == paid
+
+
+def test_what_is_told_is_broken_between_words(batch: Batch) -> None:
+    batch.ask(30)
+    with terminal(batch, COLUMNS="60") as person:
+        told = person.see("Go on? [y/N] ").splitlines()
+    assert max(map(len, told)) <= 60
+    assert told[0].startswith("30 answers; 30 to pay for.")
 
 
 def test_the_display_shows_how_it_goes(batch: Batch) -> None:

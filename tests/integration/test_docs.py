@@ -20,7 +20,14 @@ import pytest
 
 import langchain_segmind
 import langchain_segmind.gateway
-from langchain_segmind import ChatSegmindLlama, batch, journals
+from langchain_segmind import (
+    ChatSegmindLlama,
+    CreditBalance,
+    Credits,
+    CreditsCallbackHandler,
+    batch,
+    journals,
+)
 from langchain_segmind._messages.profiles import PROFILES
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
 from tests.integration.snippets import answer, run, snippets_of
@@ -192,6 +199,13 @@ def test_the_reference_has_every_attribute_of_what_is_given(
         if isinstance(thing, property) and not name.startswith("_")
     }
     assert told == fields | computed
+
+
+def test_the_reference_has_every_attribute_of_what_counts_money() -> None:
+    told = set(re.findall(r"^\| `(\w+)` \|", page("reference/credits.md"), re.MULTILINE))
+    fields = {each.name for kind in (Credits, CreditBalance) for each in dataclasses.fields(kind)}
+    counted = {name for name in vars(CreditsCallbackHandler()) if not name.startswith("_")}
+    assert told == fields | counted | {"unknown"}
 
 
 @pytest.mark.parametrize("line", shell_lines())

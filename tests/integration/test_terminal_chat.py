@@ -99,6 +99,11 @@ class Terminal:
         before, _, self._seen = plain.partition(text)
         return before
 
+    @property
+    def raw(self) -> str:
+        """What was sent to the terminal and not yet seen, with what colours it and moves in it."""
+        return self._seen
+
     def leave(self) -> tuple[int, str]:
         """Read to the end; give the exit code and what was shown last."""
         try:

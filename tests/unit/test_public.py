@@ -36,11 +36,13 @@ def test_a_model_shows_itself_in_a_line() -> None:
         temperature=0,
         rate_limiter=limiter,
         journal="run.sqlite",
+        min_credits=1e-6,
         default_headers={"authorization": "secret"},
     )
     assert repr(llm) == (
         "ChatSegmindLlama(model='llama-v3p1-70b-instruct', "
         "rate_limiter=SegmindRateLimiter(requests_per_minute=50), "
         "api_key=SecretStr('**********'), temperature=0.0, "
-        f"journal=SqliteJournal({str(Path('run.sqlite').absolute())!r}))"
+        f"journal=SqliteJournal({str(Path('run.sqlite').absolute())!r}), "
+        "min_credits=0.000001)"
     )

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).parent
-Results = dict[str, dict[str, Any]]
-"""By the name of the contestant: the median of each measure."""
 
 EVERYONE = (OURS, *PEERS)
 PATIENCE = 5.0
@@ -184,7 +182,7 @@ class Bench:
         self._environment = {**_plain_environment(), "TMPDIR": folder}
         self._running: dict[str, Worker] = {}
 
-    def run(self, experiment: Experiment) -> Results:
+    def run(self, experiment: Experiment) -> report.Results:
         """Run all rounds; the first round of several warms up and does not count."""
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in experiment.contestants}
         used = dict.fromkeys(experiment.contestants, 0.0)
@@ -300,7 +298,7 @@ def main() -> None:
         for experiment in experiments(quick=options.quick)
         if options.only is None or experiment.name.startswith(options.only)
     ]
-    found: dict[str, Results] = {}
+    found: dict[str, report.Results] = {}
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
     with tempfile.TemporaryDirectory() as folder, local_server(cores[-1]) as url:
         bench = Bench(cores[0], url, folder)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Results = dict[str, dict[str, Any]]
+"""By the name of the contestant: the median of each measure."""
 
 
 @dataclass(frozen=True)

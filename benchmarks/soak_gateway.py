@@ -57,7 +57,6 @@ class Engine(EchoEngine):
     """An echo that takes its time, calls tools and refuses."""
 
     def __init__(self) -> None:
-        """Start the draws."""
         self._random = Random(1)
 
     async def complete(self, body: dict[str, Any]) -> Any:

@@ -96,7 +96,6 @@ class Storm:
     """The calls, the models that make them, and what they were told."""
 
     def __init__(self, url: str, nginx_url: str) -> None:
-        """Build nothing yet."""
         self.told: dict[int, tuple[Told, float]] = {}
         self._urls = {False: url, True: nginx_url}
         self._models: dict[str, ChatSegmindLlama] = {}

@@ -24,7 +24,6 @@ class Environment:
     """A virtual environment, and where its packages' sources are."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        """Make it anew."""
         self.python = folder / "envs" / name / "bin" / "python"
         self._sources = folder / "sources"
         _run(*UV, "venv", "--quiet", "--clear", "--python", sys.executable, self.python.parents[1])

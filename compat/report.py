@@ -25,7 +25,6 @@ class Sorted:
     """The failures of a suite: what was expected, what is new, and what was expected in vain."""
 
     def __init__(self, row: dict[str, Any], reasons: dict[str, str]) -> None:
-        """Sort them by the patterns that name them."""
         self.expected: Counter[str] = Counter()
         self.new: dict[str, str] = {}
         stale = set(reasons)

@@ -174,19 +174,11 @@ def make_authority(folder: Path) -> tuple[Path, Path]:
     (folder / "conf").write_text(_CERTIFICATES)
 
     def certify(name: str, *signer: str) -> None:
-        files = (
-            "-config",
-            "conf",
-            "-extensions",
-            name,
-            "-keyout",
-            f"{name}.key",
-            "-out",
-            f"{name}.pem",
-        )
+        files = ("-config", "conf", "-keyout", f"{name}.key", "-out", f"{name}.pem")
         kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-        command = [openssl, "req", "-x509", "-days", "2", "-subj", f"/CN={name}", *kind, *files]
-        subprocess.run([*command, *signer], cwd=folder, check=True, capture_output=True)
+        about = ("-days", "2", "-subj", f"/CN={name}", "-extensions", name)
+        command = [openssl, "req", "-x509", *about, *kind, *files, *signer]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
     certify("authority")
     certify("server", "-CA", "authority.pem", "-CAkey", "authority.key")

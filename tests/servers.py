@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 KEY = "SG_c0ffee5ec2e7ca4a"
 COLOURS = ("sync", "async")
+PATIENCE = 120.0
+"""Seconds: as many as a busy machine may take to start a process."""
 TRANSPORTS = ("sync", "async", "httpx", "async httpx")
 """Our own two transports, and a client of the user's of either kind."""
 
@@ -117,6 +119,11 @@ def head(status: int, *headers: Mapping[str, str] | None) -> bytes:
     lines = [f"HTTP/1.1 {status} Reason"]
     lines += [f"{name}: {value}" for some in headers if some for name, value in some.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}
+SSE = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+"""Headers of a body that comes in chunks."""
 
 
 def chunked(*parts: bytes, end: bool = True) -> bytes:
@@ -388,13 +395,12 @@ def echo(received: Received, _wire: Wire) -> bytes:
     return http(completion(received.json["messages"][-1]["content"]))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Let a moment pass until something has come to pass."""
-    for _ in range(1000):
-        if condition():
-            return
+def wait_for(condition: Callable[[], object]) -> None:
+    """Let as much time pass as a busy machine may take, until something has come to pass."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.005)
-    raise AssertionError("it did not come to pass")
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

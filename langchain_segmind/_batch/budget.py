@@ -49,7 +49,6 @@ class Prices:
     """The dearest that a model's tokens can be, by what answers cost, and what is in flight."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self.answers = self.in_flight = 0
         self.counted = Size(0, 0)
         """Tokens of what is in flight, or lost: its cost is not known, and it stays counted."""

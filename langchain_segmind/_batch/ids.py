@@ -13,7 +13,6 @@ class IdSet:
     """The hashes of ids; two of a million share one once in thirty million runs."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._buckets = [array("q") for _ in range(_BUCKETS)]
         self._starts: list[int] = []
         self._is_sorted = False

@@ -93,7 +93,8 @@ class RequestFile:
                     custom_id = request.custom_id
                     validate(request)
             except ValueError as error:
-                check.note(number, _first_line(error))
+                why = str(error).partition("\n")[0]
+                check.note(number, why.removesuffix(" Nothing was sent."))
                 continue
             add(custom_id)
             check.count += 1
@@ -173,10 +174,6 @@ def _decode(line: bytes) -> object:
     if end != len(text):
         raise BadRequestError("it is more than one JSON object")
     return record
-
-
-def _first_line(error: ValueError) -> str:
-    return str(error).partition("\n")[0].removesuffix(" Nothing was sent.")
 
 
 def _copy(source: IO[bytes]) -> IO[bytes]:

@@ -81,18 +81,15 @@ class BatchResult:
         if self.raw is not None:
             body = decode_json(self.raw)
             response = {"status_code": 200, "request_id": self.request_id, "body": body}
+        key = self.key.encode("utf-8", "replace")
         record = {
-            "id": f"batch_req_{_digest(self.key)}",
+            "id": f"batch_req_{hashlib.blake2b(key, digest_size=12).hexdigest()}",
             "custom_id": self.custom_id,
             **({"sample": self.sample} if with_sample else {}),
             "response": response,
             "error": None if self.error is None else _describe(self.error),
         }
         return f"{_JSON.encode(record)}\n".encode("utf-8", "replace")
-
-
-def _digest(key: str) -> str:
-    return hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _describe(error: SegmindError) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Required, TypeAlias, TypedDict, Unpack
 
 if TYPE_CHECKING:
@@ -163,11 +164,8 @@ class Journal(ABC):
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Do as `claim`."""
-        options: dict[str, Any] = {
-            "lease_seconds": lease_seconds,
-            "replace_unknown": replace_unknown,
-        }
-        return await asyncio.to_thread(self.claim, key, fingerprint, **options)
+        claim = partial(self.claim, key, fingerprint, lease_seconds=lease_seconds)
+        return await asyncio.to_thread(claim, replace_unknown=replace_unknown)
 
     async def aupdate(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:
         """Do as `update`."""

@@ -97,7 +97,6 @@ class Deliveries:
     """
 
     def __init__(self) -> None:
-        """Start with nothing delivered."""
         self._lock = threading.Lock()
         self._taken: OrderedDict[Hashable, dict[str, set[int]]] = OrderedDict()
 

@@ -39,7 +39,6 @@ class OperationQueue:
     """The operations of this process on one file."""
 
     def __init__(self, path: str, sync_seconds: float) -> None:
-        """Open nothing yet."""
         self.path = path
         self.sync_seconds = sync_seconds
         self.file: tuple[int, int] | None = None

@@ -74,19 +74,15 @@ def make(
 ) -> Pool | AsyncPool:
     """Make what runs steps in this process."""
     if isinstance(given, str):
-        return Pool(_own_pool(given), name, conninfo=given)
+        kwargs = {"autocommit": True}
+        own = ConnectionPool(given, kwargs=kwargs, min_size=0, max_size=_CONNECTIONS, open=False)
+        return Pool(own, name, conninfo=given)
     if is_inherited:
         raise SegmindJournalError(
             f"The pool of the journal {name} belongs to the process that this one was forked from: "
             "give PostgresJournal a conninfo, or a pool that was made after the fork."
         )
     return Pool(given, name) if isinstance(given, ConnectionPool) else AsyncPool(given, name)
-
-
-def _own_pool(conninfo: str) -> ConnectionPool[Any]:
-    return ConnectionPool(
-        conninfo, kwargs={"autocommit": True}, min_size=0, max_size=_CONNECTIONS, open=False
-    )
 
 
 class Pool:
@@ -159,7 +155,6 @@ class AsyncPool:
     """Runs the steps of tasks on the connections of a user's `AsyncConnectionPool`."""
 
     def __init__(self, pool: AsyncConnectionPool[Any], name: str) -> None:
-        """Take a pool of the user's."""
         self._pool = pool
         self._name = name
         self._is_ready = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import weakref
 from functools import partial
@@ -90,10 +89,6 @@ class PostgresJournal(SqlJournal):
     def close(self) -> None:
         """Close the connections; a pool of the user's stays open."""
         _close(self._pools)
-
-    async def aclose(self) -> None:
-        """Do as `close`."""
-        await asyncio.to_thread(self.close)
 
     def _run(self, task: Task[T]) -> T:
         return self._pool().run(task)

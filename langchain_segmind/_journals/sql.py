@@ -25,7 +25,6 @@ class SqlJournal(Journal):
     """What `SqliteJournal` and `PostgresJournal` share: all but how a statement is run."""
 
     def __init__(self, *, encrypt: Cipher | None, decrypt: Cipher | None) -> None:
-        """Keep what the answers and errors are sealed with."""
         if (encrypt is None) != (decrypt is None):
             raise ValueError("encrypt and decrypt go together: give both, or neither")
         self.encrypt = encrypt
@@ -43,18 +42,16 @@ class SqlJournal(Journal):
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Take a key that nobody has taken, or give its entry as it stands."""
-        row, is_new = self._run(
-            _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
-        )
+        task = _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
+        row, is_new = self._run(task)
         return Claim(self._entry(row), is_new)
 
     async def aclaim(
         self, key: str, fingerprint: str, *, lease_seconds: float, replace_unknown: bool = False
     ) -> Claim:
         """Do as `claim`; a caller who is cancelled meanwhile leaves no claim behind."""
-        row, is_new = await self._arun(
-            _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
-        )
+        task = _claim(key, fingerprint, lease_seconds, replace_unknown=replace_unknown)
+        row, is_new = await self._arun(task)
         return Claim(self._entry(row), is_new)
 
     def update(self, entry: JournalEntry, **change: Unpack[Change]) -> JournalEntry | None:

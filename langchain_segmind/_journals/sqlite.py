@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import weakref
 from functools import partial
@@ -77,10 +76,6 @@ class SqliteJournal(SqlJournal):
     def close(self) -> None:
         """Write what is waiting, and close the file; the next call opens it again."""
         self._queue.close()
-
-    async def aclose(self) -> None:
-        """Do as `close`."""
-        await asyncio.to_thread(self._queue.close)
 
     def _run(self, task: Task[T]) -> T:
         return self._queue.run(task)

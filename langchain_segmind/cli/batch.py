@@ -104,6 +104,7 @@ class _Command:
         self._stack = stack
         self._llm = model_of(options)
         self._journal: Journal = self._llm.journal
+        self._journal_path: str | None = getattr(self._journal, "path", None)
         schema = None if options.schema is None else load_schema(options.schema)
         self._schema = None if schema is None else AnswerSchema(self._llm, schema)
         self._requests = RequestFile(options.requests, options.system)
@@ -112,10 +113,9 @@ class _Command:
     def run(self) -> int:
         """Check, ask, answer, and tell the bill."""
         options = self._options
-        journal = getattr(self._journal, "path", None)
-        files = options.requests, options.answers, options.errors, journal
-        names = [name for name in files if name]
-        if len({Path(name).resolve() for name in names}) < len(names):
+        files = options.requests, options.answers, options.errors, self._journal_path
+        paths = [Path(name).resolve() for name in files if name]
+        if len(set(paths)) < len(paths):
             raise ValueError(
                 "REQUESTS, ANSWERS, --errors and --journal have to be different files."
             )
@@ -128,39 +128,52 @@ class _Command:
 
     def _tell_status(self, check: Check) -> int:
         samples, history = self._options.samples, History()
-        path = getattr(self._journal, "path", None)
-        if path is None or Path(path).exists():  # Nothing is written, not even an empty journal.
+        path = self._journal_path  # Nothing is written, not even an empty journal.
+        if path is None or Path(path).exists():
             history = read_history(self._journal, check.ids, samples)
         written = count_answers(self._options.answers)
         sys.stdout.write(report.describe_history(history, check.count * samples, written))
         return ALL_ANSWERED
 
     def _answer(self, check: Check) -> int:
-        options, llm = self._options, self._llm
+        options = self._options
         output = errors = self._stack.enter_context(closing(OutputFile(options.answers)))
         if options.errors is not None:
             errors = self._stack.enter_context(closing(OutputFile(options.errors)))
             errors.clear()
         history = read_history(self._journal, check.ids, options.samples)
-        total = check.count * options.samples
-        answered = history.states["answered"]
-        known = answered + history.states["submitted"]
+        states, total = history.states, check.count * options.samples
+        known = states["answered"] + states["submitted"]
         if not options.retry_unknown:
-            known += history.states["unknown"]
+            known += states["unknown"]
         left = max(total - max(known, len(output.answered)), 0)
-        guess, plan = report.estimate(check, options.samples, left, answered, options.max_tokens)
+        guess, plan = report.estimate(
+            check, options.samples, left, states["answered"], options.max_tokens
+        )
         if not total:
             _say(f"There are no requests in {self._requests.name}.")
-        if left:
-            _say(plan)
-            if meant := nearest_model(llm.model):
-                _say(f"The model {llm.model} is not known here. Did you mean {meant}?")
-            if _is_asked(options) and not _is_yes():
-                _say("Nothing was sent.")
-                return INTERRUPTED
-        ledger = llm._connected().account.ledger  # noqa: SLF001 - of this package.
-        runner = Runner(
-            llm,
+        if left and not self._is_agreed(plan):
+            return INTERRUPTED
+        ledger = self._llm._connected().account.ledger  # noqa: SLF001 - of this package.
+        runner = self._runner(history, output, ledger)
+        tally = report.Tally(total, history.spent)
+        run = _Run(self._llm, options, output, errors, tally, runner, ledger, guess)
+        return asyncio.run(run.answer_all(has_to_pay=left > 0))
+
+    def _is_agreed(self, plan: str) -> bool:
+        """Tell what is to be paid, and ask where a person is there."""
+        _say(plan)
+        if meant := nearest_model(self._llm.model):
+            _say(f"The model {self._llm.model} is not known here. Did you mean {meant}?")
+        if _is_asked(self._options) and not _is_yes():
+            _say("Nothing was sent.")
+            return False
+        return True
+
+    def _runner(self, history: History, output: OutputFile, ledger: Ledger) -> Runner:
+        options = self._options
+        return Runner(
+            self._llm,
             self._samples(history.sent),
             in_flight=options.in_flight or max(batch.IN_FLIGHT, options.requests_per_minute or 0),
             budget=Budget(
@@ -174,9 +187,6 @@ class _Command:
             is_written=output.answered.__contains__,
             pilot=PILOT,
         )
-        tally = report.Tally(total, history.spent)
-        run = _Run(llm, options, output, errors, tally, runner, ledger, guess)
-        return asyncio.run(run.answer_all(has_to_pay=left > 0))
 
     def _samples(self, order: Mapping[str, int]) -> Iterator[Sample]:
         """Give what is to be answered: first, the oldest ahead, what earlier runs have sent."""

@@ -72,7 +72,6 @@ class Account:
     def __init__(
         self, balance: float, free: float, prompt_price: float, completion_price: float
     ) -> None:
-        """Open an account."""
         self._credits = balance
         self._free = free
         self._prompt_price = prompt_price

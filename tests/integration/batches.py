@@ -6,19 +6,19 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.servers import PATIENCE
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from langchain_segmind.gateway import RunningGateway
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "langchain_segmind", "batch")
-PATIENCE = 120.0
 _LIMIT = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
@@ -32,7 +32,6 @@ class Batch:
     """A folder with a file of requests, and the command."""
 
     def __init__(self, folder: Path, gateway: RunningGateway) -> None:
-        """Name the files."""
         self.folder = folder
         self.gateway = gateway
         self.requests = folder / "prompts.jsonl"
@@ -104,14 +103,6 @@ class Batch:
         """No prompt was paid for twice."""
         billed = [body["messages"][-1]["content"] for body in self.gateway.account.billed_bodies]
         assert [text for text, count in Counter(billed).items() if count > 1] == []
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Let as much time pass as a busy machine may take to start a command."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.005)
 
 
 def text_of(line: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ import pytest
 
 from langchain_segmind.gateway import Faults, ScriptedEngine, Settings, serve
 from langchain_segmind.journals import SqliteJournal
-from tests.integration.batches import PATIENCE, Batch, echoed, wait_for
+from tests.integration.batches import Batch, echoed
+from tests.servers import PATIENCE, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

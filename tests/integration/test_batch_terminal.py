@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
-from tests.integration.batches import Batch, echoed, wait_for
+from tests.integration.batches import Batch, echoed
 from tests.integration.test_terminal_chat import Terminal
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

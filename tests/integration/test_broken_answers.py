@@ -16,6 +16,7 @@ from langchain_core.exceptions import ModelAPIError
 
 from langchain_segmind import ChatSegmindLlama, Credits, SegmindError, SegmindResponseError
 from tests.servers import (
+    CHUNKED,
     COLOURS,
     KEY,
     TRANSPORTS,
@@ -34,7 +35,6 @@ from tests.servers import (
 )
 
 GOOD = json.dumps(completion()).encode()
-CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}
 GZIP = {"content-encoding": "gzip"}
 
 

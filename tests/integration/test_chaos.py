@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
@@ -16,10 +15,9 @@ import pytest
 
 from langchain_segmind import ChatSegmindLlama
 from langchain_segmind.gateway import Faults, Settings, serve
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from langchain_core.language_models import LanguageModelInput
 
     from langchain_segmind.gateway import Post, RunningGateway
@@ -126,10 +124,3 @@ def settled(gateway: RunningGateway) -> int:
     """Wait until nothing more arrives from a dead process; give the number of POSTs."""
     wait_for(lambda: all(job.finished_at for job in list(gateway.jobs._jobs.values())))
     return gateway.account.post_count
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)

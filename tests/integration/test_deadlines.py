@@ -22,7 +22,9 @@ from langchain_segmind._protocol.types import Request, TransportFailure
 from langchain_segmind._transport.driver import arun, run
 from tests.flows import send
 from tests.servers import (
+    CHUNKED,
     COLOURS,
+    SSE,
     TRANSPORTS,
     FaultServer,
     Received,
@@ -42,8 +44,6 @@ from tests.servers import (
 TIMEOUT = 0.5
 LATEST = 3.0
 """Seconds that a busy machine may take on top."""
-CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}
-SSE = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
 
 
 @pytest.fixture(scope="module", autouse=True)

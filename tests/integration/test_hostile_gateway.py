@@ -28,8 +28,10 @@ from langchain_segmind._protocol import retry
 from langchain_segmind._protocol.responses import MOST_CHOICES
 from langchain_segmind._transport.content_encoding import MAX_BODY
 from tests.servers import (
+    CHUNKED,
     COLOURS,
     KEY,
+    SSE,
     TRANSPORTS,
     FaultServer,
     Received,
@@ -47,8 +49,6 @@ from tests.servers import (
     wait_for,
 )
 
-CHUNKED = {"content-type": "application/json", "transfer-encoding": "chunked"}
-SSE = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
 TIMEOUT = 0.3
 IN_SOCKETS = 16 * 1024 * 1024
 """What the buffers of the two sockets hold, at most, of what was sent and not read."""

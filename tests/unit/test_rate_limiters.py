@@ -165,13 +165,16 @@ def test_a_large_plan_does_not_go_all_at_once() -> None:
     assert slots == [n // 50 + (WINDOW - 20 if n >= 1000 else 0.0) for n in range(1500)]
 
 
+@pytest.mark.parametrize("seconds", [60.0, WINDOW])
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 5))
-def test_no_window_of_time_gets_more_than_the_limit(gaps: list[float], limit: int) -> None:
-    """Wherever the server's own window begins."""
+def test_no_window_of_time_gets_more_than_the_limit(
+    seconds: float, gaps: list[float], limit: int
+) -> None:
+    """Wherever the server's own minute begins; the limiter's is not shorter."""
     window, now, slots = RequestWindow(), 0.0, []
     for gap in gaps:
         now += gap
-        slots.append(window.reserve(now=now, limit=limit, seconds=60.0))
+        slots.append(window.reserve(now=now, limit=limit, seconds=seconds))
         assert slots[-1] >= now
     for start in slots:
         assert sum(start <= slot < start + 60.0 for slot in slots) <= limit

@@ -34,7 +34,6 @@ class ScriptedEngine:
     name = "scripted"
 
     def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
-        """Answer with what the function gives."""
         self._answer = answer
         self.bodies: list[dict[str, Any]] = []
         """The bodies that were answered, oldest first."""
@@ -74,7 +73,6 @@ class Script(ScriptedEngine):
     """
 
     def __init__(self) -> None:
-        """Start with no reply."""
         super().__init__(self._next)
         self._replies: deque[Any] = deque()
 

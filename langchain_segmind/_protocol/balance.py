@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def fetch_balance(exchanges: Exchanges) -> Flow[CreditBalance]:
-    """Ask what the account holds.
-
-    Raises:
-        SegmindError: What the last attempt came to.
-    """
+    """Ask what the account holds."""
     clock, timeout = exchanges.clock, exchanges.timeout
     deadline = None if timeout is None else clock.monotonic() + timeout
     request = Request("GET", "/v1/get-user-credits", deadline=deadline)

@@ -294,7 +294,7 @@ class JournaledCall:
             current = yield UseJournal(self.journal, "get", (self.key,))
             if isinstance(current, JournalFailure):
                 moved = current
-            elif current is not None and _is_given_up(current, entry):
+            elif current and (current.claim_id, current.state) == (entry.claim_id, "unknown"):
                 moved = yield UseJournal(self.journal, "update", (current,), change)
         if isinstance(moved, JournalFailure):
             kept = change.get("accounting") or {}
@@ -332,10 +332,6 @@ class JournaledCall:
             request_id,
             failure.error,
         )
-
-
-def _is_given_up(current: JournalEntry, entry: JournalEntry) -> bool:
-    return (current.claim_id, current.state) == (entry.claim_id, "unknown")
 
 
 class _OvertakenError(Exception):

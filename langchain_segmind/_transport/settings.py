@@ -161,10 +161,10 @@ def checked_client(client: object, name: str) -> Any:
 class Timeout(NamedTuple):
     """The seconds that each step may take, None for no limit."""
 
-    connect: float | None
-    read: float | None
-    write: float | None
-    pool: float | None
+    connect: float | None = None
+    read: float | None = None
+    write: float | None = None
+    pool: float | None = None
 
     def total(self) -> float | None:
         """Give the deadline of a whole call: the longest that any of its steps may take."""
@@ -173,6 +173,5 @@ class Timeout(NamedTuple):
 
 def as_timeout(timeout: object) -> Timeout:
     """Spell out seconds for every step, or up to four of them; what is missing has no limit."""
-    if isinstance(timeout, list | tuple):
-        return Timeout(*(*timeout, *(None,) * 4)[:4])
-    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type]
+    steps = timeout if isinstance(timeout, list | tuple) else [timeout] * len(Timeout._fields)
+    return Timeout(*steps)

@@ -30,10 +30,8 @@ import pytest
 from langchain_segmind._journals import holders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
-    from multiprocessing.process import BaseProcess
 
     from langchain_segmind.journals import Journal, JournalEntry
 
@@ -51,15 +49,6 @@ def _processes() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "langchain_segmind._journals.pools"])
     return context
-
-
-def _start(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
-    """Run a function in a process of its own; give that, and a pipe to it."""
-    context = _processes()
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(*arguments, theirs))  # type: ignore[attr-defined]
-    process.start()
-    return process, ours
 
 
 def _claim(journal: Journal, key: str, lease_seconds: float = 60.0) -> JournalEntry:
@@ -277,13 +266,19 @@ class JournalContract:
     def test_the_clocks_of_the_machines_do_not_matter(self, journal: Journal, clock: float) -> None:
         """A claim from a machine that lives in another century is like any other."""
         now = _claim(journal, "a").created_at
-        process, pipe = _start(_claim_at, journal, clock)
-        assert pipe.recv() == pytest.approx(now, abs=120)
+        context = _processes()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_claim_at, args=(journal, clock, theirs))  # type: ignore[attr-defined]
+        process.start()
+        assert ours.recv() == pytest.approx(now, abs=120)
         process.join()
 
     @staticmethod
     def _kill_holder(journal: Journal, where: str, lease_seconds: float) -> None:
-        holder, pipe = _start(_hold, journal, where, lease_seconds)
-        pipe.recv()
+        context = _processes()
+        ours, theirs = context.Pipe()
+        holder = context.Process(target=_hold, args=(journal, where, lease_seconds, theirs))  # type: ignore[attr-defined]
+        holder.start()
+        ours.recv()
         holder.kill()
         holder.join()

@@ -40,7 +40,6 @@ from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._tool_calling.toolset import parse_tool_choice
 from langchain_segmind._transport import driver
 from langchain_segmind._transport.base_chat_model import BaseSegmindChatModel, keep_signature
-from langchain_segmind._transport.settings import total_seconds
 from langchain_segmind.rate_limiters import pause_of
 
 if TYPE_CHECKING:
@@ -317,17 +316,17 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
         return Exchanges(
             clients.account,
             _CLOCK,
-            self.max_retries,
-            self.retry_unknown_outcome,
-            total_seconds(self.timeout),
-            self._through_queue,
-            self.poll_interval,
-            self.queue_timeout,
-            self.on_submit,
-            self.min_credits,
-            self.low_credits,
-            pause_of(self._limiter()),
-            clients.redactor.text,
+            max_retries=self.max_retries,
+            retry_unknown_outcome=self.retry_unknown_outcome,
+            timeout=clients.total_seconds,
+            through_queue=self._through_queue,
+            poll_interval=self.poll_interval,
+            queue_timeout=self.queue_timeout,
+            on_submit=self.on_submit,
+            min_credits=self.min_credits,
+            low_credits=self.low_credits,
+            pause=pause_of(self._limiter()),
+            redact=clients.redactor.text,
         )
 
     def _takes_images(self, model: str) -> bool:

@@ -163,16 +163,12 @@ class CreditsCallbackHandler(BaseCallbackHandler):
         """Count what was paid for and could not be used, and what nobody knows of."""
         if isinstance(error, SegmindError):
             with self._lock.get():
-                self._count_failure(error)
+                self._spend((error.credits or Credits()).as_dict())
+                # A journal's own error is of a call that was sent, and counted, before.
+                if not isinstance(error, SegmindOutcomeUnknownError):
+                    self._note_unknown(error.request_id, error.lost_attempts)
         if self._outer is not None:
             self._outer.on_llm_error(error, **kwargs)
-
-    def _count_failure(self, error: SegmindError) -> None:
-        bill = error.credits or Credits()
-        self._spend(bill.as_dict())
-        # A journal's `SegmindOutcomeUnknownError` is of a call that was sent, and counted, before.
-        if not isinstance(error, SegmindOutcomeUnknownError):
-            self._note_unknown(error.request_id, error.lost_attempts)
 
     def _note_unknown(self, request_id: str | None, attempts: int) -> None:
         """Count attempts of one call; no more than the last of them has an id."""

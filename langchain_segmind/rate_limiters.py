@@ -1,10 +1,6 @@
 """Pacing: as many requests as the plan allows, at once where it allows that, and no more.
 
-Home-made after weighing what exists. aiolimiter is async only, bound to one event loop, and a
-leaky bucket, which lets nearly twice the plan's number into one of Segmind's windows.
-pyrate-limiter has a sliding window for both colours, but no way to wait for a reset that the
-server names, sleeps with no way in for a test, and keeps a thread running. `limits` only says yes
-or no, and langchain-core's InMemoryRateLimiter makes the first call wait.
+Home-made after weighing what exists: docs/decisions/rate-limiter.md.
 """
 
 from __future__ import annotations

@@ -334,7 +334,7 @@ class Runner:
         accounting, error, parsed = finished.accounting, None, None
         if self._schema is not None:
             try:
-                result = attempt.call.result_of(finished.completion, accounting)
+                result = attempt.call.result(finished)
                 parsed = self._schema.read(result, accounting.request_id)
             except SchemaMismatchError as mismatch:
                 error = mismatch

@@ -64,16 +64,8 @@ class Call:
             raise
 
     def result(self, reply: Response | Finished) -> ChatResult:
-        """Read a whole answer: of v1, JSON or a finished event stream, or of a queued job.
-
-        Raises:
-            SegmindResponseError: It cannot be used.
-        """
-        answer = reply if isinstance(reply, Finished) else read_response(reply)
-        return self.result_of(answer.completion, answer.accounting)
-
-    def result_of(self, completion: Mapping[str, Any], accounting: Accounting) -> ChatResult:
-        """Turn a completion into generations, one for each choice."""
+        """Read a whole answer: of v1, JSON or a finished event stream, or of a queued job."""
+        completion, accounting, _ = reply if isinstance(reply, Finished) else read_response(reply)
         others = {**completion, "usage": None}  # The usage is that of all choices together.
         generations = [
             self._generation(choice, others if index else completion, accounting)

@@ -72,16 +72,10 @@ _UNSPOKEN = frozenset(
 
 
 def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> list[WireMessage]:
-    """Convert a conversation, keeping its order.
+    """Convert a conversation, keeping its order; messages of one role in a row stay separate.
 
-    Args:
-        messages: The conversation; consecutive messages of one role stay separate.
-        model: The slug, for the sentence that refuses an image.
-        images: Whether the model takes images.
-
-    Raises:
-        SegmindInvalidInputError: There is no message, or one has a role or a block that cannot be
-            sent; the sentence names both by their index.
+    A role or a block that cannot be sent is refused by its index: images, say, unless the model,
+    named by its slug, takes them.
     """
     if not messages:
         raise SegmindInvalidInputError(
@@ -95,11 +89,7 @@ def to_wire(messages: Sequence[BaseMessage], *, model: str, images: bool) -> lis
 
 
 def to_messages(prompt: Any) -> list[BaseMessage]:
-    """Give the messages of what `llm.invoke` takes.
-
-    Raises:
-        SegmindInvalidInputError: It is something else.
-    """
+    """Give the messages of what `llm.invoke` takes; anything else is refused."""
     if isinstance(prompt, str):
         return [HumanMessage(prompt)]
     if isinstance(prompt, PromptValue):
@@ -114,11 +104,7 @@ def to_messages(prompt: Any) -> list[BaseMessage]:
 def convert_prompt(
     messages: Sequence[BaseMessage], *, model: str, images: bool
 ) -> list[WireMessage]:
-    """Convert a conversation that is to be answered: see `to_wire`.
-
-    Raises:
-        SegmindInvalidInputError: It says nothing, or cannot be sent.
-    """
+    """Convert a conversation that is to be answered, as `to_wire`; an empty one is refused."""
     wire = to_wire(messages, model=model, images=images)
     is_asked = wire[-1]["role"] == "user"  # As by a template whose variable was empty.
     if all(_is_blank(message) for message in (wire[-1:] if is_asked else wire)):

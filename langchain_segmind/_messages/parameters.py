@@ -59,11 +59,7 @@ def is_slug(model: object) -> bool:
 
 
 def check_slug(slug: str) -> str:
-    """Check a model slug, which becomes part of a URL.
-
-    Raises:
-        SegmindInvalidInputError: It has characters that no slug has, or is an API key.
-    """
+    """Refuse what is no model slug, or an API key."""
     if is_slug(slug):
         return slug
     if slug.startswith("SG_"):
@@ -76,11 +72,7 @@ def check_slug(slug: str) -> str:
 
 
 def take_request_id(given: dict[str, Any]) -> object:
-    """Take the id of the job to resume out of a call's parameters; None where none is meant.
-
-    Raises:
-        SegmindInvalidInputError: One is meant, and there is none.
-    """
+    """Take the id of the job to resume out of a call's parameters; None where none is meant."""
     if "resume" not in given:
         return None
     if not (request_id := given.pop("resume")):
@@ -119,11 +111,7 @@ class CallParameters:
     def of_call(
         self, model: Any, options: Mapping[str, Any], stop: Sequence[str] | None
     ) -> dict[str, Any]:
-        """Give a model's own parameters, and in their place those that one call was given.
-
-        Raises:
-            SegmindInvalidInputError: One is out of range, or may not be sent at all.
-        """
+        """Give a model's own parameters, and in their place those that one call was given."""
         given = {name: getattr(model, name) for name in PER_CALL}
         if options or stop is not None:
             given |= self.check(options if stop is None else {**options, "stop": stop})
@@ -140,30 +128,29 @@ class CallParameters:
         """
         checked = rename_aliases(given)
         self.check_names(checked)
-        for name in checked.keys() - self._adapters.keys():
-            if (meant := nearest_field(name, self._known)) is not None:
+        for name, value in checked.items():
+            if name in self._adapters:
+                checked[name] = self._validate(name, value)
+            elif (meant := nearest_field(name, self._known)) is not None:
                 raise SegmindInvalidInputError(
                     f"{name!r} is no parameter of a call: did you mean {meant!r}? Nothing was sent."
                 )
-        for name in checked.keys() & self._adapters.keys():
-            try:
-                checked[name] = self._adapters[name].validate_python(checked[name])
-            except ValidationError as error:
-                why = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
-                end = "" if why.endswith("?") else "."
-                # What is given as a model may be a key; the reason shows it where it is none.
-                shown = name if name == "model" else f"{name}={checked[name]!r}"
-                raise SegmindInvalidInputError(
-                    f"{shown} is refused: {why}{end} Nothing was sent."
-                ) from None
         return checked
 
-    def check_names(self, names: Collection[str]) -> None:
-        """Refuse what must not travel in a body.
+    def _validate(self, name: str, value: object) -> Any:
+        try:
+            return self._adapters[name].validate_python(value)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+            end = "" if why.endswith("?") else "."
+            # What is given as a model may be a key; the reason shows it where it is none.
+            shown = name if name == "model" else f"{name}={value!r}"
+            raise SegmindInvalidInputError(
+                f"{shown} is refused: {why}{end} Nothing was sent."
+            ) from None
 
-        Raises:
-            SegmindInvalidInputError: One of the names is, or nearly is, a setting of the model.
-        """
+    def check_names(self, names: Collection[str]) -> None:
+        """Refuse what must not travel in a body: what is, or nearly is, a setting of the model."""
         wrong = sorted(self._never_in_a_body.intersection(names))
         for name in names:
             if (meant := nearest_field(name, self._known)) not in _NO_SETTINGS:

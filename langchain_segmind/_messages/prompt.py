@@ -33,11 +33,7 @@ class BoundTools(list[dict[str, Any]]):
 
     @classmethod
     def of(cls, tools: Iterable[Any]) -> Self:
-        """Convert everything that LangChain takes for a tool.
-
-        Raises:
-            ValueError: One is built into another provider, or has no name.
-        """
+        """Convert everything that LangChain takes for a tool; what is none is a ValueError."""
         import_module("langchain_segmind._tool_calling.parser")  # See `_transport.imports`.
         return cls(map(_as_function, tools))
 

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_segmind._messages.stop import StopCutter
 from langchain_segmind._protocol.answers import Accounting, Finished
 from langchain_segmind._protocol.responses import (
+    Sending,
     UnusableAnswerError,
     error_from_answer,
     error_from_failure,
@@ -35,11 +36,7 @@ if TYPE_CHECKING:
 
 
 def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[None]:
-    """Emit the chunks of an answer, as they come where the gateway streams, else as one.
-
-    Raises:
-        SegmindError: What the exchange came to.
-    """
+    """Emit the chunks of an answer, as they come where the gateway streams, else as one."""
     answer = yield from call.complete(exchange)
     if isinstance(answer, Finished) or not answer.is_stream:
         yield Emit(_last_chunk(call.result(answer).generations[0]))
@@ -50,7 +47,8 @@ def stream_generations(call: Call, exchange: Flow[Response | Finished]) -> Flow[
         chunk = yield ReadChunk()
         if isinstance(chunk, TransportFailure) and not reader.seen.is_complete:
             # No stream is begun again.
-            raise error_from_failure(chunk, lost_before=answer.lost_before, is_final=True)
+            sending = Sending(lost_before=answer.lost_before, is_final=True)
+            raise error_from_failure(chunk, sending)
         if is_over := not isinstance(chunk, bytes):
             chunk = b"\n\n"  # Not every server ends its last event with a blank line.
         for generation in reader.feed(chunk):
@@ -91,11 +89,7 @@ class StreamReader:
             self._calls = ToolCallStream(call.tools, strict=call.answers_wrapped)
 
     def feed(self, chunk: bytes) -> Iterator[ChatGenerationChunk]:
-        """Take what has come; give the text that is certain to be text, one piece an event.
-
-        Raises:
-            SegmindResponseError: An event cannot be used.
-        """
+        """Take what has come; give the text that is certain to be text, one piece an event."""
         for event in self._events.feed(chunk):
             text = self._cutter.feed(self._add(event))
             if self._call.answer is not None:
@@ -116,11 +110,7 @@ class StreamReader:
         raise error_from_answer(self._response, why)
 
     def finish(self) -> ChatGenerationChunk:
-        """Give what was held back, the calls and the metadata, when the stream has ended.
-
-        Raises:
-            SegmindResponseError: It ended before the answer did.
-        """
+        """Give what was held back, the calls and the metadata, when the stream has ended."""
         if not self.seen.is_complete:
             raise error_from_answer(self._response, "its event stream ended before the answer did")
         text = "".join(self._held) + self._cutter.finish()

@@ -160,11 +160,7 @@ class StructuredOutputParser(BaseGenerationOutputParser[Any]):
         return ParsedReply(json.dumps(fit, ensure_ascii=False))
 
     def read_fit(self, generation: Generation) -> Any:
-        """Read the object that fits, also where `parse_result` would return one that does not.
-
-        Raises:
-            OutputParserException: There is none.
-        """
+        """Read the object that fits, also where `parse_result` would return one that does not."""
         return self._first_fit(*self._objects(generation))
 
     def _objects(self, generation: Generation) -> tuple[list[dict[str, Any]], str]:

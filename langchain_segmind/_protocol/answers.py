@@ -71,11 +71,7 @@ class Finished(NamedTuple):
 
 
 def read_response(response: Response) -> Finished:
-    """Read a whole answer of v1: JSON, or an event stream that has ended.
-
-    Raises:
-        SegmindResponseError: It cannot be used.
-    """
+    """Read a whole answer of v1, JSON or an ended event stream; else `SegmindResponseError`."""
     try:
         completion, raw = _read_body(response)
     except UnusableAnswerError as error:
@@ -93,13 +89,9 @@ def _read_body(response: Response) -> tuple[dict[str, Any], bytes]:
 
 
 def read_output(output: object) -> tuple[dict[str, Any], bytes]:
-    """Read a job's output: the provider's JSON, as a string or an object, or plain text.
+    """Give the completion in a job's output, and its JSON.
 
-    Returns:
-        The completion, and its JSON.
-
-    Raises:
-        UnusableAnswerError: It is none of these.
+    The output is the provider's JSON, as a string or an object, or plain text.
     """
     text, decoded = _decode_output(output)
     if isinstance(decoded, dict) and ("choices" in decoded or "error" in decoded):

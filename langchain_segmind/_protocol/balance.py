@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,7 @@ if TYPE_CHECKING:
 
 
 def fetch_balance(exchanges: Exchanges) -> Flow[CreditBalance]:
-    """Ask what the account holds.
-
-    Raises:
-        SegmindError: What the last attempt came to.
-    """
+    """Ask what the account holds."""
     clock, timeout = exchanges.clock, exchanges.timeout
     deadline = None if timeout is None else clock.monotonic() + timeout
     request = Request("GET", "/v1/get-user-credits", deadline=deadline)
@@ -46,17 +43,14 @@ def fetch_balance(exchanges: Exchanges) -> Flow[CreditBalance]:
 
 
 def _balance_from(reply: Response) -> CreditBalance:
-    try:
-        balance = CreditBalance.from_answer(decode_json(reply.body), reply.headers)
-    except UnusableAnswerError:
-        balance = None
-    if balance is None:
-        raise SegmindResponseError(
-            f"Segmind's answer names no balance: {words_of(reply.body)}. Check base_url and any "
-            "proxy in between.",
-            status_code=reply.status,
-        )
-    return balance
+    with suppress(UnusableAnswerError):
+        if balance := CreditBalance.from_answer(decode_json(reply.body), reply.headers):
+            return balance
+    raise SegmindResponseError(
+        f"Segmind's answer names no balance: {words_of(reply.body)}. Check base_url and any "
+        "proxy in between.",
+        status_code=reply.status,
+    )
 
 
 def _balance_error(outcome: Response | TransportFailure, clock: Clock) -> Exception:

@@ -14,12 +14,7 @@ class TooDeepError(ValueError):
 
 
 def loads_bounded(text: str | bytes) -> Any:
-    r"""Decode JSON.
-
-    Raises:
-        TooDeepError: It is nested too deeply.
-        ValueError: It is no JSON.
-    """
+    """Decode JSON; a `TooDeepError`, or another ValueError, says what is wrong with it."""
     try:
         return _loads(text)
     except RecursionError:
@@ -38,11 +33,7 @@ def _loads(text: str | bytes) -> Any:
 
 
 def check_depth(value: Any) -> Any:
-    """Give a decoded value whose strings can all be encoded.
-
-    Raises:
-        TooDeepError: It is nested too deeply.
-    """
+    """Give a decoded value whose strings can all be encoded; `TooDeepError` for a deep one."""
     level, is_clean = [value], True
     for _ in range(MAX_DEPTH + 1):
         if not level:

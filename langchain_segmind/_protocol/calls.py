@@ -9,11 +9,12 @@ import logging
 import warnings
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_segmind._protocol.balance import fetch_balance
 from langchain_segmind._protocol.queue import run_job, wait_for_job
 from langchain_segmind._protocol.responses import (
+    Sending,
     error_from_failure,
     error_from_response,
     request_id_of,
@@ -110,26 +111,11 @@ class Exchanges:
     ) -> Flow[Finished]:
         """Pay for a completion, unless the journal says that it was paid for already.
 
-        Args:
-            model: The slug.
-            body: What is sent.
-            journal: Where it is kept what was paid for.
-            scope: Where the call belongs.
-            account: What tells hosts and keys apart; only a hash of it is kept.
+        Of the `account`, which tells hosts and keys apart, only a hash is kept.
         """
         from langchain_segmind._protocol.journaled import answer_once
 
-        return answer_once(
-            scope,
-            sent=(*account, model, body),
-            journal=journal,
-            send=lambda: self.complete(model, body),
-            fetch=self.fetch,
-            clock=self.clock,
-            timeout=self.queue_timeout if self.through_queue else self.timeout,
-            through_queue=self.through_queue,
-            retry_unknown_outcome=self.retry_unknown_outcome,
-        )
+        return answer_once(self, model, body, journal, scope, account=account)
 
     def fetch(self, request_id: object) -> Flow[Finished]:
         """Wait for the answer of a job that was submitted before; it costs nothing."""
@@ -158,16 +144,12 @@ class Exchanges:
         if isinstance(outcome := outcomes[-1], Response) and outcome.status == HTTPStatus.OK:
             self.account.retries.record_success()
             return outcome._replace(lost_before=lost_before) if lost_before else outcome
-        facts: dict[str, Any] = {
-            "to_queue": path.startswith("/v2/"),
-            "lost_before": lost_before,
-            "is_final": self.retry_unknown_outcome,
-        }
+        sending = Sending(path.startswith("/v2/"), lost_before, self.retry_unknown_outcome)
         if isinstance(outcome, TransportFailure):
             if (answer := _answer_of(outcome)) is None:
-                raise error_from_failure(outcome, **facts)
+                raise error_from_failure(outcome, sending)
             outcome = answer
-        raise error_from_response(outcome, self.clock.unix_time(), **facts)
+        raise error_from_response(outcome, self.clock.unix_time(), sending)
 
     def send(
         self, request: Request, *, is_billable: bool = True

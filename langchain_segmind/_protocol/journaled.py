@@ -7,16 +7,16 @@ than what was on its way. From the moment the journal has a request id, anyone c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from langchain_segmind._journals.entries import Change, Journal, JournalEntry
 from langchain_segmind._journals.identity import DELIVERIES, fingerprint_of
 from langchain_segmind._protocol.answers import Accounting, Finished, read_output, read_response
-from langchain_segmind._protocol.calls import Clock, may_be_billed
+from langchain_segmind._protocol.calls import may_be_billed
 from langchain_segmind._protocol.queue import read_request_id, warn_of_lost_submit
 from langchain_segmind._protocol.responses import (
     UnusableAnswerError,
@@ -52,6 +52,7 @@ from langchain_segmind.exceptions import (
 
 if TYPE_CHECKING:
     from langchain_segmind._journals.identity import Scope
+    from langchain_segmind._protocol.calls import Exchanges
 
 Recorded: TypeAlias = Generator[
     Command, Outcome, tuple[Outcome, JournalEntry | None, Finished | None]
@@ -69,20 +70,19 @@ FIRST_LOOK, LOOK_GROWTH, LONGEST_LOOK = 0.02, 1.5, 1.0
 
 
 def answer_once(
-    scope: Scope, sent: tuple[str | bytes, ...], *, through_queue: bool, **options: Any
+    exchanges: Exchanges,
+    model: str,
+    body: bytes,
+    journal: Journal,
+    scope: Scope,
+    *,
+    account: tuple[str, ...],
 ) -> Flow[Finished]:
-    """Answer a call under its identity, see `JournaledCall`.
-
-    Args:
-        scope: Where it belongs.
-        sent: What is sent, and what tells hosts and accounts apart; only a hash of it is kept.
-        through_queue: Whether it is a job of the queue.
-        options: More for `JournaledCall`.
-    """
-    fingerprint = fingerprint_of(*sent)
-    submits = SUBMITS.get() if through_queue else None
+    """Answer a call under its identity, see `Exchanges.complete_once`."""
+    fingerprint = fingerprint_of(*account, model, body)
+    submits = SUBMITS.get() if exchanges.through_queue else None
     with DELIVERIES.get().reserve(scope, fingerprint) as key:
-        call = JournaledCall(key=key, fingerprint=fingerprint, submits=submits, **options)
+        call = JournaledCall(exchanges, model, body, journal, key, fingerprint, submits)
         return (yield from call.answer())
 
 
@@ -90,19 +90,14 @@ def answer_once(
 class JournaledCall:
     """One call, and what it may do to be answered."""
 
+    exchanges: Exchanges
+    model: str
+    body: bytes
     journal: Journal
     key: str
     fingerprint: str
-    send: Callable[[], Flow[Response | Finished]]
-    """Posts it, and waits for the answer: a `Response` of v1, or what the queue has finished."""
-    fetch: Callable[[str], Flow[Finished]]
-    """Waits for the answer of a job by its request id; posts nothing."""
-    clock: Clock
-    timeout: float | None
-    """Seconds to wait for someone else's submit."""
     submits: SubmitLimit | None
     """Bounds the submits under way; None where calls do not go through the queue."""
-    retry_unknown_outcome: bool = False
     doubt: str | None = field(default=None, init=False)
     """Why an earlier attempt may have been billed; one that cost nothing does not end that."""
     lost: int = field(default=0, init=False)
@@ -119,8 +114,9 @@ class JournaledCall:
             SegmindJournalError: The journal cannot be used; nothing was sent.
             SegmindError: What the exchange came to.
         """
-        deadline = None if self.timeout is None else self.clock.monotonic() + self.timeout
-        looks = 0
+        asked, looks = self.exchanges, 0
+        timeout = asked.queue_timeout if asked.through_queue else asked.timeout
+        deadline = None if timeout is None else asked.clock.monotonic() + timeout
         while True:
             entry = yield from self._look_up()
             if entry is None:
@@ -133,7 +129,7 @@ class JournaledCall:
                 yield from self._wait(looks, deadline)
                 looks += 1
                 continue
-            elif self.retry_unknown_outcome:
+            elif asked.retry_unknown_outcome:
                 self.doubt = entry.error or ""
                 finished = yield from self._send_or_give_way()
             else:
@@ -154,7 +150,7 @@ class JournaledCall:
 
     def _wait(self, looks: int, deadline: float | None) -> Flow[None]:
         seconds = min(FIRST_LOOK * LOOK_GROWTH ** min(looks, 40), LONGEST_LOOK)
-        if deadline is not None and self.clock.monotonic() + seconds > deadline:
+        if deadline is not None and self.exchanges.clock.monotonic() + seconds > deadline:
             raise SegmindTimeoutError(
                 f"Another call with the idempotency key {self.key!r} is being sent, and was not "
                 "answered in time. Nothing was sent by this one; ask again with the same key.",
@@ -165,7 +161,7 @@ class JournaledCall:
     def _fetch(self, entry: JournalEntry) -> Flow[Finished | None]:
         """Fetch the answer of a job; None where the entry has to be looked at anew."""
         try:
-            finished = yield from self.fetch(entry.request_id or "")
+            finished = yield from self.exchanges.fetch(entry.request_id or "")
         except SegmindJobNotFoundError as error:
             lost = {"state": "unknown", "error": error.message}
             _check((yield UseJournal(self.journal, "update", (entry,), lost)))
@@ -184,7 +180,8 @@ class JournaledCall:
 
     def _send_or_give_way(self) -> Flow[Finished | None]:
         """Send, and write down each POST before and after; None where someone else was faster."""
-        flow, outcome, entry, finished = self.send(), None, None, None
+        flow = self.exchanges.complete(self.model, self.body)
+        outcome, entry, finished = None, None, None
         try:
             while True:
                 command = flow.send(outcome)
@@ -255,12 +252,15 @@ class JournaledCall:
     def _claim(self, request: Request) -> Flow[JournalEntry]:
         lease = LEASE
         if request.deadline is not None:
-            lease = max(request.deadline - self.clock.monotonic(), 0.0) + LEASE_MARGIN
+            lease = max(request.deadline - self.exchanges.clock.monotonic(), 0.0) + LEASE_MARGIN
         claim = yield UseJournal(
             self.journal,
             "claim",
             (self.key, self.fingerprint),
-            {"lease_seconds": lease, "replace_unknown": self.retry_unknown_outcome},
+            {
+                "lease_seconds": lease,
+                "replace_unknown": self.exchanges.retry_unknown_outcome,
+            },
         )
         _check(claim)
         if not claim.is_new:
@@ -294,7 +294,7 @@ class JournaledCall:
             current = yield UseJournal(self.journal, "get", (self.key,))
             if isinstance(current, JournalFailure):
                 moved = current
-            elif current is not None and _is_given_up(current, entry):
+            elif current and (current.claim_id, current.state) == (entry.claim_id, "unknown"):
                 moved = yield UseJournal(self.journal, "update", (current,), change)
         if isinstance(moved, JournalFailure):
             kept = change.get("accounting") or {}
@@ -332,10 +332,6 @@ class JournaledCall:
             request_id,
             failure.error,
         )
-
-
-def _is_given_up(current: JournalEntry, entry: JournalEntry) -> bool:
-    return (current.claim_id, current.state) == (entry.claim_id, "unknown")
 
 
 class _OvertakenError(Exception):

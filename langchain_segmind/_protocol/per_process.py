@@ -23,9 +23,7 @@ class PerProcess(Generic[Value]):
     ) -> None:
         """Make the value of this process; each child will make its own when it first asks.
 
-        Args:
-            make: Makes a value.
-            leave: Takes what a child has of its parent's, which it must not use.
+        `leave` is given what a child has of its parent's, which it must not use.
         """
         self._make = make
         self._leave = leave

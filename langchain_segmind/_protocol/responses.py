@@ -9,7 +9,7 @@ import re
 from html import unescape
 from http import HTTPStatus
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_segmind._protocol.bounded_json import TooDeepError, loads_bounded, replace_surrogates
 from langchain_segmind._protocol.retry import is_outcome_unknown, may_pass, retry_after
@@ -41,11 +41,7 @@ class UnusableAnswerError(Exception):
 
 
 def decode_json(body: bytes | str) -> Any:
-    """Decode a body.
-
-    Raises:
-        UnusableAnswerError: It is empty, no JSON, cut short or nested too deeply.
-    """
+    """Decode a body; one that is empty, no JSON or too deep is an `UnusableAnswerError`."""
     if not body.strip():
         raise UnusableAnswerError("its body is empty")
     try:
@@ -58,11 +54,7 @@ def decode_json(body: bytes | str) -> Any:
 
 
 def completion_from(data: Any) -> dict[str, Any]:
-    """Check that decoded JSON has OpenAI's chat completion shape, as Segmind passes it on.
-
-    Raises:
-        UnusableAnswerError: It has another one.
-    """
+    """Check that decoded JSON has OpenAI's chat completion shape, as Segmind passes it on."""
     if not isinstance(data, dict):
         raise UnusableAnswerError("its body is no JSON object")
     choices = data.get("choices")
@@ -95,24 +87,39 @@ def text_of(content: str | list[Any] | None) -> str:
 # --- Errors ------------------------------------------------------------------------------------
 
 
-def error_from_response(
-    reply: Response,
-    now: float,
-    *,
-    to_queue: bool = False,
-    billable: bool = True,
-    lost_before: int = 0,
-    is_final: bool = False,
-) -> SegmindError:
-    """Turn an answered status into its error, with the server's words and what to do.
+class Sending(NamedTuple):
+    """What an error says of a request, beside what it came to."""
 
-    Args:
-        reply: The answer.
-        now: The Unix time, in seconds.
-        to_queue: Whether a job was to be submitted.
-        billable: Whether the request could have cost anything.
-        lost_before: Attempts before it whose outcome is unknown.
-        is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
+    to_queue: bool = False
+    """Whether a job was to be submitted."""
+    lost_before: int = 0
+    """Attempts before it whose outcome is unknown."""
+    is_final: bool = False
+    """Whether nothing would have sent it again, as `retry_unknown_outcome` does."""
+
+    def describe_earlier(self) -> str:
+        """Say what became of the attempts before."""
+        if not self.lost_before:
+            return ""
+        earlier = "An earlier attempt of this call had been sent and may have been billed."
+        return f"{earlier} {_UNKNOWN_JOB}" if self.to_queue else earlier
+
+    def describe_last(self) -> str:
+        """Say that it is not repeated."""
+        if self.is_final:
+            return "and is not sent again."
+        return "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
+
+
+_SENT_ONCE = Sending()
+
+
+def error_from_response(
+    reply: Response, now: float, sending: Sending = _SENT_ONCE, *, billable: bool = True
+) -> SegmindError:
+    """Turn a status, answered at a Unix time, into its error: the server's words, and what to do.
+
+    Where it could not cost anything, it was not `billable`.
     """
     words = words_of(reply.body).removeprefix(f"{reply.status} ")
     kind = error_class(reply.status, words)
@@ -120,10 +127,11 @@ def error_from_response(
     by_proxy = billable and is_outcome_unknown(reply)
     who = "A proxy, not Segmind," if by_proxy else "Segmind"
     if by_proxy:
-        advice = _advice_on_proxy(to_queue=to_queue, is_final=is_final)
+        what_to_do = _UNKNOWN_JOB if sending.to_queue else _SLOW
+        why = sending.describe_last()
+        advice = f"The request may have reached a model and been billed, {why} {what_to_do}"
     else:
-        earlier = _earlier(to_queue=to_queue) if lost_before else ""
-        advice = _advice(kind, reply.status, wait, earlier)
+        advice = _advice(kind, reply.status, wait, sending.describe_earlier())
     return kind(
         f"{who} answered {reply.status}{f': {words}' if words else ''}. {advice}",
         status_code=reply.status,
@@ -131,14 +139,8 @@ def error_from_response(
         credits=Credits.from_headers(reply.headers),
         retry_after=wait,
         outcome_unknown=by_proxy or reply.status < HTTPStatus.MULTIPLE_CHOICES,
-        lost_before=lost_before,
+        lost_before=sending.lost_before,
     )
-
-
-def _advice_on_proxy(*, to_queue: bool, is_final: bool) -> str:
-    what_to_do = _UNKNOWN_JOB if to_queue else "queue=True is made for slow generations."
-    why = _not_repeated(is_final=is_final)
-    return f"The request may have reached a model and been billed, {why} {what_to_do}"
 
 
 def _advice(kind: type[SegmindError], status: int, wait: float | None, earlier: str) -> str:
@@ -152,50 +154,27 @@ def _advice(kind: type[SegmindError], status: int, wait: float | None, earlier: 
     return f"{earlier} {advice}".strip()
 
 
-def _earlier(*, to_queue: bool) -> str:
-    earlier = "An earlier attempt of this call had been sent and may have been billed."
-    return f"{earlier} {_UNKNOWN_JOB}" if to_queue else earlier
-
-
-def _not_repeated(*, is_final: bool) -> str:
-    if is_final:
-        return "and is not sent again."
-    return "so it is not sent again by itself (retry_unknown_outcome=True changes that)."
-
-
-def error_from_failure(
-    failure: TransportFailure,
-    *,
-    to_queue: bool = False,
-    lost_before: int = 0,
-    is_final: bool = False,
-) -> SegmindError:
-    """Turn a failed exchange into its error; what may have been billed says so.
-
-    Args:
-        failure: What happened.
-        to_queue: Whether a job was to be submitted.
-        lost_before: Attempts before it whose outcome is unknown.
-        is_final: Whether nothing would have sent it again, as `retry_unknown_outcome` does.
-    """
+def error_from_failure(failure: TransportFailure, sending: Sending = _SENT_ONCE) -> SegmindError:
+    """Turn a failed exchange into its error; what may have been billed says so."""
     head = failure.head
-    facts: dict[str, Any] = {"outcome_unknown": failure.sent, "lost_before": lost_before}
+    facts: dict[str, Any] = {"outcome_unknown": failure.sent, "lost_before": sending.lost_before}
     if head is not None:
         facts["status_code"] = head.status
         facts["request_id"] = request_id_of(head.headers)
         facts["credits"] = Credits.from_headers(head.headers)
     detail = shorten(failure.detail)
-    sent = f"The request had been sent and may have been billed, {_not_repeated(is_final=is_final)}"
+    sent = f"The request had been sent and may have been billed, {sending.describe_last()}"
     if failure.kind == "timeout" and failure.sent:
-        advice = f"Raise timeout=... {_UNKNOWN_JOB}" if to_queue else SegmindTimeoutError.advice
+        is_job = sending.to_queue
+        advice = f"Raise timeout=... {_UNKNOWN_JOB}" if is_job else SegmindTimeoutError.advice
         return SegmindTimeoutError(f"Segmind gave {detail}. {sent} {advice}", **facts)
     if failure.kind == "unreadable" or head is not None:
         message = f"Segmind's answer cannot be used: {detail}. {SegmindResponseError.advice}"
         return SegmindResponseError(message, **facts)
     what = "The connection to Segmind broke" if failure.sent else "Segmind cannot be reached"
     fate = sent if failure.sent else "Nothing was sent."
-    if lost_before and not failure.sent:
-        fate = f"Nothing was sent this time. {_earlier(to_queue=to_queue)}"
+    if sending.lost_before and not failure.sent:
+        fate = f"Nothing was sent this time. {sending.describe_earlier()}"
     kind = SegmindTimeoutError if failure.kind == "timeout" else SegmindConnectionError
     advice = _MORE_FILES if _NO_FILES_LEFT in detail else SegmindConnectionError.advice
     return kind(f"{what}: {detail}. {fate} {advice}", **facts)
@@ -279,4 +258,5 @@ _MORE_FILES = (
     "Each call in flight is a connection, and so an open file: raise the limit (ulimit -n), or let "
     "fewer calls go at once (max_concurrency in the config of a batch)."
 )
+_SLOW = "queue=True is made for slow generations."
 _UNKNOWN_JOB = "If a job was taken, it runs under an id that is not known here."

@@ -31,11 +31,7 @@ class StreamedCompletion:
         self._facts: dict[str, Any] = {}
 
     def add(self, data: str, event: str = "message") -> str:
-        """Take one event's data; give the text it adds.
-
-        Raises:
-            UnusableAnswerError: It is no chunk of a completion.
-        """
+        """Take one event's data, a chunk of a completion; give the text it adds."""
         data = data.strip()
         if data == "[DONE]":
             self.is_complete = self.is_done = True
@@ -113,11 +109,7 @@ class _NativeCall:
 
 
 def assemble(body: bytes) -> dict[str, Any]:
-    """Put a whole event stream together.
-
-    Raises:
-        UnusableAnswerError: It is not whole, or no stream of completion chunks.
-    """
+    """Put an event stream together; one that is not whole is an `UnusableAnswerError`."""
     completion = StreamedCompletion()
     decoder = EventDecoder()
     for event in (*decoder.feed(body), *decoder.finish()):

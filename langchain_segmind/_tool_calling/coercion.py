@@ -110,9 +110,7 @@ def _branches(schema: JsonSchema) -> list[Any]:
 
 def _accepts(schema: JsonSchema, value: Any) -> bool:
     """Whether a value has the type, and is one of the values, that a plain schema asks for."""
-    if _branches(schema):
-        return False
-    if "const" in schema and schema["const"] != value:
+    if _branches(schema) or schema.get("const", value) != value:
         return False
     choices = schema.get("enum")
     if isinstance(choices, list) and value not in choices:

@@ -132,11 +132,7 @@ def read_value(text: str, start: int) -> Whole | Broken:
 
 
 def read_literal(text: str) -> Value:
-    """Give the value that is the whole of a text, in JSON or Python.
-
-    Raises:
-        ValueError: It is none, or holds a call: nothing is ever evaluated.
-    """
+    """Give the value that is the whole of a text; ValueError for none, or one with a call in it."""
     text = text.strip()
     token = _TOKEN.fullmatch(text)
     if token is not None and token.lastgroup in {"string", "number", "word"}:

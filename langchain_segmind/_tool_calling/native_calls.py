@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 def read_native_calls(
     native: Iterable[object], tools: ToolSet | None, *, cut: bool
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Tell the calls that can run from those that cannot.
+    """Tell the calls of OpenAI's `tool_calls` that can run from those that cannot.
 
-    Args:
-        native: OpenAI's `tool_calls`, decoded.
-        tools: The tools that are bound; LangChain tells the model that there is no other.
-        cut: Whether the reply ended at the token limit.
+    That a tool is not bound is for LangChain to tell. A reply that is `cut` ended at the token
+    limit.
     """
     raws = [
         raw for raw in native if isinstance(raw, dict) and isinstance(raw.get("function"), dict)

@@ -55,11 +55,7 @@ def scan(text: str, tools: ToolSet, *, truncated: bool) -> list[FoundCall]:
 
 
 def scan_ahead(text: str, tools: ToolSet, *, start: int) -> tuple[int, bool]:
-    """Look from `start` on for the first call, or the first thing that may yet become one.
-
-    Returns:
-        Up to where there is no call, whatever may follow; and whether there is one behind it.
-    """
+    """Tell up to where from `start` on no call can be, and whether there is one behind it."""
     scanner = _Scanner(text, tools, truncated=True, position=start)
     while True:
         candidate = scanner.next_candidate()

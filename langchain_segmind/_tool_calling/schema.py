@@ -9,14 +9,8 @@ from urllib.parse import unquote
 def check_schema(schema: Mapping[str, Any], owner: str) -> None:
     """Check what a JSON schema says of types, patterns and references, and the kinds of the rest.
 
-    Args:
-        schema: A tool's, or that of an answer.
-        owner: Whose it is, in words.
-
-    Raises:
-        ValueError: A type is unknown, a pattern is none, a keyword holds what no value can be
-            checked by, or a `$ref` leads to nothing, to itself or out of the schema: the network
-            is never asked.
+    The ValueError says whose it is, and what cannot be used: also a `$ref` that leads to itself, or
+    out of the schema, since the network is never asked.
     """
     waiting: list[Any] = [schema]
     seen = {id(schema)}

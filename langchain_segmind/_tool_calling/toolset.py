@@ -73,11 +73,7 @@ class ToolSet:
 
     @classmethod
     def compile(cls, tools: Sequence[Mapping[str, Any]]) -> "ToolSet":
-        """Compile OpenAI-format tools; descriptions and parameters may be missing.
-
-        Raises:
-            ValueError: A schema cannot be used.
-        """
+        """Compile OpenAI-format tools; descriptions and parameters may be missing."""
         functions = [dict(tool.get("function", tool)) for tool in tools]
         schemas = {function["name"]: _parameters(function) for function in functions}
         whole = [{"type": "function", "function": function} for function in functions]
@@ -151,11 +147,7 @@ class ParsedReply:
 
 
 def parse_tool_choice(value: object, names: tuple[str, ...]) -> Choice:
-    """Understand every spelling of `tool_choice`.
-
-    Raises:
-        ValueError: It names no tool.
-    """
+    """Understand every spelling of `tool_choice`; one that names no tool is a ValueError."""
     match value:
         case {"type": "function", "function": {"name": str(name)}}:
             pass

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         Iterator,
         Mapping,
     )
-    from types import TracebackType
 
     from langchain_core.callbacks import (
         AsyncCallbackManagerForLLMRun,
@@ -270,24 +269,14 @@ class BaseSegmindChatModel(BaseChatModel):
         """Close the connections at the end of a `with` block."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         """Close the connections at the end of an `async with` block."""
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _connected(self) -> Clients:

@@ -20,11 +20,9 @@ from langchain_segmind._transport.imports import import_aiohttp_transport
 from langchain_segmind._transport.redaction import KeyRedactor
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator
 
     from langchain_segmind._protocol.types import TransportFailure
-    from langchain_segmind._transport.aiohttp import AiohttpTransport
     from langchain_segmind._transport.base import AsyncTransport, Transport
     from langchain_segmind._transport.settings import Settings
     from langchain_segmind.exceptions import SegmindError
@@ -52,6 +50,7 @@ class Clients:
         """Build nothing yet: a thousand models cost a thousand of these and no more."""
         self.settings = settings
         self.account = account_of(settings.base_url, settings.api_key)
+        self.total_seconds = settings.timeout.total()
         self.redactor = KeyRedactor(settings.api_key.get_secret_value())
         self._way = settings.base_url
         self._transports = PerProcess(_Transports, _INHERITED.append)
@@ -130,7 +129,8 @@ class Clients:
 
             return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
         # Both take milliseconds that the event loop does not have.
-        transport, tls = await asyncio.to_thread(_aiohttp_and_certificates, self.settings)
+        transport = await asyncio.to_thread(import_aiohttp_transport)
+        tls = await asyncio.to_thread(ssl_context) if self.settings.is_https else None
         if transport is None:
             from langchain_segmind._transport.threaded import ThreadedTransport
 
@@ -143,12 +143,6 @@ class Clients:
         through = f", through the proxy {without_password(proxy)}" if proxy else ""
         self._way = self.settings.base_url + through
         return proxy
-
-
-def _aiohttp_and_certificates(
-    settings: Settings,
-) -> tuple[type[AiohttpTransport] | None, ssl.SSLContext | None]:
-    return import_aiohttp_transport(), ssl_context() if settings.is_https else None
 
 
 async def _until_the_loop_ends(

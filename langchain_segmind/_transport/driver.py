@@ -177,7 +177,8 @@ def _wait_or_tell(
         case Sleep(seconds):
             yield performer.sleep(seconds)
         case AcquireSlot():
-            if limiter is not None and _counts(limiter, command):
+            is_counted = not command.poll or getattr(limiter, "count_polls", False)
+            if limiter is not None and is_counted:
                 yield performer.call(limiter, "acquire", blocking=True)
         case EnterSubmit(submits):
             yield performer.call(submits, "acquire")
@@ -240,10 +241,6 @@ class _Body:
                 raise
             return failure
         return None
-
-
-def _counts(limiter: BaseRateLimiter, slot: AcquireSlot) -> bool:
-    return not slot.poll or getattr(limiter, "count_polls", False)
 
 
 def _is_event_stream(head: Response) -> bool:

@@ -35,11 +35,7 @@ def ssl_context() -> ssl.SSLContext:
 
 
 def trust_store() -> TrustStore:
-    """Say which certificates are trusted.
-
-    Raises:
-        SegmindConnectionError: What a variable names cannot be loaded.
-    """
+    """Say which certificates `ssl_context` trusts."""
     return _trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))[1]
 
 

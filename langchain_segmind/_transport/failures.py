@@ -10,24 +10,17 @@ from langchain_segmind._transport.content_encoding import UnreadableBodyError
 Kind = Literal["unsent", "unsent timeout", "timeout", "lost", "unreadable", "refused"]
 
 _KINDS: dict[str, Kind] = {
-    "httpcore.ConnectError": "unsent",
-    "httpcore.ProxyError": "unsent",
-    "httpcore.UnsupportedProtocol": "unsent",
-    "httpcore.LocalProtocolError": "unsent",
-    "httpcore.ConnectTimeout": "unsent timeout",
-    "httpcore.PoolTimeout": "unsent timeout",
-    "httpcore.TimeoutException": "timeout",
-    "httpcore.NetworkError": "lost",
-    "httpcore.ProtocolError": "lost",
-    "httpx.ConnectError": "unsent",
-    "httpx.ProxyError": "unsent",
-    "httpx.UnsupportedProtocol": "unsent",
-    "httpx.LocalProtocolError": "unsent",
-    "httpx.ConnectTimeout": "unsent timeout",
-    "httpx.PoolTimeout": "unsent timeout",
-    "httpx.TimeoutException": "timeout",
-    "httpx.HTTPStatusError": "refused",
-    "httpx.HTTPError": "lost",
+    "http.ConnectError": "unsent",
+    "http.ProxyError": "unsent",
+    "http.UnsupportedProtocol": "unsent",
+    "http.LocalProtocolError": "unsent",
+    "http.ConnectTimeout": "unsent timeout",
+    "http.PoolTimeout": "unsent timeout",
+    "http.TimeoutException": "timeout",
+    "http.NetworkError": "lost",
+    "http.ProtocolError": "lost",
+    "http.HTTPStatusError": "refused",
+    "http.HTTPError": "lost",
     "aiohttp.ClientConnectorError": "unsent",
     "aiohttp.ClientHttpProxyError": "unsent",
     "aiohttp.InvalidURL": "unsent",
@@ -38,11 +31,12 @@ _KINDS: dict[str, Kind] = {
     "builtins.TimeoutError": "timeout",
     "builtins.OSError": "lost",
 }
-"""By name, since none of the libraries is imported before it is used; the nearest base counts.
-httpx2 and httpcore2 continue httpx and httpcore under the same names."""
+"""By name, since none of the libraries is imported before it is used; the nearest base counts."""
+_HTTP = ("httpcore", "httpcore2", "httpx", "httpx2")
+"""Libraries that call their errors alike."""
 
 
-def failure_from(error: Exception, head: Response | None) -> TransportFailure | None:
+def failure_from(error: Any, head: Response | None) -> TransportFailure | None:
     """Tell what an exception means for the request; None for one that is no network's."""
     detail = str(error).rstrip(".") or type(error).__name__
     if isinstance(error, UnreadableBodyError):
@@ -55,7 +49,7 @@ def failure_from(error: Exception, head: Response | None) -> TransportFailure | 
         case "timeout":
             return TransportFailure("timeout", "no answer in time", head=head)
         case "unreadable":  # What came is no HTTP.
-            return TransportFailure("unreadable", _message(error), head=head)
+            return TransportFailure("unreadable", str(error.message), head=head)
         case "refused":  # A hook of the user's called raise_for_status.
             return TransportFailure("lost", detail, head=_head(error))
         case "lost":
@@ -69,11 +63,8 @@ def _kind(error: Exception) -> Kind | None:
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__.partition('.')[0].removesuffix('2')}.{kind.__name__}"
-
-
-def _message(error: Any) -> str:
-    return str(error.message)
+    library = kind.__module__.partition(".")[0]
+    return f"{'http' if library in _HTTP else library}.{kind.__name__}"
 
 
 def _head(error: Any) -> Response:

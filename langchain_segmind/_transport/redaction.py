@@ -22,11 +22,9 @@ class KeyRedactor:
     """Masks one key: plain, JSON-escaped or percent-encoded, each character in its own way."""
 
     def __init__(self, key: str, *, before: str = _FOR_ITSELF) -> None:
-        """Keep the key; the pattern is built when a text first may hold it.
+        """Keep the key, and a pattern of what stands before one so short that words may hold it.
 
-        Args:
-            key: What is masked.
-            before: A pattern of what stands before a short key that is no part of a word.
+        What finds the key is built when a text first may hold it.
         """
         self._key = key
         self._before = before

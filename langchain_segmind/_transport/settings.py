@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from langchain_segmind._transport.content_encoding import ACCEPT_ENCODING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import httpx
     import httpx2
@@ -111,11 +111,7 @@ def _is_near(host: str) -> bool:
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Check headers to send along.
-
-    Raises:
-        ValueError: One is malformed, or is one that this package sets itself.
-    """
+    """Refuse headers that are malformed, or that this package sets itself."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name[:40]!r} is no header name")
@@ -127,13 +123,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def checked_timeout(timeout: object) -> object:
-    """Check a time-out in seconds and take a `Timeout` of httpx or httpx2 apart.
-
-    It could not be serialized.
-
-    Raises:
-        ValueError: A part of it is not a positive number of seconds.
-    """
+    """Check seconds, and take a `Timeout` of httpx or httpx2 apart, which cannot be serialized."""
     if hasattr(timeout, "as_dict"):  # Told without importing either library.
         timeout = tuple(Timeout(**timeout.as_dict()))
     if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= len(Timeout._fields):
@@ -151,11 +141,7 @@ _KINDS = {
 
 
 def checked_client(client: object, name: str) -> Any:
-    """Check that a client is one of httpx or httpx2, and of the kind that its field is for.
-
-    Raises:
-        ValueError: It is something else, or belongs into the other field.
-    """
+    """Refuse what is no client of httpx or httpx2, or not of the kind that its field is for."""
     if client is None:
         return None
     (other,) = _KINDS.keys() - {name}
@@ -175,24 +161,17 @@ def checked_client(client: object, name: str) -> Any:
 class Timeout(NamedTuple):
     """The seconds that each step may take, None for no limit."""
 
-    connect: float | None
-    read: float | None
-    write: float | None
-    pool: float | None
+    connect: float | None = None
+    read: float | None = None
+    write: float | None = None
+    pool: float | None = None
+
+    def total(self) -> float | None:
+        """Give the deadline of a whole call: the longest that any of its steps may take."""
+        return max((step for step in self if step is not None), default=None)
 
 
 def as_timeout(timeout: object) -> Timeout:
     """Spell out seconds for every step, or up to four of them; what is missing has no limit."""
-    if isinstance(timeout, list | tuple):
-        return Timeout(*(*timeout, *(None,) * 4)[:4])
-    return Timeout(*(timeout,) * 4)  # type: ignore[arg-type]
-
-
-def total_seconds(timeout: float | Sequence[float | None] | None) -> float | None:
-    """Give the deadline of a whole call: the longest that any of its steps may take."""
-    if not isinstance(timeout, (list, tuple)):
-        return timeout  # type: ignore[return-value]
-    return max(
-        (bounded_timeout for bounded_timeout in timeout if bounded_timeout is not None),
-        default=None,
-    )
+    steps = timeout if isinstance(timeout, (list, tuple)) else [timeout] * len(Timeout._fields)
+    return Timeout(*steps)

@@ -8,7 +8,6 @@ import random
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -242,20 +241,20 @@ class Process:
         return self.name in self.world.dead
 
     def call(self, key: str) -> Flow[Finished]:
-        clock = self.world.clock
         exchanges = Exchanges(
-            Account(), clock, retry_unknown_outcome=self.insists, through_queue=self.queue
+            Account(),
+            self.world.clock,
+            retry_unknown_outcome=self.insists,
+            through_queue=self.queue,
         )
         return JournaledCall(
+            exchanges,
+            model=key,
+            body=b"{}",
             journal=MemoryJournal(self.world, self.name),
             key=key,
             fingerprint=key,
-            send=partial(exchanges.complete, key, b"{}"),
-            fetch=exchanges.fetch,
-            clock=clock,
-            timeout=600.0,
             submits=self.submits if self.queue else None,
-            retry_unknown_outcome=self.insists,
         ).answer()
 
     def perform(self, command: Command) -> tuple[float, Outcome]:

@@ -16,6 +16,7 @@ from langchain_segmind import (
 )
 from langchain_segmind._protocol.responses import (
     EXCERPT,
+    Sending,
     UnusableAnswerError,
     completion_from,
     decode_json,
@@ -154,8 +155,8 @@ def test_a_proxys_page_says_its_status_once_and_who_speaks() -> None:
 def test_who_queues_is_not_advised_to_queue() -> None:
     slow = TransportFailure("timeout", "no answer in time")
     for error in (
-        error_from_failure(slow, to_queue=True),
-        error_from_response(Response(504, {}), now=0.0, to_queue=True),
+        error_from_failure(slow, Sending(to_queue=True)),
+        error_from_response(Response(504, {}), 0.0, Sending(to_queue=True)),
     ):
         assert "queue=True" not in str(error)
         assert str(error).endswith("it runs under an id that is not known here.")

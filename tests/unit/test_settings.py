@@ -13,7 +13,6 @@ from langchain_segmind._transport.settings import (
     checked_headers,
     checked_timeout,
     normalized_base_url,
-    total_seconds,
     warn_of_plain_http,
 )
 
@@ -127,7 +126,7 @@ def test_a_time_out_has_steps_and_a_total(
 ) -> None:
     taken = as_timeout(checked_timeout(timeout))
     assert (taken.connect, taken.read, taken.write, taken.pool) == steps
-    assert total_seconds(taken) == total
+    assert taken.total() == total
 
 
 @pytest.mark.parametrize("host", ["api.segmind.com", "8.8.8.8", "[2606:4700::1]", "a.b.c."])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,6 +88,7 @@ def lowercase_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
-def drop_frames(interruption: BaseException) -> None:
-    """Leave the frames of a library behind, which have the key among their locals."""
-    interruption.__traceback__ = interruption.__context__ = None
+def clear_frames(error: BaseException) -> None:
+    """Empty the frames of a library that was interrupted: the key is among their locals."""
+    traceback.clear_frames(error.__traceback__)
+    error.__context__ = None

@@ -24,7 +24,7 @@ from langchain_segmind._protocol.types import (
     T,
     UseJournal,
 )
-from langchain_segmind._transport.base import drop_frames
+from langchain_segmind._transport.base import clear_frames
 from langchain_segmind._transport.content_encoding import BodyDecoder
 from langchain_segmind._transport.failures import failure_from
 from langchain_segmind.exceptions import SegmindError
@@ -205,13 +205,11 @@ def _exchange(
             answer = None
             return Response(head.status, head.headers, is_stream=True), body
         return Response(head.status, head.headers, (yield from body.read_whole())), None
-    except Exception as error:
+    except BaseException as error:
         if (failure := failure_from(error, head)) is None:
+            clear_frames(error)
             raise
         return clients.located(failure), None
-    except BaseException as interruption:
-        drop_frames(interruption)
-        raise
     finally:
         if answer is not None:
             yield answer.close()
@@ -236,8 +234,9 @@ class _Body:
             if chunk := (yield self.answer.read()):
                 return self._decoder.feed(chunk)
             self._decoder.finish()
-        except Exception as error:
+        except BaseException as error:
             if (failure := failure_from(error, self.answer.head)) is None:
+                clear_frames(error)
                 raise
             return failure
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import zlib
@@ -128,6 +129,8 @@ BROKEN: dict[str, Any] = {
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_200_is_a_response_error_and_is_asked_for_once(name: str, transport: str) -> None:
+    if "deep" in name:  # Else what other tests left may be finalized where no call fits any more.
+        gc.collect()
     with faults(BROKEN[name]) as server:
         with pytest.raises(SegmindResponseError) as caught:
             ask(model(server, max_retries=3), transport)

@@ -56,7 +56,7 @@ def _faults_of_reference(reference: object, schema: Mapping[str, Any]) -> Iterat
             f"the $ref {_excerpt(reference)} leads out of the schema, and nothing is fetched: put "
             "what it means under $defs"
         )
-    elif not isinstance(resolve(reference, schema), Mapping | bool):
+    elif not isinstance(resolve(reference, schema), (Mapping, bool)):
         yield f"the $ref {_excerpt(reference)} leads to nothing in the schema"
 
 
@@ -78,7 +78,7 @@ def _said_elsewhere(node: object, schema: Mapping[str, Any]) -> Iterator[object]
     node = as_mapping(node)
     if isinstance(node.get("$ref"), str):
         yield resolve(node["$ref"], schema)
-    if isinstance(parts := node.get("allOf"), list | tuple):
+    if isinstance(parts := node.get("allOf"), (list, tuple)):
         yield from parts
 
 
@@ -136,10 +136,10 @@ _PLAIN = (
 )
 _KINDS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("an object", Mapping, _NAMED),
-    ("a list", list | tuple, ("anyOf", "allOf", "oneOf", "prefixItems", "enum", "required")),
+    ("a list", (list, tuple), ("anyOf", "allOf", "oneOf", "prefixItems", "enum", "required")),
     (
         "a number",
-        int | float,
+        (int, float),
         (
             *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
             *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),

@@ -119,6 +119,25 @@ def is_reference(schema: object) -> bool:
     return not {"$ref", "allOf", "anyOf", "oneOf"}.isdisjoint(schema)
 
 
+def without_borrowed_docs(schema: Any, form: object) -> Any:
+    """Leave out what langchain-core takes for the docstring of a class that has none.
+
+    That is `dict`'s of a TypedDict and an Enum's of pydantic, however far in, and of a dataclass
+    its own signature. What is no class is left as it is.
+    """
+    if not isinstance(form, type) or not isinstance(schema, (dict, list)):
+        return schema
+    if isinstance(schema, list):
+        return [without_borrowed_docs(each, form) for each in schema]
+    own = re.escape(form.__name__)
+    borrowed = rf"dict\(\) -> new empty dictionary.*|An enumeration\.|{own}\(.*\)"
+    return {
+        key: without_borrowed_docs(value, form)
+        for key, value in schema.items()
+        if key != "description" or not re.fullmatch(borrowed, str(value), re.DOTALL)
+    }
+
+
 def as_mapping(value: object) -> Mapping[str, Any]:
     """Give a value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
+import typing_extensions
 from langchain_core.exceptions import OutputParserException
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
@@ -91,6 +94,54 @@ def test_the_schema_is_sent_and_said(llm: ChatSegmindLlama, scripted: Script) ->
     assert body["messages"][0] == {"role": "system", "content": "s"}
     assert body["messages"][1]["content"].startswith("Who?\n\nReply with one JSON object")
     assert '"full name"' in body["messages"][1]["content"]
+
+
+class Kind(Enum):
+    REAL = "real"
+
+
+class City(TypedDict):
+    name: str
+
+
+class Plain(TypedDict):
+    cities: list[City]
+    kind: Kind
+
+
+class Extended(typing_extensions.TypedDict):
+    cities: list[City]
+    kind: Kind
+
+
+@dataclass
+class Made:
+    name: str
+
+
+OF_CITY = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+OF_CITIES = {
+    "type": "object",
+    "properties": {"cities": {"type": "array", "items": OF_CITY}, "kind": {"enum": ["real"]}},
+    "required": ["cities", "kind"],
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"), [(Plain, OF_CITIES), (Extended, OF_CITIES), (Made, OF_CITY)]
+)
+def test_of_a_class_without_a_docstring_pythons_own_words_are_not_paid_for(
+    llm: ChatSegmindLlama, scripted: Script, form: Any, schema: dict[str, Any]
+) -> None:
+    """langchain-core takes a docstring from `dict` and Enum, and a dataclass writes its own."""
+    scripted.will_say(*['{"cities": [], "kind": "real", "name": "Rome"}'] * 4)
+    llm.bind_tools([form]).invoke("Go.")
+    llm.with_structured_output(form, method="function_calling").invoke("Go.")
+    llm.with_structured_output(form).invoke("Go.")
+    llm.invoke("Go.", response_format=form)
+    assert "description" not in json.dumps(scripted.bodies)
+    sent = [body["response_format"]["json_schema"]["schema"] for body in scripted.bodies[2:]]
+    assert sent == [{"title": form.__name__, **schema}] * 2
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -225,7 +225,7 @@ def _medians(answers: list[dict[str, Any]]) -> dict[str, Any]:
     if not good:
         return answers[-1]
     counted = good[1:] if len(good) > 1 else good
-    numbers = [name for name, value in good[-1].items() if isinstance(value, int | float)]
+    numbers = [name for name, value in good[-1].items() if isinstance(value, (int, float))]
     return {name: median(answer[name] for answer in counted) for name in numbers}
 
 

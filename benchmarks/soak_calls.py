@@ -94,7 +94,7 @@ class Tally:
             paid = outcome.outcome_unknown or bool(outcome.credits and outcome.credits.cost)
             code, name = UNKNOWN if paid else REFUSED, type(outcome).__name__
             name += " (outcome unknown)" if paid else ""
-        elif isinstance(outcome, asyncio.CancelledError | TimeoutError):
+        elif isinstance(outcome, (asyncio.CancelledError, TimeoutError)):
             code, name = CANCELLED, "cancelled"
         elif isinstance(outcome, BaseException):
             code, name = UNKNOWN, "strange"

@@ -128,7 +128,7 @@ class SegmindRateLimiter(BaseRateLimiter):
                 if window.is_overtaken(slot):
                     slot = window.reserve(**self._terms())
                 elif self._hears_answers:
-                    slot = window.advance(slot, now=self._clock(), limit=self.requests_per_minute)
+                    slot = window.advance(slot, **self._terms())
                 if (left := slot - self._clock()) <= 0:
                     return
                 yield min(left, self._seconds_to_look_again())

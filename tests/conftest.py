@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from langchain_segmind import ChatSegmindLlama
-from langchain_segmind.gateway import RunningGateway, ScriptedEngine, serve
-from tests.scripted import Scripted
+from langchain_segmind.gateway import RunningGateway, Script, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +47,7 @@ def llm(gateway: RunningGateway) -> Iterator[ChatSegmindLlama]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    """Run a gateway that says what it is told to."""
-    replies: list[Any] = []
-    with serve(engine=ScriptedEngine(lambda _: replies.pop(0))) as running:
-        yield Scripted(running, replies)
+def scripted(gateway: RunningGateway) -> Script:
+    """Let the local gateway say what the test tells it to."""
+    gateway.engine = script = Script()
+    return script

@@ -53,7 +53,7 @@ class JournalEntry(NamedTuple):
     def cost(self) -> float | None:
         """Credits that the answer cost; None where there is none, or it does not say."""
         cost = (self.accounting or {}).get("cost")
-        return cost if isinstance(cost, float | int) else None
+        return cost if isinstance(cost, (float, int)) else None
 
     def __repr__(self) -> str:
         """Show all but the answer."""

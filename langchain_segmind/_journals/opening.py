@@ -23,7 +23,7 @@ def open_journal(journal: object) -> Journal:
             "journal takes the path of a SQLite file or a Journal: for a database server, "
             'PostgresJournal("postgresql://...") of langchain_segmind.journals'
         )
-    if isinstance(journal, str | os.PathLike) and os.fspath(journal):
+    if isinstance(journal, (str, os.PathLike)) and os.fspath(journal):
         return SqliteJournal(os.fspath(journal))
     raise ValueError(
         "journal takes the path of a SQLite file, or a Journal of langchain_segmind.journals"

@@ -13,7 +13,13 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_segmind._messages.outgoing import Part, WireMessage, text_of_wire, text_part
 from langchain_segmind._tool_calling.prompt import render_tools
-from langchain_segmind._tool_calling.schema import as_mapping, check_schema, is_reference, resolve
+from langchain_segmind._tool_calling.schema import (
+    as_mapping,
+    check_schema,
+    is_reference,
+    resolve,
+    without_borrowed_docs,
+)
 from langchain_segmind._tool_calling.toolset import (
     Choice,
     Conversation,
@@ -52,7 +58,7 @@ def _as_function(tool: Any) -> dict[str, Any]:
         check_schema(schema, f"the tool {tool.name!r}")
     try:
         if not isinstance(tool, dict) or tool.get("type") in _OWN_TYPES:
-            converted = convert_to_openai_tool(tool)
+            converted = without_borrowed_docs(convert_to_openai_tool(tool), tool)
     except (KeyError, ValueError):
         if not isinstance(tool, dict):
             raise  # LangChain says what is wrong with a function or a class.

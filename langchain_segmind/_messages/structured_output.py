@@ -21,7 +21,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_segmind._messages.outgoing import to_messages
 from langchain_segmind._tool_calling.coercion import fit_arguments
 from langchain_segmind._tool_calling.literals import holds_call, read_objects
-from langchain_segmind._tool_calling.schema import check_schema, is_reference
+from langchain_segmind._tool_calling.schema import check_schema, is_reference, without_borrowed_docs
 from langchain_segmind._tool_calling.shapes import ToolRequest, forced_request, requests_in
 from langchain_segmind._tool_calling.toolset import ParsedReply, ToolSet
 
@@ -117,7 +117,9 @@ def _json_schema(schema: dict[str, Any] | type) -> dict[str, Any]:
     if isinstance(schema, dict) and is_reference(schema):
         return schema
     write = getattr(schema, "model_json_schema", None)
-    return convert_to_json_schema(schema) if write is None else dict(write())
+    if write is not None:
+        return dict(write())
+    return dict(without_borrowed_docs(convert_to_json_schema(schema), schema))
 
 
 class StructuredOutputParser(BaseGenerationOutputParser[Any]):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -99,14 +100,15 @@ class RequestWindow:
             self._take(now)
             return True
 
-    def advance(self, slot: float, *, now: float, limit: int) -> float:
-        """Give a reserved place of later to now, where the server has room that no plan told."""
+    def advance(self, slot: float, *, now: float, limit: int, seconds: float) -> float:
+        """Give a reserved place of earlier, where there is room that was not there before."""
         with self._lock:
-            if slot <= now or not self._has_spare(now, limit):
+            earlier = self._next(now, limit, seconds, before=slot)
+            if earlier >= slot:
                 return slot
             self._slots.remove(slot)
-            self._take(now)
-            return now
+            self._take(earlier)
+            return earlier
 
     def release(self, slot: float) -> None:
         """Give back what was not used."""
@@ -138,16 +140,18 @@ class RequestWindow:
         """Count the places that are reserved for later."""
         return len(self._slots) - bisect_right(self._slots, now)
 
-    def _next(self, now: float, limit: int, seconds: float) -> float:
+    def _next(self, now: float, limit: int, seconds: float, before: float = math.inf) -> float:
+        """Give when one more may go, behind all that go before a time."""
         del self._slots[: bisect_right(self._slots, now - seconds)]
+        ahead = bisect_left(self._slots, before)
         slot = max(now, self._paused_until)
         if self._server.is_used_up(slot):
             slot = self._server.resets_at
-        if len(self._slots) >= MOST_AT_ONCE:
-            slot = max(slot, self._slots[-MOST_AT_ONCE] + 1.0)
-        if len(self._slots) < limit:
-            return slot
-        return slot if self._has_spare(slot, limit) else max(slot, self._slots[-limit] + seconds)
+        if ahead >= MOST_AT_ONCE:
+            slot = max(slot, self._slots[ahead - MOST_AT_ONCE] + 1.0)
+        if ahead >= limit and not self._has_spare(slot, limit):
+            slot = max(slot, self._slots[ahead - limit] + seconds)
+        return slot
 
     def _has_spare(self, now: float, limit: int) -> bool:
         """Tell that the plan was given too low: more is left than it has in all."""

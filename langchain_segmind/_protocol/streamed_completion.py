@@ -78,7 +78,7 @@ class StreamedCompletion:
             if isinstance(call, dict):
                 self._add_call(call)
         content = delta.get("content")
-        text = text_of(content) if isinstance(content, str | list) else ""
+        text = text_of(content) if isinstance(content, (str, list)) else ""
         self._text.append(text)
         return text
 

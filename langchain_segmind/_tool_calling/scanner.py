@@ -286,7 +286,7 @@ class _Scanner:
 
 def _names_stand_apart(value: Value) -> bool:
     """Whether a list may hold names beside their arguments, as a list of anything else does."""
-    return isinstance(value, list) and any(isinstance(item, str | list) for item in value)
+    return isinstance(value, list) and any(isinstance(item, (str, list)) for item in value)
 
 
 def _resume_at(broken: Broken) -> int:

@@ -56,7 +56,7 @@ def _faults_of_reference(reference: object, schema: Mapping[str, Any]) -> Iterat
             f"the $ref {_excerpt(reference)} leads out of the schema, and nothing is fetched: put "
             "what it means under $defs"
         )
-    elif not isinstance(resolve(reference, schema), Mapping | bool):
+    elif not isinstance(resolve(reference, schema), (Mapping, bool)):
         yield f"the $ref {_excerpt(reference)} leads to nothing in the schema"
 
 
@@ -78,7 +78,7 @@ def _said_elsewhere(node: object, schema: Mapping[str, Any]) -> Iterator[object]
     node = as_mapping(node)
     if isinstance(node.get("$ref"), str):
         yield resolve(node["$ref"], schema)
-    if isinstance(parts := node.get("allOf"), list | tuple):
+    if isinstance(parts := node.get("allOf"), (list, tuple)):
         yield from parts
 
 
@@ -119,6 +119,25 @@ def is_reference(schema: object) -> bool:
     return not {"$ref", "allOf", "anyOf", "oneOf"}.isdisjoint(schema)
 
 
+def without_borrowed_docs(schema: Any, form: object) -> Any:
+    """Leave out what langchain-core takes for the docstring of a class that has none.
+
+    That is `dict`'s of a TypedDict and an Enum's of pydantic, however far in, and of a dataclass
+    its own signature. What is no class is left as it is.
+    """
+    if not isinstance(form, type) or not isinstance(schema, (dict, list)):
+        return schema
+    if isinstance(schema, list):
+        return [without_borrowed_docs(each, form) for each in schema]
+    own = re.escape(form.__name__)
+    borrowed = rf"dict\(\) -> new empty dictionary.*|An enumeration\.|{own}\(.*\)"
+    return {
+        key: without_borrowed_docs(value, form)
+        for key, value in schema.items()
+        if key != "description" or not re.fullmatch(borrowed, str(value), re.DOTALL)
+    }
+
+
 def as_mapping(value: object) -> Mapping[str, Any]:
     """Give a value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
@@ -136,10 +155,10 @@ _PLAIN = (
 )
 _KINDS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("an object", Mapping, _NAMED),
-    ("a list", list | tuple, ("anyOf", "allOf", "oneOf", "prefixItems", "enum", "required")),
+    ("a list", (list, tuple), ("anyOf", "allOf", "oneOf", "prefixItems", "enum", "required")),
     (
         "a number",
-        int | float,
+        (int, float),
         (
             *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
             *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),

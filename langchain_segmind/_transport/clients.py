@@ -129,8 +129,9 @@ class Clients:
 
             return AsyncInjectedTransport(self.settings.http_async_client, self.settings)
         # Both take milliseconds that the event loop does not have.
-        transport = await asyncio.to_thread(import_aiohttp_transport)
-        tls = await asyncio.to_thread(ssl_context) if self.settings.is_https else None
+        transport, tls = await asyncio.to_thread(
+            lambda: (import_aiohttp_transport(), ssl_context() if self.settings.is_https else None)
+        )
         if transport is None:
             from langchain_segmind._transport.threaded import ThreadedTransport
 

@@ -126,10 +126,10 @@ def checked_timeout(timeout: object) -> object:
     """Check seconds, and take a `Timeout` of httpx or httpx2 apart, which cannot be serialized."""
     if hasattr(timeout, "as_dict"):  # Told without importing either library.
         timeout = tuple(Timeout(**timeout.as_dict()))
-    if isinstance(timeout, list | tuple) and not 1 <= len(timeout) <= len(Timeout._fields):
+    if isinstance(timeout, (list, tuple)) and not 1 <= len(timeout) <= len(Timeout._fields):
         raise ValueError("timeout takes up to four numbers: connect, read, write, pool")
-    for part in timeout if isinstance(timeout, list | tuple) else (timeout,):
-        if isinstance(part, int | float) and not 0 < part < float("inf"):
+    for part in timeout if isinstance(timeout, (list, tuple)) else (timeout,):
+        if isinstance(part, (int, float)) and not 0 < part < float("inf"):
             raise ValueError("timeout takes positive numbers of seconds, or None for no limit")
     return timeout
 

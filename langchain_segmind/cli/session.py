@@ -133,7 +133,7 @@ class Session:
         try:
             self._dispatch(line)
         except SegmindError as error:
-            if isinstance(error, SegmindJobFailedError | SegmindJobNotFoundError):
+            if isinstance(error, (SegmindJobFailedError, SegmindJobNotFoundError)):
                 self._submitted.clear()
             hints = [hint for kind, hint in _HINTS if isinstance(error, kind)]
             hints *= self._screen.is_interactive  # Nothing follows what is piped in.

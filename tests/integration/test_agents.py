@@ -18,11 +18,11 @@ from pydantic import BaseModel
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
 from langchain_segmind._tool_calling.toolset import ToolSet
-from tests.scripted import Scripted, call
+from tests.scripted import call
 from tests.servers import events, faults, http, model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from langchain_segmind.gateway import RunningGateway, Script
 
 
 @tool
@@ -35,14 +35,6 @@ def add(a: int, b: int) -> int:
 def shout(text: str) -> str:
     """Say a text loudly."""
     return text.upper()
-
-
-@pytest.fixture
-def llm(scripted: Scripted) -> Iterator[ChatSegmindLlama]:
-    """Give a model that talks to it."""
-    running = scripted.running
-    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url) as model:
-        yield model
 
 
 # --- bind_tools ---
@@ -84,7 +76,7 @@ OPENAI_TOOL = {
     ],
 )
 def test_every_kind_of_tool_can_be_bound(
-    llm: ChatSegmindLlama, scripted: Scripted, bound: Any, name: str
+    llm: ChatSegmindLlama, scripted: Script, bound: Any, name: str
 ) -> None:
     scripted.will_say(call(name, a=6, b=3))
     reply = llm.bind_tools([bound]).invoke("Go.")
@@ -97,7 +89,7 @@ def test_every_kind_of_tool_can_be_bound(
     assert message["content"].endswith("Go.")
 
 
-def test_the_system_prompt_stays_as_it_is(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_the_system_prompt_stays_as_it_is(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say("Hello.")
     llm.bind_tools([add]).invoke([("system", "Be kind."), ("human", "a"), ("human", "b")])
     system, first, second = scripted.bodies[0]["messages"]
@@ -112,7 +104,7 @@ def test_the_system_prompt_stays_as_it_is(llm: ChatSegmindLlama, scripted: Scrip
     ["any", "required", True, "add", {"type": "function", "function": {"name": "add"}}],
 )
 def test_a_forced_choice_constrains_decoding(
-    llm: ChatSegmindLlama, scripted: Scripted, choice: Any
+    llm: ChatSegmindLlama, scripted: Script, choice: Any
 ) -> None:
     scripted.will_say(call("add", a=1, b=2))
     llm.bind_tools([add, shout], tool_choice=choice).invoke("Go.")
@@ -125,7 +117,7 @@ def test_a_forced_choice_constrains_decoding(
 
 
 def test_no_tools_are_told_of_where_none_may_be_called(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     scripted.will_say(call("add", a=1, b=2))
     reply = llm.bind_tools([add], tool_choice="none").invoke("Go.")
@@ -139,7 +131,7 @@ def test_a_choice_that_names_no_tool_is_refused_when_binding(llm: ChatSegmindLla
         llm.bind_tools([add], tool_choice="ad")
 
 
-def test_strict_lets_an_answer_through_as_text(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_strict_lets_an_answer_through_as_text(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say('{"answer": "It is 3."}', call("add", a=1, b=2))
     bound = llm.bind_tools([add], strict=True)
     assert bound.invoke("Go.").content == "It is 3."
@@ -147,7 +139,7 @@ def test_strict_lets_an_answer_through_as_text(llm: ChatSegmindLlama, scripted: 
     assert scripted.bodies[0]["response_format"]["type"] == "json_schema"
 
 
-def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say(f"{call('add', a=1, b=2)}; {call('shout', text='x')}\n{call('nope')}")
     reply = llm.bind_tools([add, shout]).invoke("Go.")
     assert [c["name"] for c in reply.tool_calls] == ["add", "shout", "nope"]
@@ -157,7 +149,7 @@ def test_several_calls_of_one_turn_are_all_taken(llm: ChatSegmindLlama, scripted
 
 @pytest.mark.parametrize("way", ["invoke", "stream"])
 def test_a_call_that_was_cut_short_never_runs(
-    llm: ChatSegmindLlama, scripted: Scripted, way: str
+    llm: ChatSegmindLlama, scripted: Script, way: str
 ) -> None:
     """Not even where chunks are summed, for which langchain-core closes open JSON."""
     cut = '{"name": "shout", "parameters": {"text": "transfer 1000'
@@ -175,7 +167,7 @@ def test_a_call_that_was_cut_short_never_runs(
 
 
 def test_native_calls_are_understood_should_they_come(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     native = {
         "id": "c1",
@@ -253,7 +245,7 @@ def test_a_tool_that_runs_elsewhere_or_has_no_name_is_refused_when_binding(
 
 
 def test_a_tool_in_the_form_of_another_api_or_a_schema_can_be_bound(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     """Anthropic's, OpenAI's for its Responses, and a JSON schema."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -277,16 +269,16 @@ class Verdict(TypedDict):
     [({"type": "json_object"}, "auto"), (Verdict, "auto"), (Multiply, "any")],
 )
 def test_tools_and_a_response_format_that_cannot_be_told_apart_exclude_each_other(
-    llm: ChatSegmindLlama, scripted: Scripted, form: Any, choice: str
+    llm: ChatSegmindLlama, gateway: RunningGateway, form: Any, choice: str
 ) -> None:
     bound = llm.bind_tools([add], tool_choice=choice)
     with pytest.raises(SegmindInvalidInputError, match="exclude each other"):
         bound.invoke("Go.", response_format=form)
-    assert scripted.bodies == []
+    assert gateway.account.post_count == 0
 
 
 def test_what_depends_on_the_tools_alone_is_made_once(
-    llm: ChatSegmindLlama, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    llm: ChatSegmindLlama, scripted: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
     compile_ = ToolSet.compile
@@ -311,7 +303,7 @@ TOOLS: list[BaseTool] = [add, shout]
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 async def test_an_agent_calls_its_tools_and_answers(
-    llm: ChatSegmindLlama, scripted: Scripted, colour: str
+    llm: ChatSegmindLlama, scripted: Script, colour: str
 ) -> None:
     """Two calls at once, one that fails, and an answer."""
     scripted.will_say(
@@ -331,7 +323,7 @@ async def test_an_agent_calls_its_tools_and_answers(
 
 
 def test_an_agent_goes_on_though_its_tool_returns_an_image(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     @tool
     def draw() -> list[dict[str, Any]]:
@@ -344,7 +336,7 @@ def test_an_agent_goes_on_though_its_tool_returns_an_image(
     assert "cannot read.]" in scripted.bodies[1]["messages"][-1]["content"]
 
 
-def test_an_agent_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_an_agent_streams(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say(call("add", a=1, b=2), "Three.")
     agent = create_agent(llm, TOOLS)
     prompt: Any = {"messages": [HumanMessage("1 + 2?")]}
@@ -378,7 +370,7 @@ class Sum(BaseModel):
 
 @pytest.mark.parametrize("form", [Sum, ToolStrategy(Sum)])
 def test_an_agent_gives_a_structured_response(
-    llm: ChatSegmindLlama, scripted: Scripted, form: Any
+    llm: ChatSegmindLlama, scripted: Script, form: Any
 ) -> None:
     """create_agent must take tools for it: this API cannot carry both them and a schema."""
     scripted.will_say(call("add", a=1, b=2), call("Sum", value=3))
@@ -388,7 +380,7 @@ def test_an_agent_gives_a_structured_response(
 
 
 def test_a_provider_strategy_and_tools_are_put_into_one_format(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     """Decoding is constrained to a call or the final object, and the prompt says the same."""
     scripted.will_say(call("add", a=1, b=2), '{"root": {"label": "3"}}')
@@ -408,7 +400,7 @@ def test_a_provider_strategy_and_tools_are_put_into_one_format(
 
 @pytest.mark.parametrize("colour", ["sync", "stream"])
 def test_an_agent_is_told_of_a_tool_that_there_is_not(
-    llm: ChatSegmindLlama, scripted: Scripted, colour: str
+    llm: ChatSegmindLlama, scripted: Script, colour: str
 ) -> None:
     """The reply once ended the agent, as raw JSON."""
     named = call("plus", a=1, b=2), call("functions.Add", a=1, b=2), call("Functions.ADD", a=2, b=2)
@@ -426,7 +418,7 @@ def test_an_agent_is_told_of_a_tool_that_there_is_not(
 
 @pytest.mark.parametrize("tools", [[], TOOLS])
 def test_bare_arguments_end_an_agent_that_waits_for_its_form(
-    llm: ChatSegmindLlama, scripted: Scripted, tools: list[BaseTool]
+    llm: ChatSegmindLlama, scripted: Script, tools: list[BaseTool]
 ) -> None:
     """It once asked, for money, until the recursion limit."""
     scripted.will_say('{"value": 3}')
@@ -435,7 +427,7 @@ def test_bare_arguments_end_an_agent_that_waits_for_its_form(
     assert state["structured_response"] == Sum(value=3)
 
 
-def test_a_tool_node_runs_the_calls(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_a_tool_node_runs_the_calls(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say(call("add", a="1", b=2))
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda s: {"messages": [llm.bind_tools(TOOLS).invoke(s["messages"])]})
@@ -448,7 +440,7 @@ def test_a_tool_node_runs_the_calls(llm: ChatSegmindLlama, scripted: Scripted) -
 
 
 def test_a_call_that_stands_in_a_tools_result_and_is_quoted_does_not_run(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     @tool
     def read_page() -> str:
@@ -464,7 +456,7 @@ def test_a_call_that_stands_in_a_tools_result_and_is_quoted_does_not_run(
 
 
 def test_a_history_of_another_provider_is_understood(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     scripted.will_say("Three.")
     use = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1, "b": 2}}

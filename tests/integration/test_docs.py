@@ -73,7 +73,7 @@ def simple(defaults: dict[str, Any]) -> dict[str, str]:
     return {
         name: str(value).replace("9e-07", "0.0000009")
         for name, value in defaults.items()
-        if isinstance(value, str | int | float)
+        if isinstance(value, (str, int, float))
     }
 
 

@@ -164,7 +164,7 @@ def test_a_broken_stream_is_an_error_and_is_asked_for_once(name: str, colour: st
         with pytest.raises(SegmindError) as caught:
             streamed(model(server, streaming=True, max_retries=3), colour)
         assert len(server.requests) == 1
-    assert isinstance(caught.value, SegmindResponseError | SegmindConnectionError)
+    assert isinstance(caught.value, (SegmindResponseError, SegmindConnectionError))
     assert caught.value.outcome_unknown
     if "error" in name:
         assert "overloaded" in str(caught.value)

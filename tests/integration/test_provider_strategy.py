@@ -15,12 +15,12 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from pydantic import BaseModel
 
-from langchain_segmind import ChatSegmindLlama
-from tests.scripted import Scripted, call
+from tests.scripted import call
 from tests.servers import events, faults, http, model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from langchain_segmind import ChatSegmindLlama
+    from langchain_segmind.gateway import Script
 
 
 @tool
@@ -30,14 +30,6 @@ def add(a: int, b: int) -> int:
 
 
 TOOLS: list[BaseTool] = [add]
-
-
-@pytest.fixture
-def llm(scripted: Scripted) -> Iterator[ChatSegmindLlama]:
-    """Give a model that talks to it."""
-    running = scripted.running
-    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url) as model:
-        yield model
 
 
 class Order(BaseModel):
@@ -66,7 +58,7 @@ ORDER = {"sizes": ["S", "M"]}
 @pytest.mark.parametrize("form", [Order, Order.model_json_schema()])
 @pytest.mark.parametrize("tools", [[], TOOLS])
 def test_a_provider_strategy_is_given_the_object_that_fits(
-    llm: ChatSegmindLlama, scripted: Scripted, reply: str, form: Any, tools: list[BaseTool]
+    llm: ChatSegmindLlama, scripted: Script, reply: str, form: Any, tools: list[BaseTool]
 ) -> None:
     """LangChain reads JSON and nothing else; the answer was paid for, and lost."""
     scripted.will_say(reply)
@@ -85,7 +77,7 @@ class Branch(BaseModel):
 
 @pytest.mark.parametrize("tools", [[], TOOLS])
 def test_a_form_that_holds_itself_is_asked_for_beside_tools_and_read(
-    llm: ChatSegmindLlama, scripted: Scripted, tools: list[BaseTool]
+    llm: ChatSegmindLlama, scripted: Script, tools: list[BaseTool]
 ) -> None:
     """Of a recursive class, whose schema only refers to its definition."""
     scripted.will_say(call("Branch", twigs="[{'twigs': []}]"))
@@ -129,7 +121,7 @@ def test_an_answer_in_a_form_is_its_object_however_it_comes(
     ],
 )
 def test_an_answer_that_is_the_object_or_fits_no_form_stays_as_it_is(
-    llm: ChatSegmindLlama, scripted: Scripted, reply: str
+    llm: ChatSegmindLlama, scripted: Script, reply: str
 ) -> None:
     scripted.will_say(reply)
     answer = llm.invoke("Go.", **ProviderStrategy(Order).to_model_kwargs())
@@ -138,7 +130,7 @@ def test_an_answer_that_is_the_object_or_fits_no_form_stays_as_it_is(
 
 @pytest.mark.parametrize("name", ["add", "plus", "Order"])
 def test_a_call_beside_a_form_that_fits_everything_stays_a_call(
-    llm: ChatSegmindLlama, scripted: Scripted, name: str
+    llm: ChatSegmindLlama, scripted: Script, name: str
 ) -> None:
     """Of a bound tool, also where it has the form's name, or of one that there is not."""
     loose = {"title": "Order", "type": "object", "properties": {}}

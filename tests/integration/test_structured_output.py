@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
+import typing_extensions
 from langchain_core.exceptions import OutputParserException
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 
 from langchain_segmind import ChatSegmindLlama, SegmindInvalidInputError
-from tests.scripted import Scripted, call
+from tests.scripted import call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def llm(scripted: Scripted) -> Iterator[ChatSegmindLlama]:
-    """Give a model that talks to it."""
-    running = scripted.running
-    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url) as model:
-        yield model
+    from langchain_segmind.gateway import RunningGateway, Script
 
 
 class Address(BaseModel):
@@ -62,7 +57,7 @@ def replied(method: str, value: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pydantic_class_comes_back_built(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method
+    llm: ChatSegmindLlama, scripted: Script, method: Method
 ) -> None:
     scripted.will_say(replied(method, ADA))
     person = llm.with_structured_output(Person, method=method).invoke("Who is Ada?")
@@ -72,7 +67,7 @@ def test_a_pydantic_class_comes_back_built(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("reply", [call("Person", **ADA), json.dumps(ADA)])
 def test_a_call_of_the_form_and_its_bare_arguments_are_the_same(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method, reply: str
+    llm: ChatSegmindLlama, scripted: Script, method: Method, reply: str
 ) -> None:
     scripted.will_say(reply)
     person = llm.with_structured_output(Person, method=method).invoke("Who is Ada?")
@@ -83,13 +78,13 @@ def test_a_call_of_the_form_and_its_bare_arguments_are_the_same(
     "wrapping", ["{}", "```json\n{}\n```", "Sure! Here it is:\n{}\nBye.", "{}\n\n{{}}"]
 )
 def test_fences_and_prose_around_the_object_do_no_harm(
-    llm: ChatSegmindLlama, scripted: Scripted, wrapping: str
+    llm: ChatSegmindLlama, scripted: Script, wrapping: str
 ) -> None:
     scripted.will_say(wrapping.format(json.dumps(ADA)))
     assert llm.with_structured_output(Person).invoke("Who is Ada?").name == "Ada"
 
 
-def test_the_schema_is_sent_and_said(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_the_schema_is_sent_and_said(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say(json.dumps(ADA))
     llm.with_structured_output(Person, strict=True).invoke([("system", "s"), ("human", "Who?")])
     body = scripted.bodies[0]
@@ -101,12 +96,60 @@ def test_the_schema_is_sent_and_said(llm: ChatSegmindLlama, scripted: Scripted) 
     assert '"full name"' in body["messages"][1]["content"]
 
 
+class Kind(Enum):
+    REAL = "real"
+
+
+class City(TypedDict):
+    name: str
+
+
+class Plain(TypedDict):
+    cities: list[City]
+    kind: Kind
+
+
+class Extended(typing_extensions.TypedDict):
+    cities: list[City]
+    kind: Kind
+
+
+@dataclass
+class Made:
+    name: str
+
+
+OF_CITY = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+OF_CITIES = {
+    "type": "object",
+    "properties": {"cities": {"type": "array", "items": OF_CITY}, "kind": {"enum": ["real"]}},
+    "required": ["cities", "kind"],
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "schema"), [(Plain, OF_CITIES), (Extended, OF_CITIES), (Made, OF_CITY)]
+)
+def test_of_a_class_without_a_docstring_pythons_own_words_are_not_paid_for(
+    llm: ChatSegmindLlama, scripted: Script, form: Any, schema: dict[str, Any]
+) -> None:
+    """langchain-core takes a docstring from `dict` and Enum, and a dataclass writes its own."""
+    scripted.will_say(*['{"cities": [], "kind": "real", "name": "Rome"}'] * 4)
+    llm.bind_tools([form]).invoke("Go.")
+    llm.with_structured_output(form, method="function_calling").invoke("Go.")
+    llm.with_structured_output(form).invoke("Go.")
+    llm.invoke("Go.", response_format=form)
+    assert "description" not in json.dumps(scripted.bodies)
+    sent = [body["response_format"]["json_schema"]["schema"] for body in scripted.bodies[2:]]
+    assert sent == [{"title": form.__name__, **schema}] * 2
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "broken", ["I cannot.", '{"age": 3}', '{"name": "Ada", "homes": [{"city": "Lo']
 )
 def test_a_reply_that_does_not_fit_raises_with_its_text(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method, broken: str
+    llm: ChatSegmindLlama, scripted: Script, method: Method, broken: str
 ) -> None:
     scripted.will_say(broken)
     with pytest.raises(OutputParserException) as caught:
@@ -116,7 +159,7 @@ def test_a_reply_that_does_not_fit_raises_with_its_text(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_include_raw_gives_the_error_instead(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method
+    llm: ChatSegmindLlama, scripted: Script, method: Method
 ) -> None:
     scripted.will_say("I cannot.", replied(method, ADA))
     chain = llm.with_structured_output(Person, method=method, include_raw=True)
@@ -132,7 +175,7 @@ def test_include_raw_gives_the_error_instead(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("schema", [PersonDict, Person.model_json_schema()])
 def test_of_a_dict_schema_the_object_is_given_as_it_is(
-    llm: ChatSegmindLlama, scripted: Scripted, schema: Any, method: Method
+    llm: ChatSegmindLlama, scripted: Script, schema: Any, method: Method
 ) -> None:
     """Its values are fitted; what does not fit is the caller's to judge, as with other models."""
     scripted.will_say('{"name": "Ada", "age": "36"}', '{"age": 36}', "I cannot.")
@@ -144,7 +187,7 @@ def test_of_a_dict_schema_the_object_is_given_as_it_is(
 
 
 def test_of_a_dict_schema_the_object_that_fits_is_preferred_and_repaired_for(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     scripted.will_say('{"age": 36}', '{"age": 36} {"name": "Ada", "age": 36}')
     chain = llm.with_structured_output(PersonDict, max_repairs=1)
@@ -154,7 +197,7 @@ def test_of_a_dict_schema_the_object_that_fits_is_preferred_and_repaired_for(
 
 @pytest.mark.parametrize("form", [Person, PersonDict])
 def test_a_class_may_stand_for_its_response_format(
-    llm: ChatSegmindLlama, scripted: Scripted, form: Any
+    llm: ChatSegmindLlama, scripted: Script, form: Any
 ) -> None:
     scripted.will_say(json.dumps(ADA))
     llm.bind(response_format=form).invoke("Who?")
@@ -164,11 +207,13 @@ def test_a_class_may_stand_for_its_response_format(
     assert sent["json_schema"]["schema"]["required"][0] == "name"
 
 
-def test_a_response_format_among_the_models_own_fields_stays(scripted: Scripted) -> None:
-    running, form = scripted.running, {"type": "json_object"}
+def test_a_response_format_among_the_models_own_fields_stays(
+    gateway: RunningGateway, scripted: Script
+) -> None:
+    form = {"type": "json_object"}
     own: dict[str, Any] = {"model_kwargs": {"response_format": form}}
     scripted.will_say("{}")
-    with ChatSegmindLlama(api_key=running.api_key, base_url=running.url, **own) as llm:
+    with ChatSegmindLlama(api_key=gateway.api_key, base_url=gateway.url, **own) as llm:
         llm.invoke("Go.")
     assert scripted.bodies[0]["response_format"] == form
 
@@ -178,7 +223,7 @@ DANGLING = {"title": "W", "type": "object", "properties": {"x": {"$ref": "#/$def
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_schema_that_cannot_be_used_is_refused_when_it_is_bound(
-    llm: ChatSegmindLlama, scripted: Scripted, method: Method
+    llm: ChatSegmindLlama, gateway: RunningGateway, method: Method
 ) -> None:
     with pytest.raises(ValueError, match="leads to nothing"):
         llm.with_structured_output(DANGLING, method=method)
@@ -189,7 +234,7 @@ def test_a_schema_that_cannot_be_used_is_refused_when_it_is_bound(
     form = {"type": "json_schema", "json_schema": {"name": "W", "schema": DANGLING}}
     with pytest.raises(SegmindInvalidInputError, match="Nothing was sent"):
         llm.bind(response_format=form).invoke("Go.")
-    assert scripted.bodies == []
+    assert gateway.account.post_count == 0
 
 
 TREE = {
@@ -215,7 +260,7 @@ TREE = {
     ],
 )
 def test_a_schema_that_refers_to_nothing_but_itself_is_refused_when_it_is_bound(
-    llm: ChatSegmindLlama, scripted: Scripted, endless: dict[str, Any]
+    llm: ChatSegmindLlama, gateway: RunningGateway, endless: dict[str, Any]
 ) -> None:
     for bind in (llm.with_structured_output, lambda schema: llm.bind_tools([schema])):
         with pytest.raises(ValueError, match="leads back to itself"):
@@ -225,11 +270,11 @@ def test_a_schema_that_refers_to_nothing_but_itself_is_refused_when_it_is_bound(
     form = {"type": "json_schema", "json_schema": {"name": "W", "schema": endless}}
     with pytest.raises(SegmindInvalidInputError, match=r"leads back to itself.*Nothing was sent"):
         llm.bind(response_format=form).invoke("Go.")
-    assert scripted.bodies == []
+    assert gateway.account.post_count == 0
 
 
 def test_a_schema_that_refers_to_itself_further_in_is_used(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     scripted.will_say('{"kids": "[{\'kids\': []}]"}')
     assert llm.with_structured_output(TREE).invoke("Grow.") == {"kids": [{"kids": []}]}
@@ -240,21 +285,21 @@ def test_a_schema_that_refers_to_itself_further_in_is_used(
 
 
 def test_lists_and_objects_may_come_as_python_in_a_string(
-    llm: ChatSegmindLlama, scripted: Scripted
+    llm: ChatSegmindLlama, scripted: Script
 ) -> None:
     scripted.will_say(json.dumps({"name": "Ada", "homes": "[{'city': 'London', 'country': None}]"}))
     person = llm.with_structured_output(Person).invoke("Who?")
     assert person.homes == [Address(city="London")]
 
 
-def test_a_structured_chain_streams(llm: ChatSegmindLlama, scripted: Scripted) -> None:
+def test_a_structured_chain_streams(llm: ChatSegmindLlama, scripted: Script) -> None:
     scripted.will_say(json.dumps(ADA))
     assert [p.name for p in llm.with_structured_output(Person).stream("Who?")] == ["Ada"]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 async def test_a_repair_is_paid_for_only_where_asked_for_and_at_most_so_often(
-    llm: ChatSegmindLlama, scripted: Scripted, colour: str
+    llm: ChatSegmindLlama, scripted: Script, colour: str
 ) -> None:
     scripted.will_say("no", "{}", json.dumps(ADA), "no", "no", "no")
     chain = llm.with_structured_output(Person, max_repairs=2)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import pickle
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -180,6 +181,25 @@ def test_no_window_of_time_gets_more_than_the_limit(
         assert sum(start <= slot < start + 60.0 for slot in slots) <= limit
 
 
+@given(st.lists(st.tuples(st.integers(0, 150), st.sampled_from(["reserve", "release", "wait"]))))
+def test_who_goes_earlier_for_one_that_gave_up_passes_no_limit(
+    steps: list[tuple[int, str]],
+) -> None:
+    """A number says how many reserve, who gives up, or how many of ten seconds pass."""
+    window, now, slots = RequestWindow(), 0.0, []
+    for number, step in steps:
+        if step == "reserve":
+            slots += [window.reserve(now=now, limit=60, seconds=WINDOW) for _ in range(number)]
+        elif step == "wait":
+            now += number / 10
+        elif number < len(slots) and slots[number] > now:
+            window.release(slots.pop(number))
+        slots = [window.advance(slot, now=now, limit=60, seconds=WINDOW) for slot in slots]
+    for start in slots:
+        assert sum(start <= slot < start + WINDOW for slot in slots) <= 60
+        assert sum(start <= slot < start + 1.0 for slot in slots) <= 50
+
+
 class TestCopies:
     def test_copies_share_and_pickles_start_anew(self) -> None:
         limiter = SegmindRateLimiter(requests_per_minute=1)
@@ -297,6 +317,24 @@ class TestServersWord:
         )
         limiter.acquire()
         assert clock.now < 105.0
+
+    @pytest.mark.parametrize(("allowed", "seconds"), [(60, 66), (600, 76)])
+    def test_who_waited_for_a_plan_given_too_low_goes_in_the_next_minute(
+        self, allowed: int, seconds: int
+    ) -> None:
+        """Ten were told: the last would have waited for a minute for each ten of all."""
+        clock, account = Clock(), Account()
+        limiter = clock.limiter(10).joined_to(account)
+        waiting, went = [limiter._waits() for _ in range(allowed)], Counter[float]()
+        while waiting:
+            left = [waits for waits in waiting if next(waits, None) is not None]
+            went[clock.now], waiting = len(waiting) - len(left), left
+            if clock.now < 160.0:
+                answer = RateLimit(allowed - went.total(), 160.0 - clock.now)
+                account.requests.observe(answer, asked_at=clock.now, now=clock.now)
+            clock.now += 1.0
+        assert max(went) - min(went) <= seconds
+        assert max(went.values()) <= 50
 
     def test_after_the_reset_the_plan_counts_again(self) -> None:
         clock, account = Clock(), Account()

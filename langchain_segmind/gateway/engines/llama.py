@@ -8,7 +8,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind.gateway.engines.base import EngineError, EngineUnavailableError
+from langchain_segmind.gateway.engines.base import Engine, EngineError, EngineUnavailableError
 from langchain_segmind.gateway.models import FETCH_COMMAND, SMOLLM2
 from langchain_segmind.gateway.validation import text_of
 
@@ -31,7 +31,7 @@ QUIET = -1
 """The level at which llama.cpp logs nothing."""
 
 
-class LlamaEngine:
+class LlamaEngine(Engine):
     """Runs several generations side by side, off the event loop."""
 
     name = "llama"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_segmind._batch.report import Tally
 
-SECONDS_BETWEEN_LINES, PICTURES_A_SECOND = 5.0, 5.0
+SECONDS_BETWEEN_LINES, FRAMES_A_SECOND = 5.0, 5.0
 
 
 @contextmanager
@@ -35,13 +35,13 @@ def show_progress(
     except ImportError:
         shown = _lines(tally, balance)
     else:
-        shown = _picture(Live, tally, balance)
+        shown = _display(Live, tally, balance)
     with shown as turn:
         yield turn
 
 
 @contextmanager
-def _picture(
+def _display(
     live: Any, tally: Tally, balance: Callable[[], float | None]
 ) -> Iterator[AbstractContextManager[object]]:
     """Draw what changes in its place; give what takes it away for a while."""
@@ -53,7 +53,7 @@ def _picture(
         shown = live(
             console=console,
             get_renderable=lambda: draw(tally, balance()),
-            refresh_per_second=PICTURES_A_SECOND,
+            refresh_per_second=FRAMES_A_SECOND,
         )
         shown.start(refresh=True)
         return shown

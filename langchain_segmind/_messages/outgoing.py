@@ -62,7 +62,7 @@ _CHAT_ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
 }
-_UNSPOKEN = frozenset(
+_SKIPPED_BLOCKS = frozenset(
     # What a model thought, a provider's bookkeeping, and calls, which are written for themselves.
     [
         *("thinking", "redacted_thinking", "reasoning", "reasoning_content"),
@@ -152,7 +152,7 @@ class _Converter:
     model: str
     images: bool
     names: Mapping[str, str]
-    of_a_tool: bool = False
+    is_tool_result: bool = False
     """Whether a tool gave the content, so that nobody can mend what the model cannot take."""
 
     def convert(self, message: BaseMessage) -> list[WireMessage]:
@@ -190,7 +190,7 @@ class _Converter:
     def result_of(
         self, content: object, name: str | None, call_id: str | None, *, failed: bool
     ) -> WireMessage:
-        parts = replace(self, of_a_tool=True).parts_of(content)
+        parts = replace(self, is_tool_result=True).parts_of(content)
         written = "\n".join(part["text"] for part in parts if part["type"] == "text")
         text = render_tool_result(written, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
@@ -238,7 +238,7 @@ class _Converter:
         if not isinstance(block, Mapping):
             raise self._block_refusal(index, type(block).__name__, "a block is text or a dict")
         kind = str(block.get("type", "text" if "text" in block else None))
-        if kind in _UNSPOKEN:
+        if kind in _SKIPPED_BLOCKS:
             return None
         if isinstance(block.get("text"), str):  # text, text-plain, and files that are plain text.
             return text_part(block["text"])
@@ -275,7 +275,7 @@ class _Converter:
 
     def _unreadable(self, index: int, kind: str, why: str) -> TextPart:
         """Tell the model of what a tool gave and it cannot read; refuse what a user gave."""
-        if not self.of_a_tool:
+        if not self.is_tool_result:
             raise self._block_refusal(index, kind, why)
         return text_part(
             f"[The tool returned a block of type {kind!r}, which {self.model} cannot read.]"

@@ -27,7 +27,7 @@ commands:
 batch and gateway have options of their own: %(prog)s batch --help
 The key comes from the environment variable SEGMIND_API_KEY."""
 LOCAL = "with a small model on this machine, which is fetched the first time (93 MB); no key"
-LONGEST_ANSWER, LONGEST_LOCAL_ANSWER = 1024, 256
+MAX_TOKENS, LOCAL_MAX_TOKENS = 1024, 256
 """Tokens: a small model often knows no end."""
 NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 
@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--local", action="store_true", help=LOCAL)
     add("--queue", action="store_true", help="go through Segmind's queue")
     add("--min-credits", type=float, metavar="X", help="send nothing once fewer are left")
-    longest = f"the longest answer (default: {LONGEST_ANSWER}; --local: {LONGEST_LOCAL_ANSWER})"
+    longest = f"the longest answer (default: {MAX_TOKENS}; --local: {LOCAL_MAX_TOKENS})"
     add("--max-tokens", type=int, metavar="N", help=longest)
     return parser
 
@@ -111,7 +111,7 @@ def _chat(options: argparse.Namespace) -> int:
         return 1
     settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
     given = {name: value for name in settings if (value := getattr(options, name)) is not None}
-    given.setdefault("max_tokens", LONGEST_LOCAL_ANSWER if options.local else LONGEST_ANSWER)
+    given.setdefault("max_tokens", LOCAL_MAX_TOKENS if options.local else MAX_TOKENS)
     return chat_locally(given) if options.local else chat(given)
 
 

@@ -27,7 +27,7 @@ DEFAULTS = {
 }
 """What a call gets that does not say otherwise."""
 
-QUIET = -1
+LOG_NOTHING = -1
 """The level at which llama.cpp logs nothing."""
 
 
@@ -89,7 +89,7 @@ class LlamaEngine(Engine):
         parameters.warmup = False
         for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
             cpu.n_threads = self._cores
-        parameters.verbosity = QUIET
+        parameters.verbosity = LOG_NOTHING
         parameters.cache_ram_mib = 0
         # The library opens a port of its own, which nobody else is to use.
         parameters.api_keys = [secrets.token_hex()]

@@ -11,7 +11,7 @@ from langchain_segmind.gateway.engines.base import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DEEPEST = 50
+MAX_DEPTH = 50
 
 
 def minimal_instance(schema: dict[str, Any]) -> Any:
@@ -20,7 +20,7 @@ def minimal_instance(schema: dict[str, Any]) -> Any:
 
 
 def _make(root: dict[str, Any], depth: int, schema: Any) -> Any:
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise EngineError(400, "The JSON schema requires itself without an end")
     make = partial(_make, root, depth + 1)
     match schema:

@@ -35,29 +35,34 @@ NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["gateway"]:
-        return _gateway(given[1:])
-    if given[:1] == ["batch"]:
-        from langchain_segmind.cli.batch_options import batch
-
-        return batch(given[1:])
-    options = build_parser().parse_args(given)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # Words that are typed, or that a model says, must not end the program where a terminal
-        # has no letters for them.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
-        if options.command == "doctor":
-            from langchain_segmind.cli.doctor import doctor
-
-            return doctor(options.model, options.base_url, options.timeout)
-        return _chat(options)
+        return _run(given)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `… | head` has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case ["gateway", *rest]:
+            return _gateway(rest)
+        case ["batch", *rest]:
+            from langchain_segmind.cli.batch_options import batch
+
+            return batch(rest)
+    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # Words that are typed, or that a model says, must not end the program where a terminal
+        # has no letters for them.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if options.command == "doctor":
+        from langchain_segmind.cli.doctor import doctor
+
+        return doctor(options.model, options.base_url, options.timeout)
+    return _chat(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     match arguments:
         case ["gateway", *rest]:
-            return _gateway(rest)
+            from langchain_segmind.gateway.__main__ import run_and_exit
+
+            run_and_exit(rest)
         case ["batch", *rest]:
             from langchain_segmind.cli.batch_options import batch
 
@@ -118,11 +120,3 @@ def _chat(options: argparse.Namespace) -> int:
     given = {name: value for name in settings if (value := getattr(options, name)) is not None}
     given.setdefault("max_tokens", LOCAL_MAX_TOKENS if options.local else MAX_TOKENS)
     return chat_locally(given) if options.local else chat(given)
-
-
-def _gateway(arguments: list[str]) -> int:
-    import runpy
-
-    sys.argv[1:] = arguments
-    runpy.run_module("langchain_segmind.gateway", run_name="__main__")
-    return 0

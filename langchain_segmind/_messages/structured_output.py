@@ -52,8 +52,8 @@ def structured_chain(
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
     if method not in get_args(Method):
-        known = ", ".join(get_args(Method))
-        raise ValueError(f"method={method!r} is unknown: use one of {known}")
+        known = "json_schema, function_calling or json_mode"
+        raise ValueError(f"method={method!r} is unknown: use {known}")
     check_schema(_json_schema(schema), "the answer")
     asked = _bind_schema(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)

@@ -13,7 +13,7 @@ from langchain_segmind._protocol.account import Account
 from langchain_segmind._protocol.calls import Clock, Exchanges
 from langchain_segmind._protocol.queue import run_job
 from langchain_segmind._protocol.types import Request, Sleep
-from tests.flowing import UNIX, completion, reply
+from tests.flows import UNIX, completion, reply
 
 if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Command, Outcome, Response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_segmind._batch.report import Tally
 
-SECONDS_BETWEEN_LINES, PICTURES_A_SECOND = 5.0, 5.0
+SECONDS_BETWEEN_LINES, FRAMES_A_SECOND = 5.0, 5.0
 
 
 @contextmanager
@@ -31,49 +32,49 @@ def show_progress(
         yield nullcontext()
         return
     try:
-        from rich.live import Live
+        display = _Display(tally, balance)
     except ImportError:
-        shown = _lines(tally, balance)
-    else:
-        shown = _picture(Live, tally, balance)
-    with shown as turn:
-        yield turn
+        with _lines(tally, balance) as turn:
+            yield turn
+        return
+    try:
+        yield display.pause()
+    finally:
+        display.stop()
 
 
-@contextmanager
-def _picture(
-    live: Any, tally: Tally, balance: Callable[[], float | None]
-) -> Iterator[AbstractContextManager[object]]:
-    """Draw what changes in its place; give what takes it away for a while."""
-    from rich.console import Console
+class _Display:
+    """What changes is drawn in its place, with rich."""
 
-    console = Console(stderr=True, highlight=False)
+    def __init__(self, tally: Tally, balance: Callable[[], float | None]) -> None:
+        from rich.console import Console
+        from rich.live import Live
 
-    def show() -> Any:
-        shown = live(
-            console=console,
+        self._make = partial(
+            Live,
+            console=Console(stderr=True, highlight=False),
             get_renderable=lambda: draw(tally, balance()),
-            refresh_per_second=PICTURES_A_SECOND,
+            refresh_per_second=FRAMES_A_SECOND,
         )
-        shown.start(refresh=True)
-        return shown
+        self._start()
 
-    shown = show()
+    def _start(self) -> None:
+        self._live = self._make()
+        self._live.start(refresh=True)
+
+    def stop(self) -> None:
+        """Leave what was drawn last."""
+        self._live.stop()
 
     @contextmanager
-    def pause() -> Iterator[None]:
-        nonlocal shown
-        shown.transient = True
-        shown.stop()
+    def pause(self) -> Iterator[None]:
+        """Take it away for a while; then begin anew: the old one would draw over what was said."""
+        self._live.transient = True
+        self.stop()
         try:
             yield
         finally:
-            shown = show()  # The one before would draw over what was said meanwhile.
-
-    try:
-        yield pause()
-    finally:
-        shown.stop()
+            self._start()
 
 
 @contextmanager

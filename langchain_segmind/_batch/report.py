@@ -176,12 +176,12 @@ def _answers(count: int) -> str:
 
 
 _CUT = re.compile(rb'"finish_reason":\s*"length"')
-_DIME = 0.1
+_SMALL_AMOUNT = 0.1
 
 
 def format_money(amount: float) -> str:
     """Give credits with as many digits as a person reads."""
-    return format_credits(round(amount, 4 if abs(amount) >= _DIME else 6))
+    return format_credits(round(amount, 4 if abs(amount) >= _SMALL_AMOUNT else 6))
 
 
 def format_time(seconds: float) -> str:

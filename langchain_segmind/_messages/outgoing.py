@@ -62,7 +62,7 @@ _CHAT_ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
 }
-_UNSPOKEN = frozenset(
+_SKIPPED_BLOCKS = frozenset(
     # What a model thought, a provider's bookkeeping, and calls, which are written for themselves.
     [
         *("thinking", "redacted_thinking", "reasoning", "reasoning_content"),
@@ -152,7 +152,7 @@ class _Converter:
     model: str
     images: bool
     names: Mapping[str, str]
-    of_a_tool: bool = False
+    is_tool_result: bool = False
     """Whether a tool gave the content, so that nobody can mend what the model cannot take."""
 
     def convert(self, message: BaseMessage) -> list[WireMessage]:
@@ -160,7 +160,7 @@ class _Converter:
             case HumanMessage():  # First: to see that a message is of another class takes long.
                 return self._turn("user", message)
             case AIMessage():
-                return [{"role": "assistant", "content": _content(self._assistant_parts(message))}]
+                return [{"role": "assistant", "content": self._assistant_text(message)}]
             case ToolMessage():
                 name = message.name or self.names.get(message.tool_call_id)
                 failed = message.status == "error"
@@ -172,28 +172,25 @@ class _Converter:
             case ChatMessage() if message.role.lower() in _CHAT_ROLES:
                 return self._turn(_CHAT_ROLES[message.role.lower()], message)
             case _:
-                kind = getattr(message, "role", message.type)
-                raise SegmindInvalidInputError(
-                    f"{self.place} has the role {kind!r}, which Segmind does not know: "
-                    f"use one of {', '.join(sorted(_CHAT_ROLES))}."
+                role, known = getattr(message, "role", message.type), ", ".join(sorted(_CHAT_ROLES))
+                raise self._refusal(
+                    f"has the role {role!r}, which Segmind does not know: use one of {known}"
                 )
 
-    def _assistant_parts(self, message: AIMessage) -> list[Part]:
+    def _assistant_text(self, message: AIMessage) -> str:
         """Give an assistant's text and calls, in the form the model was taught to call in."""
         parts = self.parts_of(message.content)
         if any(part["type"] == "image_url" for part in parts):
-            raise SegmindInvalidInputError(
-                f"{self.place} holds an image: only a user's turn can carry one. Nothing was sent."
-            )
+            raise self._refusal("holds an image: only a user's turn can carry one")
         with self._refuse_unwritable():
             calls = render_tool_calls(calls_of(message))
         invalid = [call["args"] or "" for call in message.invalid_tool_calls]
-        return [text_part("\n".join(filter(None, (_text_of(parts), calls, *invalid))))]
+        return _escape_tokens("\n".join(filter(None, (_text_of(parts), calls, *invalid))))
 
     def result_of(
         self, content: object, name: str | None, call_id: str | None, *, failed: bool
     ) -> WireMessage:
-        parts = replace(self, of_a_tool=True).parts_of(content)
+        parts = replace(self, is_tool_result=True).parts_of(content)
         written = "\n".join(part["text"] for part in parts if part["type"] == "text")
         text = render_tool_result(written, name=name, call_id=call_id, failed=failed)
         images = [part for part in parts if part["type"] == "image_url"]
@@ -230,10 +227,8 @@ class _Converter:
         """Give the parts of any content: all that it can hold is checked here."""
         blocks = [content] if isinstance(content, str) else content
         if not isinstance(blocks, (list, tuple)):
-            raise SegmindInvalidInputError(
-                f"{self.place}.content is {type(content).__name__}, where it takes text or a list "
-                "of blocks. Nothing was sent."
-            )
+            kind = type(content).__name__
+            raise self._refusal(f"is {kind}, where it takes text or a list of blocks", ".content")
         parts = (self._part(index, block) for index, block in enumerate(blocks))
         return [part for part in parts if part is not None]
 
@@ -241,9 +236,9 @@ class _Converter:
         if isinstance(block, str):
             return text_part(block)
         if not isinstance(block, Mapping):
-            raise self._refusal(index, type(block).__name__, "a block is text or a dict")
+            raise self._block_refusal(index, type(block).__name__, "a block is text or a dict")
         kind = str(block.get("type", "text" if "text" in block else None))
-        if kind in _UNSPOKEN:
+        if kind in _SKIPPED_BLOCKS:
             return None
         if isinstance(block.get("text"), str):  # text, text-plain, and files that are plain text.
             return text_part(block["text"])
@@ -280,8 +275,8 @@ class _Converter:
 
     def _unreadable(self, index: int, kind: str, why: str) -> TextPart:
         """Tell the model of what a tool gave and it cannot read; refuse what a user gave."""
-        if not self.of_a_tool:
-            raise self._refusal(index, kind, why)
+        if not self.is_tool_result:
+            raise self._block_refusal(index, kind, why)
         return text_part(
             f"[The tool returned a block of type {kind!r}, which {self.model} cannot read.]"
         )
@@ -291,15 +286,14 @@ class _Converter:
         try:
             yield
         except (TypeError, ValueError, RecursionError) as error:
-            raise SegmindInvalidInputError(
-                f"{self.place} holds what cannot be written as JSON: {error}. Nothing was sent."
-            ) from None
+            raise self._refusal(f"holds what cannot be written as JSON: {error}") from None
 
-    def _refusal(self, index: int, kind: str, why: str) -> SegmindInvalidInputError:
-        return SegmindInvalidInputError(
-            f"{self.place}.content[{index}] is a block of type {kind!r}, which {self.model} "
-            f"cannot be sent: {why}. Nothing was sent."
-        )
+    def _block_refusal(self, index: int, kind: str, why: str) -> SegmindInvalidInputError:
+        what = f"is a block of type {kind!r}, which {self.model} cannot be sent: {why}"
+        return self._refusal(what, f".content[{index}]")
+
+    def _refusal(self, what: str, where: str = "") -> SegmindInvalidInputError:
+        return SegmindInvalidInputError(f"{self.place}{where} {what}. Nothing was sent.")
 
 
 def _is_result(block: object) -> bool:
@@ -314,18 +308,22 @@ def text_part(text: str) -> TextPart:
 def _content(parts: Sequence[Part]) -> str | list[Part]:
     """Give a string, which every model takes, unless there is an image among the parts.
 
-    A space is put into Llama's own tokens, so that no text can end a turn or begin another; texts
-    that follow each other are one, as the model reads them.
+    Texts that follow each other are one, as the model reads them.
     """
     if all(part["type"] == "text" for part in parts):
-        return _SPECIAL_TOKEN.sub("<| ", _text_of(parts))
+        return _escape_tokens(_text_of(parts))
     content: list[Part] = []
     for kind, run in groupby(parts, key=itemgetter("type")):
         if kind == "text":
-            content.append(text_part(_SPECIAL_TOKEN.sub("<| ", _text_of(run))))
+            content.append(text_part(_escape_tokens(_text_of(run))))
         else:
             content.extend(run)
     return content
+
+
+def _escape_tokens(text: str) -> str:
+    """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
+    return _SPECIAL_TOKEN.sub("<| ", text)
 
 
 # Those of Llama 3 to 3.2, from Meta's published prompt format: any other `<|…|>` is text.

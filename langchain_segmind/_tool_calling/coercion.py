@@ -9,13 +9,13 @@ from langchain_segmind._tool_calling.literals import read_literal
 from langchain_segmind._tool_calling.schema import as_mapping, resolve
 from langchain_segmind._tool_calling.toolset import JsonSchema
 
-_DEPTH = 64
+_MAX_DEPTH = 64
 """Deeper values are left as they are: schemas may be recursive, stacks may not."""
 
 
 def fit_arguments(arguments: dict[str, Any], schema: JsonSchema) -> dict[str, Any]:
     """The arguments with each value in the type its schema asks for, where that is safe."""
-    return dict(_Fitter(schema).object(arguments, schema, _DEPTH))
+    return dict(_Fitter(schema).object(arguments, schema, _MAX_DEPTH))
 
 
 class _Fitter:
@@ -77,7 +77,7 @@ class _Fitter:
         """The schema together with what it refers to and the parts of its `allOf`."""
         whole: dict[str, Any] = {}
         waiting = [schema]
-        for part in map(as_mapping, islice(waiting, _DEPTH)):
+        for part in map(as_mapping, islice(waiting, _MAX_DEPTH)):
             said = [as_mapping(each.get("properties")) for each in (part, whole)]
             whole = {
                 **part,

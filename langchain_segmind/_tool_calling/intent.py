@@ -15,7 +15,7 @@ from langchain_segmind._tool_calling.literals import Span
 from langchain_segmind._tool_calling.scanner import FoundCall
 from langchain_segmind._tool_calling.toolset import ToolSet
 
-_NEAR = 240
+_CONTEXT = 240
 """How many characters around a call are read for what it is meant to be."""
 
 
@@ -57,15 +57,15 @@ def _groups(text: str, found: Sequence[FoundCall]) -> Iterator[list[FoundCall]]:
 
 def _lead(text: str, previous_end: int, item: FoundCall) -> Literal["example", "quotation", ""]:
     """What the words before a call, and those right behind it, say of it."""
-    before = text[max(previous_end, item.start - _NEAR) : item.start]
+    before = text[max(previous_end, item.start - _CONTEXT) : item.start]
     words = _OPENING.sub("", before).rstrip().rpartition("\n\n")[2]
     if _EXAMPLE_BEFORE.search(words) or _REFUSAL_BEFORE.search(words):
         return "example"
-    after = text[item.end : item.end + _NEAR].replace("</function>", "").lstrip("` \t\r\n;,.)")
-    if _EXAMPLE_AFTER.search(after.partition("\n")[0][: _NEAR // 2]):
+    after = text[item.end : item.end + _CONTEXT].replace("</function>", "").lstrip("` \t\r\n;,.)")
+    if _EXAMPLE_AFTER.search(after.partition("\n")[0][: _CONTEXT // 2]):
         return "example"
     if not words.strip(_BULLETS) or _SENTENCE_END.search(words):
-        words = re.split(r"[\n{\[<]", text[item.end : item.end + _NEAR])[0]
+        words = re.split(r"[\n{\[<]", text[item.end : item.end + _CONTEXT])[0]
         if _WORD.search(words) is None:
             return ""
     announced = _ANNOUNCEMENT.search(words) and not _QUOTING.search(words)
@@ -77,7 +77,7 @@ def _is_quoted_in_its_line(text: str, item: FoundCall) -> bool:
     line = text.rfind("\n", 0, item.start) + 1
     if _QUOTATION.match(text, line, item.start):
         return True
-    before = text[max(line, item.start - _NEAR) : item.start]
+    before = text[max(line, item.start - _CONTEXT) : item.start]
     if before.endswith(_QUOTATION_MARKS):
         return True
     marks = _BACKTICKS.findall(before)
@@ -88,8 +88,8 @@ def _is_quoted_in_its_line(text: str, item: FoundCall) -> bool:
 def _is_program(text: str, group: Sequence[FoundCall]) -> bool:
     """Whether the line before or after bare lines of Python belongs to a program."""
     start, end = group[0].start, group[-1].end
-    before = text[max(0, start - _NEAR) : start].rstrip().rpartition("\n")[2]
-    after = text[end : end + _NEAR].lstrip(" \t\r\n;,").partition("\n")[0]
+    before = text[max(0, start - _CONTEXT) : start].rstrip().rpartition("\n")[2]
+    after = text[end : end + _CONTEXT].lstrip(" \t\r\n;,").partition("\n")[0]
     return bool(_PROGRAM_LINE.match(before) or _PROGRAM_LINE.match(after))
 
 

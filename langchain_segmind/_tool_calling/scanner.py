@@ -28,10 +28,10 @@ from langchain_segmind._tool_calling.shapes import (
 )
 from langchain_segmind._tool_calling.toolset import ToolSet
 
-_PATIENCE = 5000
+_MOST_READ = 5000
 """A text with more calls and broken values than this is no reply but an attack."""
 
-_LOOK = 100
+_CONTEXT = 100
 """How far the scanner looks back to see what a candidate follows, and ahead of what it read."""
 
 
@@ -63,7 +63,7 @@ def scan_ahead(text: str, tools: ToolSet, *, start: int) -> tuple[int, bool]:
         if candidate is None or candidate.start() > unsure:
             return unsure, False
         scanner.read(candidate)
-        if scanner.found or scanner.reach + _LOOK > len(text):
+        if scanner.found or scanner.reach + _CONTEXT > len(text):
             return candidate.start(), bool(scanner.found)
 
 
@@ -80,7 +80,7 @@ class _Scanner:
 
     def next_candidate(self) -> re.Match[str] | None:
         """Find the next place that can start a call."""
-        if self._failures + len(self.found) >= _PATIENCE:
+        if self._failures + len(self.found) >= _MOST_READ:
             return None
         return self._tools.starts.search(self._text, self.position)
 
@@ -130,7 +130,7 @@ class _Scanner:
 
     def _read_value(self, start: int) -> int:
         read = self._value_at(start)
-        is_quoted = _KEY_OR_QUOTE.search(self._text, max(0, start - _LOOK), start) is not None
+        is_quoted = _KEY_OR_QUOTE.search(self._text, max(0, start - _CONTEXT), start) is not None
         if isinstance(read, Whole):
             is_apart = not _names_stand_apart(read.value) or self._fills_its_lines(read)
             if is_apart and not is_quoted:
@@ -146,7 +146,7 @@ class _Scanner:
         return _resume_at(read) if call is None else self._take_broken(start, read, *call)
 
     def _fills_its_lines(self, read: Whole) -> bool:
-        before = self._text[max(0, read.start - _LOOK) : read.start]
+        before = self._text[max(0, read.start - _CONTEXT) : read.start]
         start = read.start - len(before) + len(before.rstrip("[ \t"))
         is_last = _END_OF_PAIRS.match(self._text, read.end) is not None
         return is_last and self._stands_alone(start)
@@ -211,8 +211,8 @@ class _Scanner:
 
     def _take_named(self, start: int, name: str, read: Whole) -> int:
         """Take a call whose name stands outside of what was read."""
-        closing = _CLOSING_TAG.match(self._text, skip(_JUNK, self._text, read.end))
-        end = skip(_STRAY, self._text, read.end) if closing is None else closing.end()
+        closing = _CLOSING_TAG.match(self._text, skip(_AFTER_VALUE, self._text, read.end))
+        end = skip(_STRAY_CLOSERS, self._text, read.end) if closing is None else closing.end()
         return self._take(start, end, with_arguments(name, read.value, self._tools))
 
     def _read_tag_without_object(self, start: int, after: int, name: str) -> int:
@@ -257,7 +257,7 @@ class _Scanner:
         value = read.value
         fits = isinstance(value, dict) and (value.keys() <= known or looks_like_a_call(value))
         is_apart = is_marked or _LINE_END.match(self._text, read.end)
-        closing = _CLOSING_TAG.match(self._text, skip(_JUNK, self._text, read.end))
+        closing = _CLOSING_TAG.match(self._text, skip(_AFTER_VALUE, self._text, read.end))
         return self._take_named(start, name, read) if closing or (fits and is_apart) else read.end
 
     def _read_bare_python(self, start: int, name: str, after: int) -> int:
@@ -267,7 +267,7 @@ class _Scanner:
                 return self._take_broken(start, read, name, after)
             return _resume_at(read)
         if _LINE_END.match(self._text, read.end):
-            as_code = not _SPECIAL_BEFORE.search(self._text, max(0, start - _LOOK), start)
+            as_code = not _SPECIAL_BEFORE.search(self._text, max(0, start - _CONTEXT), start)
             for request in requests_in(read.value, self._tools):
                 self.found.append(FoundCall(start, read.end, request, as_code=as_code))
         return read.end
@@ -276,7 +276,7 @@ class _Scanner:
         """Whether nothing but marks stand before this place in its line, or only other calls do."""
         if self.found and _BETWEEN.fullmatch(self._text, self.found[-1].end, start):
             return True
-        begin = max(0, start - _LOOK)
+        begin = max(0, start - _CONTEXT)
         if _SPECIAL_BEFORE.search(self._text, begin, start):
             return True
         line = self._text.rfind("\n", begin, start) + 1
@@ -298,7 +298,7 @@ def _resume_at(broken: Broken) -> int:
 
 def _unsure_from(text: str, position: int, tools: ToolSet) -> int:
     """Where the end of a text begins that may be the beginning of a call, by what will follow."""
-    reach = max(map(len, tools.spellings), default=0) + _LOOK
+    reach = max(map(len, tools.spellings), default=0) + _CONTEXT
     places = [len(text), text.find("<", max(position, len(text) - reach))]
     brackets = _BRACKET.finditer(text, max(position, len(text) - _BRACKET_LENGTH))
     places += (at for at in map(re.Match.start, brackets) if _UNDECIDED.match(text, at))
@@ -339,8 +339,8 @@ _BARE_GAP = re.compile(r"\s{0,8}[>=]?\s{0,8}\(?\s{0,8}(?=\{)")
 _KEYWORD_ARGUMENT = re.compile(r"\s{0,4}\(\s{0,40}\w{1,128}\s{0,4}=")
 _END_OF_TAG = re.compile(rf"(?P<tag>{_TAG}|<function\s{{0,4}}/?>)|(?:<\|\w{{1,32}}\|>\s*+)*\Z")
 _TAG_CONTENT = re.compile(r"[^<]{0,2000}+")
-_JUNK = re.compile(r"[\s>})\]`\"';]{0,40}")
-_STRAY = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")
+_AFTER_VALUE = re.compile(r"[\s>})\]`\"';]{0,40}")
+_STRAY_CLOSERS = re.compile(r"(?:[>)\]}`]{1,8}(?=\s|[;,<]|\Z))?")
 _LINE_END = re.compile(r"[ \t]*+(?:[)\]`>]{1,4}[ \t]*+)?(?:\Z|[\r\n;,<])")
 _END_OF_PAIRS = re.compile(r"(?:[ \t]*+[\]`)>;,.])*[ \t]*+(?:\Z|[\r\n<]|\[\s*+[\[\"'])")
 _MARKS = re.compile(r"[\s>*\-`$\d.]{0,20}")

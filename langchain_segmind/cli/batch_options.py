@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,9 @@ RETRIES = 5
 def batch(arguments: Sequence[str]) -> int:
     """Run the command and give its exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        from langchain_segmind.cli.batch import run_batch
+    from langchain_segmind.cli.batch import run_batch
 
-        return run_batch(options)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        return 130
+    return run_batch(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

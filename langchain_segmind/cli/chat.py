@@ -18,7 +18,7 @@ from langchain_segmind.exceptions import SegmindError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Seconds: a slow machine takes its time for a long answer, and nobody else waits for it."""
 
 NO_KEY = f"""There is no API key. Get one at {CONSOLE} and set it:
@@ -38,7 +38,7 @@ def chat_locally(settings: Mapping[str, Any]) -> int:
     from langchain_segmind.gateway.models import TITLE, ModelFetchError, fetch_model
 
     screen = Screen()
-    local = Settings(engine="llama", v1_limit=PATIENCE)
+    local = Settings(engine="llama", v1_limit=TIMEOUT)
     with ExitStack() as stack:
         try:
             if lacks_small_model(local):

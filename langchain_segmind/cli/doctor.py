@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from langchain_segmind.credits import CreditBalance
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds for each step: a healthy answer takes less than one."""
 CLOCK_TOLERANCE = 30.0
 """Seconds: a 429 names the time at which its window resets, and that is waited for."""
@@ -71,7 +71,7 @@ _ADVICE: tuple[tuple[type[SegmindError], str], ...] = (
 def doctor(model: str | None, base_url: str | None, timeout: float | None) -> int:
     """Print what is found; give 1 where there is a problem."""
     problems = 0
-    for finding in examine(model or DEFAULT_MODEL, base_url, timeout or PATIENCE):
+    for finding in examine(model or DEFAULT_MODEL, base_url, timeout or TIMEOUT):
         show(finding)
         problems += finding.verdict == "problem"
     verdict = {0: "No problems.", 1: "One problem."}.get(problems, f"{problems} problems.")
@@ -119,14 +119,14 @@ def _ask_for_credits(key: str, address: str, timeout: float) -> Iterator[Finding
         with ChatSegmindLlama(api_key=key, base_url=address, timeout=timeout, max_retries=0) as llm:
             balance = llm.get_credits()
     except SegmindError as error:
-        yield _describe_refusal(error)
+        yield _judge_refusal(error)
         return
-    yield _describe_balance(balance, time.monotonic() - started)
+    yield _judge_balance(balance, time.monotonic() - started)
     if balance.as_of is not None:
-        yield _describe_clock(time.time() - balance.as_of.timestamp())
+        yield _judge_clock(time.time() - balance.as_of.timestamp())
 
 
-def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
+def _judge_balance(balance: CreditBalance, seconds: float) -> Finding:
     if balance.total <= 0:
         message = "The key is accepted, but the account is empty: every call will be refused."
         return Finding("credits", "problem", message, f"Top up at {BILLING}")
@@ -134,7 +134,7 @@ def _describe_balance(balance: CreditBalance, seconds: float) -> Finding:
     return Finding("credits", "ok", message)
 
 
-def _describe_refusal(error: SegmindError) -> Finding:
+def _judge_refusal(error: SegmindError) -> Finding:
     message = str(error)
     for kind, _ in _ADVICE:
         message = message.replace(kind.advice, "").strip()  # What it says of us, we say better.
@@ -142,7 +142,7 @@ def _describe_refusal(error: SegmindError) -> Finding:
     return Finding("credits", "problem", message, advice)
 
 
-def _describe_clock(skew: float) -> Finding:
+def _judge_clock(skew: float) -> Finding:
     if abs(skew) <= CLOCK_TOLERANCE:
         return Finding("clock", "ok", "agrees with the server's")
     message = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."

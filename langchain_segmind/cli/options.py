@@ -27,7 +27,7 @@ commands:
 batch and gateway have options of their own: %(prog)s batch --help
 The key comes from the environment variable SEGMIND_API_KEY."""
 LOCAL = "with a small model on this machine, which is fetched the first time (93 MB); no key"
-LONGEST_ANSWER, LONGEST_LOCAL_ANSWER = 1024, 256
+MAX_TOKENS, LOCAL_MAX_TOKENS = 1024, 256
 """Tokens: a small model often knows no end."""
 NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 
@@ -35,29 +35,36 @@ NO_RICH = "The chat needs rich: pip install 'langchain-segmind[{}]'"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["gateway"]:
-        return _gateway(given[1:])
-    if given[:1] == ["batch"]:
-        from langchain_segmind.cli.batch_options import batch
-
-        return batch(given[1:])
-    options = build_parser().parse_args(given)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # Words that are typed, or that a model says, must not end the program where a terminal
-        # has no letters for them.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
-        if options.command == "doctor":
-            from langchain_segmind.cli.doctor import doctor
-
-            return doctor(options.model, options.base_url, options.timeout)
-        return _chat(options)
+        return _run(given)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `… | head` has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case ["gateway", *rest]:
+            from langchain_segmind.gateway.__main__ import run_and_exit
+
+            run_and_exit(rest)
+        case ["batch", *rest]:
+            from langchain_segmind.cli.batch_options import batch
+
+            return batch(rest)
+    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # Words that are typed, or that a model says, must not end the program where a terminal
+        # has no letters for them.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if options.command == "doctor":
+        from langchain_segmind.cli.doctor import doctor
+
+        return doctor(options.model, options.base_url, options.timeout)
+    return _chat(options)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--local", action="store_true", help=LOCAL)
     add("--queue", action="store_true", help="go through Segmind's queue")
     add("--min-credits", type=float, metavar="X", help="send nothing once fewer are left")
-    longest = f"the longest answer (default: {LONGEST_ANSWER}; --local: {LONGEST_LOCAL_ANSWER})"
+    longest = f"the longest answer (default: {MAX_TOKENS}; --local: {LOCAL_MAX_TOKENS})"
     add("--max-tokens", type=int, metavar="N", help=longest)
     return parser
 
@@ -111,13 +118,5 @@ def _chat(options: argparse.Namespace) -> int:
         return 1
     settings = ("model", "base_url", "queue", "min_credits", "max_tokens", "timeout")
     given = {name: value for name in settings if (value := getattr(options, name)) is not None}
-    given.setdefault("max_tokens", LONGEST_LOCAL_ANSWER if options.local else LONGEST_ANSWER)
+    given.setdefault("max_tokens", LOCAL_MAX_TOKENS if options.local else MAX_TOKENS)
     return chat_locally(given) if options.local else chat(given)
-
-
-def _gateway(arguments: list[str]) -> int:
-    import runpy
-
-    sys.argv[1:] = arguments
-    runpy.run_module("langchain_segmind.gateway", run_name="__main__")
-    return 0

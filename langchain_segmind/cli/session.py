@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_segmind.chat_models import ChatSegmindLlama
     from langchain_segmind.cli.screen import Screen
 
-LITTLE = 0.05
+LOW_CREDITS = 0.05
 """Credits below which an answer's cost is followed by where to get more."""
 ROUNDS = 4
 """Calls of the model that one /tools may cost."""
@@ -189,7 +189,7 @@ class Session:
         cost = f"{format_credits(sum(costs))} credits" if is_told else "cost not told"
         balance = "" if left is None else f", {format_credits(left)} left"
         self._screen.say(f"{calls}{cost}{balance}", "dim")
-        if left is not None and left < LITTLE:
+        if left is not None and left < LOW_CREDITS:
             self._screen.say(f"That is little: top up at {BILLING}", "yellow")
 
     # --- Commands ---

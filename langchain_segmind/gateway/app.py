@@ -100,10 +100,10 @@ def _find_route(gateway: Gateway, request: Request) -> tuple[Endpoint, FaultSour
 async def _authenticate(gateway: Gateway, request: Request) -> bytes:
     """Check the key, and only then read what was sent; a POST is noted in either case."""
     refusal = _refuse_key(gateway, request)
-    request.is_known = not refusal
+    request.is_authenticated = not refusal
     body = b""
     if request.method == "POST":
-        if request.is_known:
+        if request.is_authenticated:
             body = await request.read()
         headers = {name: value for name, value in request.headers.items() if name != "x-api-key"}
         gateway.account.record(Post(request.request_id, request.path, body, headers))

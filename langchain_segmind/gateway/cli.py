@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_segmind.gateway.engines.base import Engine
 
 PREFIX = "SEGMIND_GATEWAY_"
-YES = ("1", "true", "yes", "on")
+TRUE_WORDS = ("1", "true", "yes", "on")
 METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 CHOICES = {"engine": ("llama", "upstream", "echo"), "faults_on": ("all", "posts", "polls")}
 ALIASES = {"rpm": ("--requests-per-minute",)}
@@ -117,7 +117,7 @@ def _describe(name: str) -> dict[str, Any]:
     default, text = (option.default, get_args(option.type)[1]) if option else OTHERS[name]
     given = os.environ.get(PREFIX + name.upper(), "")
     if isinstance(default, bool):
-        return {"action": "store_true", "default": given.lower() in YES, "help": text}
+        return {"action": "store_true", "default": given.lower() in TRUE_WORDS, "help": text}
     kind = Path if name == "gguf" else str if default is None else type(default)
     if option in fields(Faults) and name != "latency":
         text = f"share of requests, from 0 to 1, {text}"

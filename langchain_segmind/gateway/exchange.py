@@ -30,7 +30,7 @@ class Request:
     read: Callable[[], Awaitable[bytes]]
     """Gives the body; what is never asked for is never kept."""
     request_id: str = field(default_factory=lambda: str(uuid4()))
-    is_known: bool = False
+    is_authenticated: bool = False
     """Whether it carries the key."""
 
     @property

@@ -34,7 +34,7 @@ LINGER_SECONDS = 2.0
 """For what a refused client still sends, which is thrown away."""
 GRACE_SECONDS = 1.0
 """For answers that are under way when the server is stopped."""
-PATIENCE_SECONDS = 1.0
+MIN_AGE_SECONDS = 1.0
 """For which a connection is not closed to make room for another."""
 PAUSE_SECONDS = 0.02
 """Until the next connection is accepted where there was no file descriptor for one."""
@@ -45,9 +45,9 @@ LONGEST_BODY = 64 * MIB
 """Bytes of a request, of which only images make so many."""
 MOST_BUFFERED = 256 * MIB
 """Bytes of bodies, of all requests that are being answered together."""
-MOST_NEWCOMERS = 4096
+MOST_UNAUTHENTICATED = 4096
 """Connections that have not shown a key yet; one more closes the oldest."""
-ROOM = 64
+CLOSED_TOGETHER = 64
 """How many of the oldest are closed where no file descriptor is left for another."""
 BLOCK = 64 * 1024
 HEAD_END = b"\r\n\r\n"
@@ -63,7 +63,7 @@ class Server:
     ) -> None:
         self.answer = answer
         self.is_stopping = False
-        self.newcomers: dict[Connection, float] = {}
+        self.unauthenticated: dict[Connection, float] = {}
         self.buffered = 0
         self._listener = listener
         self._connections: set[Connection] = set()
@@ -103,28 +103,28 @@ class Server:
             return
         except OSError:
             # No file descriptor is left: there will be some in a moment.
-            self._close_oldest(ROOM)
+            self._close_oldest(CLOSED_TOGETHER)
             loop.remove_reader(self._listener)
             loop.call_later(PAUSE_SECONDS, self._watch)
             return
-        if len(self.newcomers) >= MOST_NEWCOMERS:
+        if len(self.unauthenticated) >= MOST_UNAUTHENTICATED:
             self._close_oldest(1)
         connection = Connection(self, accepted, address[0])
-        self.newcomers[connection] = loop.time()
+        self.unauthenticated[connection] = loop.time()
         self._connections.add(connection)
         connection.task.add_done_callback(lambda _: self._forget(connection))
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self.newcomers.pop(connection, None)
+        self.unauthenticated.pop(connection, None)
 
     def _close_oldest(self, count: int) -> None:
         """Make room, but not by closing a client that has only just come."""
-        latest = asyncio.get_running_loop().time() - PATIENCE_SECONDS
-        for connection, since in list(self.newcomers.items())[:count]:
+        latest = asyncio.get_running_loop().time() - MIN_AGE_SECONDS
+        for connection, since in list(self.unauthenticated.items())[:count]:
             if since < latest:
                 connection.task.cancel()
-                del self.newcomers[connection]
+                del self.unauthenticated[connection]
 
 
 class Connection:
@@ -139,7 +139,7 @@ class Connection:
         self._http = h11.Connection(h11.SERVER)
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
-        self._left = bytearray()
+        self._unparsed = bytearray()
         """What has arrived and belongs to no request yet."""
         self._buffered = 0
 
@@ -177,20 +177,20 @@ class Connection:
 
     async def _read_head(self) -> bytes:
         """Give a head, or what came instead."""
-        is_new = self in self._server.newcomers
+        is_new = self in self._server.unauthenticated
         self.is_idle = True
         async with asyncio.timeout(HEAD_SECONDS if is_new else IDLE_SECONDS):
-            while (end := self._left.find(HEAD_END)) < 0:
+            while (end := self._unparsed.find(HEAD_END)) < 0:
                 # Who takes us for https waits for an answer: what is sent has no such end.
-                if len(self._left) > LONGEST_HEAD or self._left.startswith(TLS_HANDSHAKE):
+                if len(self._unparsed) > LONGEST_HEAD or self._unparsed.startswith(TLS_HANDSHAKE):
                     break
                 data = await self._reader.read(BLOCK)
                 if not data:
                     raise EOFError
-                self._left += data
+                self._unparsed += data
         self.is_idle = False
-        head = bytes(self._left if end < 0 else self._left[: end + len(HEAD_END)])
-        del self._left[: len(head)]
+        head = bytes(self._unparsed if end < 0 else self._unparsed[: end + len(HEAD_END)])
+        del self._unparsed[: len(head)]
         return head
 
     def _parse(self, head: bytes) -> Request:
@@ -220,7 +220,7 @@ class Connection:
 
     async def _read_body(self) -> bytes:
         """Read the body, of a client that has shown the key."""
-        self._server.newcomers.pop(self, None)
+        self._server.unauthenticated.pop(self, None)
         if self._http.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             await self._write(self._http.send(go_on))
@@ -238,8 +238,8 @@ class Connection:
 
     async def _read_part(self) -> bytes | None:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(bytes(self._left) or await self._reader.read(BLOCK))
-            self._left.clear()
+            self._http.receive_data(bytes(self._unparsed) or await self._reader.read(BLOCK))
+            self._unparsed.clear()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     def _hold(self, size: int) -> None:
@@ -255,12 +255,12 @@ class Connection:
         if response.sent == "nothing":
             self._writer.transport.abort()
             return False
-        is_known = request is not None and request.is_known
-        if is_known:
-            self._server.newcomers.pop(self, None)
+        is_authenticated = request is not None and request.is_authenticated
+        if is_authenticated:
+            self._server.unauthenticated.pop(self, None)
         is_whole = self._http.their_state in {h11.DONE, h11.MUST_CLOSE}
         # A stranger's connection makes room for another's.
-        stays = is_whole and is_known and not self._server.is_stopping
+        stays = is_whole and is_authenticated and not self._server.is_stopping
         head = self._http.send(self._head(response, stays=stays))
         body = b"" if request is not None and request.method == "HEAD" else response.body
         if response.sent == "half":
@@ -270,7 +270,7 @@ class Connection:
         data = self._http.send(h11.Data(data=body))
         await self._write(head, data, self._http.send(h11.EndOfMessage()))
         if self._http.our_state is self._http.their_state is h11.DONE:
-            self._left += self._http.trailing_data[0]
+            self._unparsed += self._http.trailing_data[0]
             self._http = h11.Connection(h11.SERVER)
             return True
         if not is_whole:

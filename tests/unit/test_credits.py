@@ -33,7 +33,7 @@ from langchain_segmind._protocol.account import Account, Ledger, account_of
 from langchain_segmind._protocol.calls import Exchanges
 from langchain_segmind._protocol.types import Response, TransportFailure
 from langchain_segmind.credits import CreditsCallbackHandler, format_credits
-from tests.flowing import Driver, reply, scripted
+from tests.flows import Driver, reply, scripted
 
 if TYPE_CHECKING:
     from langchain_segmind._protocol.types import Flow

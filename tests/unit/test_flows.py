@@ -26,7 +26,7 @@ from langchain_segmind._protocol.types import (
     Sleep,
     TransportFailure,
 )
-from tests.flowing import UNIX, Driver, Script, completion, reply, scripted
+from tests.flows import UNIX, Driver, Script, completion, reply, scripted
 
 if TYPE_CHECKING:
     from langchain_segmind._protocol.answers import Finished

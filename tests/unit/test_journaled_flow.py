@@ -34,7 +34,7 @@ from langchain_segmind.exceptions import (
     SegmindTimeoutError,
 )
 from langchain_segmind.journals import Claim, Journal, JournalEntry
-from tests.flowing import UNIX, completion, reply
+from tests.flows import UNIX, completion, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

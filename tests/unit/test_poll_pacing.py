@@ -9,7 +9,7 @@ import pytest
 
 from langchain_segmind._protocol.pacing import PollPacing
 from langchain_segmind._protocol.retry import RateLimit
-from tests.flowing import UNIX
+from tests.flows import UNIX
 from tests.simulation import Limit, Simulation
 
 if TYPE_CHECKING:

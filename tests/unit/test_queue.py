@@ -41,7 +41,7 @@ from langchain_segmind._protocol.types import (
     Sleep,
     TransportFailure,
 )
-from tests.flowing import Driver, completion, reply, scripted
+from tests.flows import Driver, completion, reply, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

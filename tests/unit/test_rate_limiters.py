@@ -21,7 +21,7 @@ from langchain_segmind._protocol.calls import Exchanges
 from langchain_segmind._protocol.pacing import RequestWindow
 from langchain_segmind._protocol.retry import RateLimit
 from langchain_segmind.rate_limiters import WINDOW
-from tests.flowing import UNIX, Driver, reply, scripted
+from tests.flows import UNIX, Driver, reply, scripted
 from tests.servers import ask, faults, http, model
 
 if TYPE_CHECKING:

@@ -342,3 +342,19 @@ def test_numbers_are_taken_as_they_are() -> None:
     assert reply.tool_calls[0]["args"] == {"a": 2}
     huge = parse_tool_calls('{"name": "get", "parameters": {"a": ' + "9" * 5000 + "}}", TOOLS)
     assert huge.tool_calls == []
+
+
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_a_number_at_the_end_may_have_been_cut_short(ending: str) -> None:
+    """A bracket that is missing behind it is not added: 12 may have been the beginning of 1200."""
+    text = '{"name": "get_weather", "parameters": {"days": 12' + ending
+    assert parse_tool_calls(text, TOOLS).tool_calls == []
+    assert [call["name"] for call in parse_tool_calls(text, TOOLS).invalid_tool_calls] == [
+        "get_weather"
+    ]
+
+
+def test_a_bracket_that_is_missing_before_a_closing_tag_is_added() -> None:
+    reply = parse_tool_calls('<function=get_weather>{"city": "Oslo"</function> Done.', TOOLS)
+    assert [call["args"] for call in reply.tool_calls] == [{"city": "Oslo"}]
+    assert reply.content == "Done."

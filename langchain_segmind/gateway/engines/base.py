@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from langchain_segmind.gateway.errors import ApiError
 
 
-class Engine(Protocol):
-    """Turns a request body into an OpenAI chat completion."""
+class Engine:
+    """Turns a request body into an OpenAI chat completion; `complete` is a subclass's own."""
 
     name: str
+
+    async def complete(self, body: dict[str, Any]) -> Any:
+        """Answer a body that was checked, or raise `EngineError`."""
+        raise NotImplementedError
 
     async def start(self) -> None:
         """Get ready, or raise `EngineUnavailableError`."""
 
-    async def complete(self, body: dict[str, Any]) -> Any:
-        """Answer a body that was checked, or raise `EngineError`."""
-
     async def close(self) -> None:
-        """Give up what is held."""
+        """Give up what is held, if anything."""
 
 
 class EngineError(ApiError):

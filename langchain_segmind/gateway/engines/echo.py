@@ -6,21 +6,15 @@ import json
 import re
 from typing import Any
 
-from langchain_segmind.gateway.engines.base import chat_completion
+from langchain_segmind.gateway.engines.base import Engine, chat_completion
 from langchain_segmind.gateway.engines.schemas import minimal_instance
 from langchain_segmind.gateway.validation import text_of
 
 
-class EchoEngine:
+class EchoEngine(Engine):
     """Answers "You said: …", counting words as tokens."""
 
     name = "echo"
-
-    async def start(self) -> None:
-        """Need nothing."""
-
-    async def close(self) -> None:
-        """Hold nothing."""
 
     async def complete(self, body: dict[str, Any]) -> Any:
         """Answer the last message of the user."""

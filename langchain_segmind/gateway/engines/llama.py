@@ -8,7 +8,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind.gateway.engines.base import EngineError, EngineUnavailableError
+from langchain_segmind.gateway.engines.base import Engine, EngineError, EngineUnavailableError
 from langchain_segmind.gateway.models import FETCH_COMMAND, SMOLLM2
 from langchain_segmind.gateway.validation import text_of
 
@@ -27,11 +27,11 @@ DEFAULTS = {
 }
 """What a call gets that does not say otherwise."""
 
-QUIET = -1
+LOG_NOTHING = -1
 """The level at which llama.cpp logs nothing."""
 
 
-class LlamaEngine:
+class LlamaEngine(Engine):
     """Runs several generations side by side, off the event loop."""
 
     name = "llama"
@@ -89,7 +89,7 @@ class LlamaEngine:
         parameters.warmup = False
         for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
             cpu.n_threads = self._cores
-        parameters.verbosity = QUIET
+        parameters.verbosity = LOG_NOTHING
         parameters.cache_ram_mib = 0
         # The library opens a port of its own, which nobody else is to use.
         parameters.api_keys = [secrets.token_hex()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,7 @@ from langchain_segmind.gateway.engines.base import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Make = Callable[[Any], Any]
-
-DEEPEST = 50
+MAX_DEPTH = 50
 
 
 def minimal_instance(schema: dict[str, Any]) -> Any:
@@ -21,7 +20,7 @@ def minimal_instance(schema: dict[str, Any]) -> Any:
 
 
 def _make(root: dict[str, Any], depth: int, schema: Any) -> Any:
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise EngineError(400, "The JSON schema requires itself without an end")
     make = partial(_make, root, depth + 1)
     match schema:
@@ -35,43 +34,33 @@ def _make(root: dict[str, Any], depth: int, schema: Any) -> Any:
             parts = [make(first), *map(make, others)]
             merged = [pair for part in parts if isinstance(part, dict) for pair in part.items()]
             return dict(merged) or parts[0]
+        case {"type": [kind, *_]}:
+            return make({**schema, "type": kind})
         case dict():
-            return _of_type(schema, make)
+            return _make_of_type(schema, make)
     return None
 
 
-def _of_type(schema: dict[str, Any], make: Make) -> Any:
-    kinds = schema.get("type", "object" if "properties" in schema else "string")
-    kind = kinds[0] if isinstance(kinds, list) else kinds
-    if kind not in _TYPES:
-        raise EngineError(400, f"The JSON schema has an unknown type: {kind}")
-    return _TYPES[kind](schema, make)
-
-
-def _object(schema: dict[str, Any], make: Make) -> dict[str, Any]:
-    properties = schema.get("properties", {})
-    return {name: make(properties.get(name, {})) for name in schema.get("required", [])}
-
-
-def _array(schema: dict[str, Any], make: Make) -> list[Any]:
-    return [make(schema.get("items", {})) for _ in range(schema.get("minItems", 0))]
-
-
-def _integer(schema: dict[str, Any], _: Make) -> int:
-    if "exclusiveMinimum" in schema:
-        return int(schema["exclusiveMinimum"]) + 1
-    return int(-(-schema.get("minimum", 0) // 1))
-
-
-_TYPES: dict[str, Callable[[dict[str, Any], Make], Any]] = {
-    "object": _object,
-    "array": _array,
-    "string": lambda schema, _: "a" * schema.get("minLength", 1),
-    "integer": _integer,
-    "number": lambda schema, make: float(_integer(schema, make)),
-    "boolean": lambda *_: False,
-    "null": lambda *_: None,
-}
+def _make_of_type(schema: dict[str, Any], make: Callable[[Any], Any]) -> Any:
+    match schema.get("type", "object" if "properties" in schema else "string"):
+        case "object":
+            properties = schema.get("properties", {})
+            return {name: make(properties.get(name, {})) for name in schema.get("required", [])}
+        case "array":
+            return [make(schema.get("items", {})) for _ in range(schema.get("minItems", 0))]
+        case "string":
+            return "a" * schema.get("minLength", 1)
+        case "integer" | "number" as kind:
+            least = math.ceil(schema.get("minimum", 0))
+            if "exclusiveMinimum" in schema:
+                least = math.floor(schema["exclusiveMinimum"]) + 1
+            return least if kind == "integer" else float(least)
+        case "boolean":
+            return False
+        case "null":
+            return None
+        case kind:
+            raise EngineError(400, f"The JSON schema has an unknown type: {kind}")
 
 
 def _resolve(root: Any, reference: str) -> Any:

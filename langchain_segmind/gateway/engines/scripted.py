@@ -6,14 +6,14 @@ import inspect
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from langchain_segmind.gateway.engines.base import EngineError, chat_completion
+from langchain_segmind.gateway.engines.base import Engine, EngineError, chat_completion
 from langchain_segmind.gateway.validation import prompt_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Answers with a text, or with any JSON value in place of a completion.
 
     The function gets the body, may be async, and may raise `EngineError`.
@@ -37,12 +37,6 @@ class ScriptedEngine:
         self._answer = answer
         self.bodies: list[dict[str, Any]] = []
         """The bodies that were answered, oldest first."""
-
-    async def start(self) -> None:
-        """Need nothing."""
-
-    async def close(self) -> None:
-        """Hold nothing."""
 
     async def complete(self, body: dict[str, Any]) -> Any:
         """Ask the function."""

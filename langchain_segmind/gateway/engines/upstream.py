@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import Any
 
-from langchain_segmind.gateway.engines.base import EngineError
+from langchain_segmind.gateway.engines.base import Engine, EngineError
 
-if TYPE_CHECKING:
-    import httpx2
-
-PATIENCE = 600.0
+TIMEOUT = 600.0
 """Seconds; to connect it has five."""
-BAD_REQUEST = 400
 
 
-class UpstreamEngine:
+class UpstreamEngine(Engine):
     """Forwards to Ollama, vLLM, llama-server and the like."""
 
     name = "upstream"
@@ -27,11 +24,8 @@ class UpstreamEngine:
         self._model = model
         self._client = httpx2.AsyncClient(
             headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(PATIENCE, connect=5.0),
+            timeout=httpx2.Timeout(TIMEOUT, connect=5.0),
         )
-
-    async def start(self) -> None:
-        """Need nothing: the first call connects."""
 
     async def close(self) -> None:
         """Close its connections."""
@@ -41,29 +35,19 @@ class UpstreamEngine:
         """Pass a body on, and the answer back as it is."""
         import httpx2
 
-        asked = {**body, "model": self._model or body["model"]}
         try:
+            asked = {**body, "model": self._model or body["model"]}
             response = await self._client.post(self._url, json=asked)
-        except httpx2.HTTPError as error:
+            answer = response.json()
+        except (httpx2.HTTPError, ValueError) as error:
             what = type(error).__name__
-            raise EngineError(502, f"The upstream server can't be reached: {what}") from error
-        if not response.is_success:
-            # A bad request is the caller's; all else is between us and that server.
-            status = BAD_REQUEST if response.status_code == BAD_REQUEST else 502
-            raise EngineError(status, _reason(response))
-        try:
-            return response.json()
-        except ValueError as error:
-            raise EngineError(502, "The upstream server did not answer with JSON") from error
-
-
-def _reason(response: httpx2.Response) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    match body:
-        case {"error": {"message": str(message)}} | {"error": str(message)}:
-            return message
-        case _:
-            return f"The upstream server answered {response.status_code}"
+            raise EngineError(502, f"The upstream server gave no JSON: {what}") from error
+        if response.is_success:
+            return answer
+        match answer:
+            case {"error": {"message": str(message)}} | {"error": str(message)}:
+                pass
+            case _:
+                message = f"The upstream server answered {response.status_code}"
+        # A bad request is the caller's; all else is between us and that server.
+        raise EngineError(400 if response.status_code == HTTPStatus.BAD_REQUEST else 502, message)

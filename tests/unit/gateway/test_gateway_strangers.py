@@ -219,8 +219,8 @@ class TestDeadlines:
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers[2::3])
 
     def test_a_connection_too_many_closes_the_oldest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "MOST_NEWCOMERS", 3)
-        monkeypatch.setattr(server, "PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(server, "MOST_UNAUTHENTICATED", 3)
+        monkeypatch.setattr(server, "MIN_AGE_SECONDS", 0)
         with serve() as gateway, ExitStack() as stack:
             with httpx.Client(base_url=gateway.url, headers=KEY) as known:
                 assert known.post(PATH, json=BODY).status_code == 200
@@ -236,7 +236,7 @@ class TestDeadlines:
 
     def test_a_burst_of_clients_closes_none_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """They have come together, and will say who they are in a moment."""
-        monkeypatch.setattr(server, "MOST_NEWCOMERS", 3)
+        monkeypatch.setattr(server, "MOST_UNAUTHENTICATED", 3)
         get = (
             f"GET /v1/get-user-credits HTTP/1.1\r\nhost: localhost\r\nx-api-key: {DEFAULT_API_KEY}"
         )

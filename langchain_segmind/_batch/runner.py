@@ -23,6 +23,7 @@ from langchain_segmind.exceptions import (
     SegmindError,
     SegmindInvalidInputError,
     SegmindJournalError,
+    SegmindOutcomeUnknownError,
     SegmindPermissionDeniedError,
     SegmindRateLimitError,
     SegmindTimeoutError,
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
 
 PAGE = 256
 """Requests that the journal is asked about at a time, ahead of those that answer them."""
-GRACE = 10.0
-"""Seconds that submits under way have when a run is stopped; then their outcome is unknown."""
+SUBMIT_GRACE, ANSWER_GRACE = 5.0, 30.0
+"""Seconds that calls on their way have when a run is stopped; then their outcome is unknown.
+
+The id that a submit waits for takes less than one, while v1 sends the whole answer, and it is lost
+with the call."""
 MOST_UNANSWERED = 100
 """Calls in a row to which nobody answers until the run ends: a laptop may have lost its network."""
 _OUTAGES = (SegmindConnectionError, SegmindTimeoutError, SegmindAPIError, SegmindRateLimitError)
@@ -137,6 +141,8 @@ class Runner:
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._is_ending = self._is_stopped = False
+        self.grace = SUBMIT_GRACE if llm._through_queue else ANSWER_GRACE  # noqa: SLF001 - of this package.
+        """Seconds that calls on their way have once the run is stopped."""
         self._unanswered = 0
         self._begun, self._pilot = 0, pilot
         self.finished = 0
@@ -166,16 +172,26 @@ class Runner:
         self.go_on.set()
 
     def stop(self) -> None:
-        """Wait for nothing but submits under way: the journal has the ids of the rest."""
+        """Wait for nothing but calls on their way, and not long: the journal has the rest."""
         self.end()
         self._is_stopped = True
         for task, attempt in self._running.items():
             if not attempt.is_sending:
                 task.cancel()
+        if self._running:
+            asyncio.get_running_loop().call_later(self.grace, self._drop)
 
     def abort(self) -> None:
-        """Drop everything at once: what is being submitted is noted as unknown."""
+        """Drop everything at once: what is on its way is noted as unknown."""
         self.stop()
+        self._drop()
+
+    @property
+    def sending(self) -> int:
+        """How many calls are on their way, of which the journal does not know what becomes."""
+        return sum(attempt.is_sending for attempt in self._running.values())
+
+    def _drop(self) -> None:
         for task in self._running:
             task.cancel()
 
@@ -204,13 +220,9 @@ class Runner:
         self._results.put_nowait(None)
 
     async def _wait_for_running(self) -> None:
-        """Wait for all that was begun, though not for long once the run is stopped."""
-        while self._running:
-            timeout = GRACE if self._is_stopped else 0.2
-            _, left = await asyncio.wait(list(self._running), timeout=timeout)
-            if self._is_stopped:
-                for task in left:
-                    task.cancel()
+        """Wait for all that was begun."""
+        if self._running:
+            await asyncio.wait(list(self._running))
 
     async def _look_up(self) -> AsyncIterator[_Attempt | BatchResult]:
         """Prepare a page of calls at a time, with what the journal knows of them."""
@@ -247,7 +259,10 @@ class Runner:
                 result = await self._answer_once(attempt)
                 result = result.after(before)
         except (_StoppedError, asyncio.CancelledError):
-            self._slots.release()
+            if attempt.is_sending:
+                self._results.put_nowait(sample.result(_dropped(attempt.key), cost=None))
+            else:
+                self._slots.release()
         except Exception as error:
             self._slots.release()
             self.end(error)
@@ -347,6 +362,14 @@ class Runner:
             lost_attempts=accounting.lost,
             replayed=bool(accounting.extra.get("replayed")),
         )
+
+
+def _dropped(key: str) -> SegmindOutcomeUnknownError:
+    return SegmindOutcomeUnknownError(
+        f"The call {key!r} was on its way when the run was stopped. It may have been billed. "
+        f"{SegmindOutcomeUnknownError.advice}",
+        outcome_unknown=True,
+    )
 
 
 def prepare(

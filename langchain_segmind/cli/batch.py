@@ -292,8 +292,12 @@ class _Run:
         if self.interrupts > 1:
             self.runner.abort()
             return
-        _say("\nStopping: what is being submitted is noted first. Once more stops at once.")
         self.runner.stop()
+        count, seconds = self.runner.sending, self.runner.grace
+        _say(
+            f"\nStopping: what is on its way ({count:,}) is waited for, {seconds:g} s at most. "
+            "Once more stops at once, and leaves it unknown."
+        )
 
     def _exit_code(self, failure: Exception | None) -> int:
         tally = self.tally

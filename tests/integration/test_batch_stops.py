@@ -141,6 +141,59 @@ def test_a_signal_ends_the_run_in_order_within_seconds(name: str, tmp_path: Path
         assert len(batch.texts()) == states(batch).count("answered")
 
 
+def test_the_last_submits_of_a_run_are_waited_for_like_any(tmp_path: Path) -> None:
+    """They were dropped at once, and unknown, where no row was left to begin."""
+    with serve(Settings(post_faults=Faults(latency=1.5)), slow(30)) as gateway:
+        batch = Batch(tmp_path, gateway)
+        batch.ask(4)
+        process = batch.start()
+        wait_for(lambda: gateway.account.post_count == 4)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+        assert states(batch) == ["submitted"] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "count"), [((), 4), (("--no-queue", "--in-flight", "8"), 8)], ids=["queue", "v1"]
+)
+def test_a_second_signal_ends_what_hangs_at_once_and_tells_it(
+    options: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    """Of a gateway that takes everything and answers nothing."""
+    with serve(Settings(post_faults=Faults(latency=60))) as gateway:
+        batch = Batch(tmp_path, gateway)
+        batch.ask(40)
+        process = batch.start(*options)
+        wait_for(lambda: gateway.account.post_count == count)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        stopping = next(line for line in process.stderr if line.startswith("Stopping"))
+        assert f"({count}) is waited for" in stopping
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, err = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - sent < 5
+        assert process.returncode == 130
+        assert f"{count} unknown, {40 - count} left to do" in err
+        assert states(batch) == ["unknown"] * count
+        assert [line["error"]["outcome_unknown"] for line in batch.lines()] == [True] * count
+
+
+def test_submits_that_hang_are_not_waited_for_long(tmp_path: Path) -> None:
+    with serve(Settings(post_faults=Faults(latency=60))) as gateway:
+        batch = Batch(tmp_path, gateway)
+        batch.ask(100)
+        process = batch.start()
+        wait_for(lambda: gateway.account.post_count == 4)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, err = process.communicate(timeout=PATIENCE)
+        assert 5 <= time.monotonic() - sent < 10
+        assert process.returncode == 130
+        assert "4 unknown, 96 left to do" in err
+
+
 def test_an_interrupted_run_goes_on_and_pays_for_the_rest(tmp_path: Path) -> None:
     with serve(engine=slow(0.1)) as gateway:
         batch = Batch(tmp_path, gateway)

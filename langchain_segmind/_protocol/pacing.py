@@ -204,7 +204,9 @@ class PollPacing:
     ) -> float:
         """Give the seconds before the next poll of a job that was polled so often."""
         delay = poll_delay(polls, interval, self._jobs, jitter) * self._slowdown
-        return delay if self._jobs < JOBS_IN_STEP else on_the_beat(now, delay)
+        if self._jobs < JOBS_IN_STEP:
+            return delay
+        return on_the_beat(now, delay, max(interval, self._jobs / retry.POLLS_PER_SECOND))
 
     def seconds_until_allowed(self, *, now: float) -> float:
         """Give the seconds that a poll which is due has to wait, or 0 and count it as sent."""

@@ -34,10 +34,10 @@ POLL_GROWTH = 1.5
 """How much longer each wait for a job is than the one before, up to the poll interval."""
 POLLS_PER_SECOND = 150
 """How often all jobs of an account together are asked after: a few per cent of a core."""
-JOBS_IN_STEP = 50
+JOBS_IN_STEP = 8
 """From how many jobs on polls go in step: woken for one at a time, each costs twice as much."""
 BEAT = 0.1
-"""Seconds between two steps."""
+"""Seconds between two steps, at most."""
 
 
 class RetryBudget:
@@ -116,9 +116,10 @@ def poll_delay(polls: int, interval: float, jobs: int, jitter: float) -> float:
     return max(own * (0.75 + jitter / 4), jobs / POLLS_PER_SECOND * (0.5 + jitter))
 
 
-def on_the_beat(now: float, delay: float) -> float:
-    """Lengthen a delay so that it ends when others do."""
-    return math.ceil((now + delay) / BEAT) * BEAT - now
+def on_the_beat(now: float, delay: float, pace: float) -> float:
+    """Lengthen a delay so that it ends when others do, by a tenth of the pace at most."""
+    beat = min(BEAT, pace / 10)
+    return math.ceil((now + delay) / beat) * beat - now
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,6 +121,18 @@ class TestALimit:
 
 
 class TestPacing:
+    @pytest.mark.parametrize("interval", [0.1, 0.2, 1.0])
+    def test_a_dozen_jobs_go_in_step_and_hardly_wait_for_it(self, interval: float) -> None:
+        """Who asks more often goes in shorter steps: none waits for an interval and a half."""
+        polls, moments = PollPacing(), [each * interval / 100 for each in range(100)]
+        with ExitStack() as jobs:
+            for _ in range(12):
+                jobs.enter_context(polls.count_job())
+            waits = [polls.seconds_to_next_poll(9, interval, now=at, jitter=1.0) for at in moments]
+        assert max(waits) < 1.5 * interval
+        ends = {round(at + wait, 6) for at, wait in zip(moments, waits, strict=True)}
+        assert len(ends) <= 11
+
     def test_a_refusal_stops_everyone_until_its_end_and_no_longer(self) -> None:
         polls = PollPacing()
         polls.record_refusal(7.0, now=0.0, jitter=0.5)

@@ -484,7 +484,7 @@ class TestPacing:
         assert sum(waits) / len(waits) == pytest.approx(1000 / 150)
 
     def test_many_jobs_go_in_step(self) -> None:
-        ends = {round(12.34 + on_the_beat(12.34, delay / 100), 6) for delay in range(20)}
+        ends = {round(12.34 + on_the_beat(12.34, delay / 100, 1.0), 6) for delay in range(20)}
         assert ends == {12.4, 12.5, 12.6}
 
     def test_a_429_on_one_job_slows_all_of_them(self) -> None:

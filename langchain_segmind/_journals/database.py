@@ -9,6 +9,7 @@ import sqlite3
 import time
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VERSION = 1
-_MARK = re.compile(r"\?|\{now\}")
 LOCK_TIMEOUT = 30.0
 """Seconds to wait while another process writes."""
 
@@ -80,10 +80,9 @@ class Database:
                 sql, parameters = steps.send(rows)  # type: ignore[arg-type]
                 # All who share a file are on one machine, and so they have one clock.
                 now = time.time_ns() / 1e9
-                statement, is_given = _render(sql)
-                given = iter(parameters)
-                values = [next(given) if each else now for each in is_given]
-                cursor = self._connection.execute(statement, values)
+                statement, has_clock = _render(sql)
+                given = (*parameters, now) if has_clock else parameters
+                cursor = self._connection.execute(statement, given)
                 rows = [(now,)] * cursor.rowcount if sql.endswith(WHEN) else cursor.fetchall()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
@@ -101,13 +100,14 @@ class Database:
 
 
 @cache
-def _render(sql: str) -> tuple[str, list[bool]]:
-    """Make the clock a parameter like others, and tell which of them all are given.
+def _render(sql: str) -> tuple[str, bool]:
+    """Number the parameters, and make the clock the last one; tell whether it is asked.
 
     RETURNING would cost half of what the write does.
     """
-    sql = sql.removesuffix(WHEN)
-    return sql.replace("{now}", "?"), [mark == "?" for mark in _MARK.findall(sql)]
+    sql, numbers = sql.removesuffix(WHEN), count(1)
+    numbered = re.sub(r"\?", lambda _: f"?{next(numbers)}", sql)
+    return numbered.replace("{now}", f"?{next(numbers)}"), "{now}" in sql
 
 
 def check_file(path: str, file: tuple[int, int]) -> None:

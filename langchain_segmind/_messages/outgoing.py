@@ -202,6 +202,8 @@ class _Converter:
     def _turn(self, role: Role, message: BaseMessage) -> list[WireMessage]:
         """Give a turn; tool results shaped as Anthropic shapes them become turns of their own."""
         content: object = message.content
+        if isinstance(content, str) and not message.name:
+            return [{"role": role, "content": _break_special_tokens(content)}]
         turns: list[WireMessage] = []
         if isinstance(content, list):
             results = [(at, block) for at, block in enumerate(content) if _is_result(block)]
@@ -314,15 +316,14 @@ def text_part(text: str) -> TextPart:
 def _content(parts: Sequence[Part]) -> str | list[Part]:
     """Give a string, which every model takes, unless there is an image among the parts.
 
-    A space is put into Llama's own tokens, so that no text can end a turn or begin another; texts
-    that follow each other are one, as the model reads them.
+    Texts that follow each other are one, as the model reads them.
     """
     if all(part["type"] == "text" for part in parts):
-        return _SPECIAL_TOKEN.sub("<| ", _text_of(parts))
+        return _break_special_tokens(_text_of(parts))
     content: list[Part] = []
     for kind, run in groupby(parts, key=itemgetter("type")):
         if kind == "text":
-            content.append(text_part(_SPECIAL_TOKEN.sub("<| ", _text_of(run))))
+            content.append(text_part(_break_special_tokens(_text_of(run))))
         else:
             content.extend(run)
     return content
@@ -333,6 +334,11 @@ _SPECIAL_TOKEN = re.compile(
     r"<\|(?=(?:begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id|python_tag"
     r"|finetune_right_pad_id|step_id|image|reserved_special_token_\d{1,3})\|>)"
 )
+
+
+def _break_special_tokens(text: str) -> str:
+    """Put a space into Llama's own tokens, so that no text can end a turn or begin another."""
+    return _SPECIAL_TOKEN.sub("<| ", text)
 
 
 def _text_of(parts: Iterable[Part]) -> str:

@@ -78,11 +78,13 @@ class Call:
         self, choice: Mapping[str, Any], completion: Mapping[str, Any], accounting: Accounting
     ) -> ChatGeneration:
         message = choice["message"]
-        cutter = StopCutter(self.stop)
-        text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
-        if cutter.cut:
-            choice = {**choice, "finish_reason": "stop"}
-        is_cut = cutter.cut or choice.get("finish_reason") == "length"
+        text = text_of(message.get("content"))
+        is_cut = choice.get("finish_reason") == "length"
+        if self.stop:
+            cutter = StopCutter(self.stop)
+            text = cutter.feed(text) + cutter.finish()
+            if cutter.cut:
+                choice, is_cut = {**choice, "finish_reason": "stop"}, True
         parsed = self.parse(text, message.get("tool_calls"), cut=is_cut)
         return self.generation(parsed, choice, completion, accounting)
 

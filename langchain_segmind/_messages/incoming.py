@@ -78,11 +78,13 @@ class Call:
         self, choice: Mapping[str, Any], completion: Mapping[str, Any], accounting: Accounting
     ) -> ChatGeneration:
         message = choice["message"]
-        cutter = StopCutter(self.stop)
-        text = cutter.feed(text_of(message.get("content"))) + cutter.finish()
-        if cutter.cut:
-            choice = {**choice, "finish_reason": "stop"}
-        is_cut = cutter.cut or choice.get("finish_reason") == "length"
+        text = text_of(message.get("content"))
+        is_cut = choice.get("finish_reason") == "length"
+        if self.stop:
+            cutter = StopCutter(self.stop)
+            text = cutter.feed(text) + cutter.finish()
+            if cutter.cut:
+                choice, is_cut = {**choice, "finish_reason": "stop"}, True
         parsed = self.parse(text, message.get("tool_calls"), cut=is_cut)
         return self.generation(parsed, choice, completion, accounting)
 
@@ -141,24 +143,25 @@ class Call:
     def _metadata(
         self, completion: Mapping[str, Any], reason: str | None, accounting: Accounting
     ) -> dict[str, Any]:
-        model = completion.get("model")
-        metadata = {
+        model, id_ = completion.get("model"), completion.get("id")
+        told = {
             "model_name": model if isinstance(model, str) and model else self.model,
-            "model_provider": PROVIDER,
             "finish_reason": reason,
             "request_id": accounting.request_id,
             **accounting.extra,
-            "credits": accounting.credits.as_dict(),
         }
+        if isinstance(id_, str):
+            told["id"] = id_
+        metadata = {
+            name: self.redact(value) if isinstance(value, str) else value
+            for name, value in told.items()
+        }
+        metadata["model_provider"] = PROVIDER
+        metadata["credits"] = accounting.credits.as_dict()
         if reason in _NORMALIZED:
             metadata["normalized_finish_reason"] = _NORMALIZED[reason]
             metadata["finish_state"] = "complete"  # Segmind suspends no turn.
-        if isinstance(completion.get("id"), str):
-            metadata["id"] = completion["id"]
-        return {
-            name: self.redact(value) if isinstance(value, str) else value
-            for name, value in metadata.items()
-        }
+        return metadata
 
 
 _NORMALIZED = {

@@ -199,6 +199,8 @@ class _Converter:
     def _turn(self, role: Role, message: BaseMessage) -> list[WireMessage]:
         """Give a turn; tool results shaped as Anthropic shapes them become turns of their own."""
         content: object = message.content
+        if isinstance(content, str) and not message.name:
+            return [{"role": role, "content": _escape_tokens(content)}]
         turns: list[WireMessage] = []
         if isinstance(content, list):
             results = [(at, block) for at, block in enumerate(content) if _is_result(block)]

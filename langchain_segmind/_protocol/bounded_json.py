@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import from_json
+
 MAX_DEPTH = 100
 """Levels of a JSON value. Real answers have about ten, and pydantic writes no more than 200."""
 
@@ -23,13 +25,15 @@ def loads_bounded(text: str | bytes) -> Any:
 
 def _loads(text: str | bytes) -> Any:
     try:
-        utf8 = text if isinstance(text, str) else text.decode()
-        value = json.loads(utf8)
-    except ValueError:
-        return check_depth(json.loads(text))  # It may be of an encoding that `json` guesses.
+        value = from_json(text, allow_inf_nan=False, cache_strings="keys")
+    except (ValueError, TypeError):  # Another encoding, lone surrogates, NaN: as `json` has it.
+        return check_depth(json.loads(text))
     # A glance that costs next to nothing tells the few that need a second one.
-    is_plain = utf8.count("[") + utf8.count("{") <= MAX_DEPTH and "\\u" not in utf8
-    return value if is_plain else check_depth(value)
+    if isinstance(text, str):
+        opened = text.count("[") + text.count("{")
+    else:
+        opened = text.count(b"[") + text.count(b"{")
+    return value if opened <= MAX_DEPTH else check_depth(value)
 
 
 def check_depth(value: Any) -> Any:

@@ -12,7 +12,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -30,7 +30,7 @@ from langchain_segmind._transport.environment import credentials_of, without_pas
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aiohttp.connector import Connection
 
@@ -73,11 +73,11 @@ class AiohttpTransport:
         """Send the request and wait for the head of the answer."""
         self._under_way += 1
         try:
-            response = await self._response(request)
+            response = await self._send(request)
         except BaseException:
             await self._end()
             raise
-        head = Response(response.status, _lowercase_headers(response))
+        head = Response(response.status, _readable_headers(response))
         self._connector.patience.heed(head.headers)
         close = partial(self._release, response, self._connector.begin_to_read(response))
         return StreamedResponse(head, response.content.readany, close)
@@ -88,11 +88,11 @@ class AiohttpTransport:
         response.release()
         await self._end()
 
-    async def _response(self, request: Request) -> aiohttp.ClientResponse:
+    def _send(self, request: Request) -> Awaitable[aiohttp.ClientResponse]:
         body = request.body
-        return await self._session.request(
+        return self._session.request(
             request.method,
-            yarl.URL(self._base_url + request.path, encoded=True),
+            _url(self._base_url + request.path),
             headers=self._headers,
             data=io.BytesIO(body) if body and len(body) > _SENT_IN_ONE_PIECE else body,
             proxy_headers=self._proxy_headers,
@@ -227,13 +227,17 @@ def _look_at(sock: Any) -> Callable[[], bool]:
     return lambda: bool(poll.poll(0))
 
 
-def _lowercase_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Give headers by their name in lower case; a recorder's answer has no raw ones."""
+_url = lru_cache(maxsize=64)(partial(yarl.URL, encoded=True))
+
+
+def _readable_headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """Give headers as Latin-1; a recorder's answer has no raw ones."""
+    headers = response.headers
+    if all(map(str.isascii, headers.values())):
+        return headers
     return {
-        name.lower(): value
-        if value.isascii()
-        else value.encode("utf-8", "surrogateescape").decode("latin-1")
-        for name, value in response.headers.items()
+        name.lower(): value.encode("utf-8", "surrogateescape").decode("latin-1")
+        for name, value in headers.items()
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -74,8 +75,22 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 def keep_signature(method: _Method) -> _Method:
     """Keep a signature ready: langchain-core asks for it at each call, a tenth of which it was."""
-    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return method
+    return cast("_Method", _SignedMethod(method))
+
+
+class _SignedMethod:
+    """A method whose signature is at hand where it is bound: Python makes one anew at each look."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self._signature = inspect.signature(partial(method, None))
+
+    def __get__(self, model: object, kind: object = None) -> Callable[..., Any]:
+        if model is None:
+            return self._method
+        bound = partial(self._method, model)
+        bound.__signature__ = self._signature  # type: ignore[attr-defined]
+        return bound
 
 
 class BaseSegmindChatModel(BaseChatModel):
@@ -108,7 +123,9 @@ class BaseSegmindChatModel(BaseChatModel):
     http_async_client: Any = Field(default=None, exclude=True, repr=False)
     """An `httpx2.AsyncClient`, or one of httpx, to use for async calls; yours to close."""
 
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        populate_by_name=True, hide_input_in_errors=True, ignored_types=(_SignedMethod,)
+    )
 
     _connected_as: tuple[tuple[Any, ...], Clients] | None = PrivateAttr(default=None)
     """The settings as they were given, and the clients that were built for them."""
@@ -205,10 +222,12 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        with _remember(None if run_manager is None else run_manager.metadata):
-            return _with_llm_output(
-                super()._generate_with_cache(messages, stop, run_manager, **options)
-            )
+        token = _METADATA.set(None if run_manager is None else run_manager.metadata)
+        try:
+            result = super()._generate_with_cache(messages, stop, run_manager, **options)
+        finally:
+            _METADATA.reset(token)
+        return _with_llm_output(result)
 
     async def _agenerate_with_cache(
         self,
@@ -217,10 +236,12 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        with _remember(None if run_manager is None else run_manager.metadata):
-            return _with_llm_output(
-                await super()._agenerate_with_cache(messages, stop, run_manager, **options)
-            )
+        token = _METADATA.set(None if run_manager is None else run_manager.metadata)
+        try:
+            result = await super()._agenerate_with_cache(messages, stop, run_manager, **options)
+        finally:
+            _METADATA.reset(token)
+        return _with_llm_output(result)
 
     def stream(
         self,

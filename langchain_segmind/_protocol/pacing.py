@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from langchain_segmind._protocol import retry
 from langchain_segmind._protocol.retry import (
-    BEAT,
     JOBS_IN_STEP,
     LONGEST_RESET,
+    PROBE_INTERVAL,
     RateLimit,
+    align_delay,
     backoff,
-    on_the_beat,
     poll_delay,
 )
 
@@ -206,7 +206,7 @@ class PollPacing:
         delay = poll_delay(polls, interval, self._jobs, jitter) * self._slowdown
         if self._jobs < JOBS_IN_STEP:
             return delay
-        return on_the_beat(now, delay, max(interval, self._jobs / retry.POLLS_PER_SECOND))
+        return align_delay(now, delay, max(interval, self._jobs / retry.POLLS_PER_SECOND))
 
     def seconds_until_allowed(self, *, now: float) -> float:
         """Give the seconds that a poll which is due has to wait, or 0 and count it as sent."""
@@ -215,7 +215,7 @@ class PollPacing:
                 self._pause(self._server.resets_at)  # It would be refused.
             if now >= max(self._resume_at, self._probe_at):
                 if self._in_a_row > 1:  # One at a time, until one is answered.
-                    self._probe_at = now + BEAT
+                    self._probe_at = now + PROBE_INTERVAL
                 self._sent += 1
                 self._server.left -= 1
                 return 0.0

@@ -36,8 +36,10 @@ POLLS_PER_SECOND = 150
 """How often all jobs of an account together are asked after: a few per cent of a core."""
 JOBS_IN_STEP = 8
 """From how many jobs on polls go in step: woken for one at a time, each costs twice as much."""
-BEAT = 0.1
+POLL_STEP = 0.2
 """Seconds between two steps, at most."""
+PROBE_INTERVAL = 0.1
+"""Seconds between polls that go one at a time, while they are refused."""
 
 
 class RetryBudget:
@@ -116,10 +118,10 @@ def poll_delay(polls: int, interval: float, jobs: int, jitter: float) -> float:
     return max(own * (0.75 + jitter / 4), jobs / POLLS_PER_SECOND * (0.5 + jitter))
 
 
-def on_the_beat(now: float, delay: float, pace: float) -> float:
-    """Lengthen a delay so that it ends when others do, by a tenth of the pace at most."""
-    beat = min(BEAT, pace / 10)
-    return math.ceil((now + delay) / beat) * beat - now
+def align_delay(now: float, delay: float, pace: float) -> float:
+    """Lengthen a delay so that it ends when others do, by a fifth of the pace at most."""
+    step = min(POLL_STEP, pace / 5)
+    return math.ceil((now + delay) / step) * step - now
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

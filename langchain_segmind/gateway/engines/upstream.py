@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_segmind.gateway.engines.base import Engine, EngineError
 
+if TYPE_CHECKING:
+    import httpx2
+
 TIMEOUT = 600.0
 """Seconds; to connect it has five."""
+BAD_REQUEST = 400
 
 
 class UpstreamEngine(Engine):
@@ -35,19 +38,29 @@ class UpstreamEngine(Engine):
         """Pass a body on, and the answer back as it is."""
         import httpx2
 
+        asked = {**body, "model": self._model or body["model"]}
         try:
-            asked = {**body, "model": self._model or body["model"]}
             response = await self._client.post(self._url, json=asked)
-            answer = response.json()
-        except (httpx2.HTTPError, ValueError) as error:
+        except httpx2.HTTPError as error:
             what = type(error).__name__
-            raise EngineError(502, f"The upstream server gave no JSON: {what}") from error
-        if response.is_success:
-            return answer
-        match answer:
-            case {"error": {"message": str(message)}} | {"error": str(message)}:
-                pass
-            case _:
-                message = f"The upstream server answered {response.status_code}"
-        # A bad request is the caller's; all else is between us and that server.
-        raise EngineError(400 if response.status_code == HTTPStatus.BAD_REQUEST else 502, message)
+            raise EngineError(502, f"The upstream server can't be reached: {what}") from error
+        if not response.is_success:
+            # A bad request is the caller's; all else is between us and that server.
+            status = BAD_REQUEST if response.status_code == BAD_REQUEST else 502
+            raise EngineError(status, _reason(response))
+        try:
+            return response.json()
+        except ValueError as error:
+            raise EngineError(502, "The upstream server did not answer with JSON") from error
+
+
+def _reason(response: httpx2.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    match body:
+        case {"error": {"message": str(message)}} | {"error": str(message)}:
+            return message
+        case _:
+            return f"The upstream server answered {response.status_code}"

@@ -19,6 +19,7 @@ from langchain_segmind.gateway import (
 )
 from langchain_segmind.gateway.engines import choose_engine
 from langchain_segmind.gateway.engines.schemas import minimal_instance
+from tests.servers import faults, http
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,6 +160,17 @@ class TestUpstream:
         with pytest.raises(EngineError) as caught:
             await self.ask(UpstreamEngine("http://x/v1"), gone.url)
         assert caught.value.status == 502
+        assert "can't be reached" in caught.value.message
+
+    @pytest.mark.parametrize(("status", "told"), [(400, 400), (500, 502)])
+    async def test_an_error_without_json_is_told_by_its_status(
+        self, status: int, told: int
+    ) -> None:
+        page = http(b"<html>", status, content_type="text/html")
+        with faults(page) as other, pytest.raises(EngineError) as caught:
+            await self.ask(UpstreamEngine("http://x/v1"), other.url)
+        message = f"The upstream server answered {status}"
+        assert (caught.value.status, caught.value.message) == (told, message)
 
     def test_sends_its_key_to_the_chat_completions(self) -> None:
         engine = UpstreamEngine("http://127.0.0.1:1/v1/", "m", "secret")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,13 @@ RETRIES = 5
 def batch(arguments: Sequence[str]) -> int:
     """Run the command and give its exit code."""
     options = build_parser().parse_args(arguments)
-    from langchain_segmind.cli.batch import run_batch
+    try:
+        from langchain_segmind.cli.batch import run_batch
 
-    return run_batch(options)
+        return run_batch(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -96,7 +96,7 @@ class Response(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    """Found by their names in lower case."""
+    """Names in lower case."""
     body: bytes = b""
     is_stream: bool = False
     """Whether the body is an event stream, still to be read."""

@@ -30,7 +30,7 @@ from langchain_segmind._transport.environment import credentials_of, without_pas
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from aiohttp.connector import Connection
 
@@ -77,7 +77,7 @@ class AiohttpTransport:
         except BaseException:
             await self._end()
             raise
-        head = Response(response.status, _readable_headers(response))
+        head = Response(response.status, _lowercase_headers(response))
         self._connector.patience.heed(head.headers)
         close = partial(self._release, response, self._connector.begin_to_read(response))
         return StreamedResponse(head, response.content.readany, close)
@@ -230,14 +230,13 @@ def _look_at(sock: Any) -> Callable[[], bool]:
 _url = lru_cache(maxsize=64)(partial(yarl.URL, encoded=True))
 
 
-def _readable_headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
-    """Give headers as Latin-1; a recorder's answer has no raw ones."""
-    headers = response.headers
-    if all(map(str.isascii, headers.values())):
-        return headers
+def _lowercase_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Give headers by their name in lower case; a recorder's answer has no raw ones."""
     return {
-        name.lower(): value.encode("utf-8", "surrogateescape").decode("latin-1")
-        for name, value in headers.items()
+        name.lower(): value
+        if value.isascii()
+        else value.encode("utf-8", "surrogateescape").decode("latin-1")
+        for name, value in response.headers.items()
     }
 
 

@@ -278,7 +278,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             answer=prompt.answer,
             resumes=resumes,
             scope=scope,
-            redact=clients.redact,
+            redact=clients.redactor.text,
         )
         return call, clients
 
@@ -326,7 +326,7 @@ class ChatSegmindLlama(TokenCounter, BaseSegmindChatModel):
             min_credits=self.min_credits,
             low_credits=self.low_credits,
             pause=pause_of(self._limiter()),
-            redact=clients.redact,
+            redact=clients.redactor.text,
         )
 
     def _takes_images(self, model: str) -> bool:

@@ -91,10 +91,6 @@ class Prompt:
     """Reads the object that was asked for, where nothing behind the model does."""
 
 
-_IN_WORDS = frozenset(["tools", "tool_choice", "strict", "parallel_tool_calls", "response_format"])
-"""Parameters of a call that the messages carry."""
-
-
 def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prompt:
     """Write tools or an answer schema into the messages, and take them out of the fields.
 
@@ -108,8 +104,6 @@ def render_prompt(wire: Sequence[WireMessage], given: Mapping[str, Any]) -> Prom
             meet a `response_format` that cannot be told from a call.
     """
     fields = dict(given)
-    if _IN_WORDS.isdisjoint(fields):
-        return Prompt(wire, fields)
     form = _format_from(fields.pop("response_format", None))
     reader = _answer_reader(form)
     tools, choice = _tools_from(fields.pop("tools", None), fields.pop("tool_choice", None))

@@ -222,12 +222,10 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        token = _METADATA.set(None if run_manager is None else run_manager.metadata)
-        try:
-            result = super()._generate_with_cache(messages, stop, run_manager, **options)
-        finally:
-            _METADATA.reset(token)
-        return _with_llm_output(result)
+        with _remember(None if run_manager is None else run_manager.metadata):
+            return _with_llm_output(
+                super()._generate_with_cache(messages, stop, run_manager, **options)
+            )
 
     async def _agenerate_with_cache(
         self,
@@ -236,12 +234,10 @@ class BaseSegmindChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **options: Any,
     ) -> ChatResult:
-        token = _METADATA.set(None if run_manager is None else run_manager.metadata)
-        try:
-            result = await super()._agenerate_with_cache(messages, stop, run_manager, **options)
-        finally:
-            _METADATA.reset(token)
-        return _with_llm_output(result)
+        with _remember(None if run_manager is None else run_manager.metadata):
+            return _with_llm_output(
+                await super()._agenerate_with_cache(messages, stop, run_manager, **options)
+            )
 
     def stream(
         self,

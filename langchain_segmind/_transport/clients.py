@@ -52,7 +52,6 @@ class Clients:
         self.account = account_of(settings.base_url, settings.api_key)
         self.total_seconds = settings.timeout.total()
         self.redactor = KeyRedactor(settings.api_key.get_secret_value())
-        self.redact = self.redactor.text
         self._way = settings.base_url
         self._transports = PerProcess(_Transports, _INHERITED.append)
         weakref.finalize(self, _close_own, self._transports)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
@@ -51,9 +51,6 @@ def structured_chain(
     """
     if max_repairs < 0:
         raise ValueError(f"max_repairs={max_repairs} must be 0 or more")
-    if method not in get_args(Method):
-        known = "json_schema, function_calling or json_mode"
-        raise ValueError(f"method={method!r} is unknown: use {known}")
     check_schema(_json_schema(schema), "the answer")
     asked = _bind_schema(llm, schema, method, strict=strict, options=options)
     parser = StructuredOutputParser(form=schema, method=method)
@@ -80,15 +77,24 @@ def _bind_schema(
     """Bind to the model what makes it answer in the form."""
     traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     options = {**options, "ls_structured_output_format": traced}
-    if method == "function_calling":
-        name = _name_of(schema)
-        return llm.bind_tools(
-            [schema], tool_choice=name, strict=strict, parallel_tool_calls=False, **options
-        )
-    form: dict[str, Any] = {"type": "json_object"}
-    if method == "json_schema":
-        form = FormOfChain(schema_format(schema, strict=strict))
-    return llm.bind(response_format=form, **options)
+    match method:
+        case "json_schema":
+            form = FormOfChain(schema_format(schema, strict=strict))
+            return llm.bind(response_format=form, **options)
+        case "json_mode":
+            return llm.bind(response_format={"type": "json_object"}, **options)
+        case "function_calling":
+            return llm.bind_tools(
+                [schema],
+                tool_choice=_name_of(schema),
+                strict=strict,
+                parallel_tool_calls=False,
+                **options,
+            )
+        case _:
+            raise ValueError(
+                f"method={method!r} is unknown: use json_schema, function_calling or json_mode"
+            )
 
 
 class FormOfChain(dict[str, Any]):
